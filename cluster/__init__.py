@@ -1,0 +1,1 @@
+"""The cluster: everything that makes and steers it."""

@@ -1,0 +1,1 @@
+"""Ray Serve: builds the pools' applications and says how they are."""

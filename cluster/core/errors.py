@@ -1,0 +1,60 @@
+"""The exceptions of Longreach, in one tree.
+
+    LongreachError
+    ├── ConfigError            the configuration file has mistakes
+    ├── SetupError             this machine cannot do what was asked; carries the remedy
+    ├── ModelStoreError        a model cannot be had, or what arrived is not what was promised
+    └── EngineStalledError          the engine's steps no longer advance
+
+Expected outcomes of a request (too long, no replica) are not exceptions: see cluster/core/routing.py.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+class LongreachError(Exception):
+    """The root: everything Longreach raises on purpose."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ConfigMistake:
+    """One mistake in a configuration file; `line` is 1-based, 0 when there is no line to name."""
+
+    line: int
+    field: str
+    problem: str
+
+
+class ConfigError(LongreachError):
+    """The configuration file cannot be used; `mistakes` holds all of them."""
+
+    def __init__(self, origin: str, mistakes: tuple[ConfigMistake, ...]) -> None:
+        self.origin = origin
+        self.mistakes = mistakes
+        super().__init__("\n".join(self.lines()))
+
+    def lines(self) -> list[str]:
+        """One line a mistake: `FILE:LINE: FIELD: PROBLEM`."""
+        return [
+            f"{self.origin}:{mistake.line}: {mistake.field + ': ' if mistake.field else ''}{mistake.problem}"
+            for mistake in self.mistakes
+        ]
+
+
+class SetupError(LongreachError):
+    """This machine cannot do what was asked; `remedy` says what to do about it."""
+
+    def __init__(self, problem: str, remedy: str) -> None:
+        self.problem = problem
+        self.remedy = remedy
+        super().__init__(f"{problem}\n  remedy: {remedy}")
+
+
+class ModelStoreError(LongreachError):
+    """A model cannot be had, or what arrived is not what was promised."""
+
+
+class EngineStalledError(LongreachError):
+    """The engine's steps no longer advance."""

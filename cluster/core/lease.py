@@ -1,0 +1,75 @@
+"""What a replica says of itself, and how gateways read it.
+
+A lease means "engine steps advance and this address answers": it is written only after a self-probe, renewed every
+`LEASE_RENEW_S`, and gone `LEASE_TTL_S` after the last renewal. What must not live here: Redis, clocks.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import NewType
+
+ReplicaId = NewType("ReplicaId", str)
+PoolName = NewType("PoolName", str)
+
+LEASE_RENEW_S = 0.5
+"""How often a replica renews. A draining replica must be marked within a second, so renewals come twice as often."""
+LEASE_TTL_S = 4.0
+"""How long a lease outlives its last renewal: long enough for a busy event loop, short enough for a dead host."""
+
+
+class ReplicaState(StrEnum):
+    """What a lease says about taking new work."""
+
+    READY = "ready"
+    DRAINING = "draining"
+
+
+class ReplicaPhase(StrEnum):
+    """Where a replica is in its life, for people; requests are routed by leases alone."""
+
+    IMPORTING = "importing"
+    LOADING = "loading"
+    PROBING = "probing"
+    SERVING = "serving"
+    DRAINING = "draining"
+    STALLED = "stalled"
+    FAILED = "failed"
+    STOPPED = "stopped"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Lease:
+    """One live replica of a pool."""
+
+    replica_id: ReplicaId
+    pool: PoolName
+    model: str
+    url: str
+    """Base URL, without a trailing slash and without /v1."""
+    state: ReplicaState
+    context_tokens: int
+    running: int
+    """Sequences in the engine's running batch."""
+    waiting: int
+    """Sequences queued in the engine."""
+    kv_use_ratio: float
+    """Share of KV cache blocks in use, 0 to 1."""
+    step_age_s: float
+    """Seconds since the engine last proved that its steps advance."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ReplicaReport:
+    """What `longreach status` shows of a replica; it outlives the lease, so that a failure can be read later."""
+
+    replica_id: ReplicaId
+    pool: PoolName
+    phase: ReplicaPhase
+    detail: str
+    pid: int
+    node: str
+    phase_s: float
+    """Seconds since the replica began to start, when this report was written."""
+    last_error: str = ""

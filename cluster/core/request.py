@@ -1,0 +1,109 @@
+"""One request as the core sees it: what is asked, in numbers, after the wire format is gone.
+
+What lives here: routes, the frozen request, what it needs of a context window. What must not: JSON, HTTP, gRPC.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import NewType
+
+RequestId = NewType("RequestId", str)
+
+
+class Route(StrEnum):
+    """What a client asks for; the value is the path below /v1 (without /v1 for the last three)."""
+
+    CHAT = "chat/completions"
+    COMPLETIONS = "completions"
+    RESPONSES = "responses"
+    MESSAGES = "messages"
+    EMBEDDINGS = "embeddings"
+    RERANK = "rerank"
+    TOKENIZE = "tokenize"
+    DETOKENIZE = "detokenize"
+
+    @property
+    def generates(self) -> bool:
+        """Whether an answer takes output tokens out of the context window."""
+        return self in _GENERATING
+
+    @property
+    def output_field(self) -> str:
+        """The JSON field that bounds the output; empty for routes that generate nothing."""
+        return _OUTPUT_FIELD.get(self, "")
+
+
+_OUTPUT_FIELD = {
+    Route.CHAT: "max_completion_tokens",
+    Route.COMPLETIONS: "max_tokens",
+    Route.RESPONSES: "max_output_tokens",
+    Route.MESSAGES: "max_tokens",
+}
+_GENERATING = frozenset(_OUTPUT_FIELD)
+
+COMPLETIONS_DEFAULT_OUTPUT_TOKENS = 16
+"""What the completions API promises when max_tokens is absent (OpenAI API reference; vLLM keeps it)."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class InferenceRequest:
+    """A decoded request; `body` is the client's own bytes."""
+
+    request_id: RequestId
+    route: Route
+    model: str
+    body: bytes
+    stream: bool = False
+    requested_output_tokens: int | None = None
+    """What the client asked for; None when it said nothing."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OutputPolicy:
+    """An operator's rule for one model: what a silent request gets, and the most that may be asked for."""
+
+    default_tokens: int
+    max_tokens: int | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OverCap:
+    """The request asks for more output than the operator allows."""
+
+    requested_tokens: int
+    max_tokens: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ContextNeed:
+    """What a request needs of a context window, in tokens.
+
+    `output_tokens` is a demand when the client named it (`is_explicit`), else the operator's default, which may
+    shrink to what the largest pool leaves free: a client that named no number is promised none.
+    """
+
+    prompt_tokens: int
+    output_tokens: int
+    is_explicit: bool
+
+    @property
+    def total_tokens(self) -> int:
+        """Prompt and output together."""
+        return self.prompt_tokens + self.output_tokens
+
+
+def context_need(request: InferenceRequest, *, prompt_tokens: int, policy: OutputPolicy) -> ContextNeed | OverCap:
+    """What `request` needs, given its prompt's length and the operator's rule."""
+    asked = request.requested_output_tokens
+    if not request.route.generates:
+        return ContextNeed(prompt_tokens=prompt_tokens, output_tokens=0, is_explicit=True)
+    if asked is None:
+        default = policy.default_tokens
+        if request.route is Route.COMPLETIONS:
+            default = min(default, COMPLETIONS_DEFAULT_OUTPUT_TOKENS)
+        return ContextNeed(prompt_tokens=prompt_tokens, output_tokens=default, is_explicit=False)
+    if policy.max_tokens is not None and asked > policy.max_tokens:
+        return OverCap(requested_tokens=asked, max_tokens=policy.max_tokens)
+    return ContextNeed(prompt_tokens=prompt_tokens, output_tokens=asked, is_explicit=True)

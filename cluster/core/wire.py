@@ -1,0 +1,73 @@
+"""Names on the wire between client, gateway and replica, and the one place where a body is rewritten.
+
+What lives here: header names and `apply_decision`, used by the replica's own layer and by the gateway in front of
+foreign engines, so that both mean the same. What must not: sockets, frameworks.
+"""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from cluster.core.request import Route
+
+HEADER_REQUEST_ID = "x-request-id"
+HEADER_POOL = "x-longreach-pool"
+HEADER_REPLICA = "x-longreach-replica"
+HEADER_REASON = "x-longreach-reason"
+HEADER_MODEL = "x-longreach-model"
+"""Gateway to replica: the engine's own name for the model, where the client used an alias."""
+HEADER_OUTPUT_TOKENS = "x-longreach-output-tokens"
+"""Gateway to replica: the output budget decided for this request."""
+HEADER_REFUSAL = "x-longreach-refusal"
+"""Replica to gateway: why it would not take the request; see the REFUSAL_ constants."""
+HEADER_PROMPT_TOKENS = "x-longreach-prompt-tokens"
+"""Replica to gateway, with a context refusal: the prompt's exact length."""
+
+REFUSAL_CONTEXT = "context"
+"""Prompt plus output exceed this replica's limit: a larger pool may hold them."""
+REFUSAL_DRAINING = "draining"
+REFUSAL_STALLED = "stalled"
+
+INTERNAL_PREFIX = "x-longreach-"
+SERVE_CONTROL_HEADERS = frozenset({"x-request-disconnect-disabled", "x-request-timeout-seconds"})
+"""Ray Serve obeys these from anybody: the first stops aborts, the second truncates a 200."""
+
+INTERNAL_BODY_FIELDS = frozenset({"cache_salt", "vllm_xargs", "kv_transfer_params"})
+"""vLLM obeys these from anybody: one picks another tenant's cache, the others steer the engine."""
+
+_OUTPUT_ALIASES = {Route.CHAT: ("max_completion_tokens", "max_tokens")}
+
+
+def requested_output_tokens(route: Route, body: dict[str, Any]) -> int | None:
+    """The output length the client named, None when it named none."""
+    for field in _OUTPUT_ALIASES.get(route, (route.output_field,)):
+        value = body.get(field)
+        if isinstance(value, int) and not isinstance(value, bool):
+            return value
+    return None
+
+
+def apply_decision(route: Route, raw: bytes, *, model: str | None, output_tokens: int | None) -> bytes:
+    """The body an engine should see: internals gone, the model by the engine's name, the output budget filled in.
+
+    The client's own bytes come back untouched when nothing has to change.
+
+    Args:
+        route: which API the body belongs to.
+        raw: a JSON object, already checked.
+        model: the engine's name for the model; None leaves the client's.
+        output_tokens: written only where the client named no length; None leaves the body silent.
+    """
+    body: dict[str, Any] = json.loads(raw)
+    changed = False
+    for field in INTERNAL_BODY_FIELDS & body.keys():
+        del body[field]
+        changed = True
+    if model is not None and body.get("model") != model:
+        body["model"] = model
+        changed = True
+    if output_tokens is not None and route.generates and requested_output_tokens(route, body) is None:
+        body[route.output_field] = output_tokens
+        changed = True
+    return json.dumps(body, ensure_ascii=False, separators=(",", ":")).encode() if changed else raw

@@ -1,0 +1,1 @@
+"""The vLLM replica: its application, settings, lease and liveness."""

@@ -1,0 +1,1 @@
+"""Models: the catalog, the store, the tiny test model."""

@@ -1,0 +1,1 @@
+"""Redis: leases and reports of replicas, and the embedded server."""

@@ -1,0 +1,1 @@
+"""Load tests: arrivals, workloads, runner, report."""

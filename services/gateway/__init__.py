@@ -1,0 +1,1 @@
+"""The gateway process: composition root, dispatch, the replicas it knows, upstream connections."""
