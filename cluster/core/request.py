@@ -9,6 +9,8 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import NewType
 
+from cluster.core.prompt import CountKind, Prompt, PromptTokens
+
 RequestId = NewType("RequestId", str)
 
 
@@ -58,6 +60,10 @@ class InferenceRequest:
     stream: bool = False
     requested_output_tokens: int | None = None
     """What the client asked for; None when it said nothing."""
+    prompt: Prompt | None = None
+    """What the model reads; None for routes that need no context window (tokenize, detokenize)."""
+    truncate_prompt_tokens: int | None = None
+    """The client lets the engine cut the prompt to this length; -1 means to whatever the window holds."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -87,6 +93,8 @@ class ContextNeed:
     prompt_tokens: int
     output_tokens: int
     is_explicit: bool
+    count: CountKind = CountKind.EXACT
+    """How sure `prompt_tokens` is."""
 
     @property
     def total_tokens(self) -> int:
@@ -94,16 +102,39 @@ class ContextNeed:
         return self.prompt_tokens + self.output_tokens
 
 
-def context_need(request: InferenceRequest, *, prompt_tokens: int, policy: OutputPolicy) -> ContextNeed | OverCap:
-    """What `request` needs, given its prompt's length and the operator's rule."""
+def context_need(
+    request: InferenceRequest, *, prompt: PromptTokens, policy: OutputPolicy, largest_context_tokens: int
+) -> ContextNeed | OverCap:
+    """What `request` needs, given its prompt's length and the operator's rule.
+
+    Args:
+        request: what the client asked.
+        prompt: the length of its prompt, before any cut the client allows.
+        policy: the operator's default and cap for the model.
+        largest_context_tokens: the limit of the model's largest pool: what "cut it to fit" means.
+    """
+    output = output_need(request, policy)
+    if isinstance(output, OverCap):
+        return output
+    output_tokens, is_explicit = output
+    prompt_tokens, kind = prompt.tokens, prompt.kind
+    cut = request.truncate_prompt_tokens
+    if cut is not None:
+        kept = max(largest_context_tokens - output_tokens, 1) if cut < 0 else cut
+        prompt_tokens = min(prompt_tokens, kept)
+    return ContextNeed(prompt_tokens=prompt_tokens, output_tokens=output_tokens, is_explicit=is_explicit, count=kind)
+
+
+def output_need(request: InferenceRequest, policy: OutputPolicy) -> tuple[int, bool] | OverCap:
+    """The output tokens to plan for, and whether the client named them; it needs no look at the prompt."""
     asked = request.requested_output_tokens
     if not request.route.generates:
-        return ContextNeed(prompt_tokens=prompt_tokens, output_tokens=0, is_explicit=True)
+        return 0, True
     if asked is None:
         default = policy.default_tokens
         if request.route is Route.COMPLETIONS:
             default = min(default, COMPLETIONS_DEFAULT_OUTPUT_TOKENS)
-        return ContextNeed(prompt_tokens=prompt_tokens, output_tokens=default, is_explicit=False)
+        return default, False
     if policy.max_tokens is not None and asked > policy.max_tokens:
         return OverCap(requested_tokens=asked, max_tokens=policy.max_tokens)
-    return ContextNeed(prompt_tokens=prompt_tokens, output_tokens=asked, is_explicit=True)
+    return asked, True

@@ -3,7 +3,9 @@
 The rule, in words. A pool fits when prompt plus output is within its context limit. The smallest pool that fits is
 preferred; a larger one serves when the smaller has nobody to serve. A request that named no output length gets the
 operator's default, and where no pool holds that, what the largest pool leaves free. Within a pool the least loaded
-endpoint comes first; equals are shuffled. What must not live here: I/O, clocks, randomness that is not passed in.
+endpoint comes first; equals are shuffled. Endpoints that failed a moment ago come after all others. A prompt whose
+length is only estimated is not refused for being a little long: the largest pool whose replicas count for themselves
+gets to say. What must not live here: I/O, clocks, randomness that is not passed in.
 """
 
 from __future__ import annotations
@@ -13,7 +15,12 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
 from cluster.core.lease import PoolName, ReplicaId
+from cluster.core.prompt import CountKind
 from cluster.core.request import ContextNeed
+
+ESTIMATE_ERROR_RATIO = 2.0
+"""How far an estimate may lie over the truth: bytes per token vary from 1.4 (base64) to 5.1 (Chinese), and the
+estimate divides by 3 (services/gateway/tokens.py), so the truth is at least half of it for any text met so far."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -23,6 +30,8 @@ class Pool:
     name: PoolName
     model: str
     context_tokens: int
+    verifies: bool = True
+    """Its members count the prompt themselves and refuse what does not fit; foreign engines may cut it silently."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -33,9 +42,11 @@ class Endpoint:
     pool: PoolName
     url: str
     accepts: bool
-    """False while draining or found unreachable."""
+    """False while draining: it gets nothing new."""
     load: int
     """Requests it has, running and waiting."""
+    is_suspect: bool = False
+    """It failed a moment ago or its probe fails: tried only when nobody else is left."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -73,11 +84,26 @@ def fitting_pools(need: ContextNeed, pools: Collection[Pool]) -> tuple[tuple[Poo
     """The pools that hold `need`, smallest first, each with the output tokens it grants; empty when none does."""
     ordered = sorted(pools, key=lambda pool: (pool.context_tokens, pool.name))
     fits = tuple((pool, need.output_tokens) for pool in ordered if need.total_tokens <= pool.context_tokens)
-    if fits or need.is_explicit or not ordered:
+    if fits:
         return fits
-    largest = ordered[-1].context_tokens
-    room = largest - need.prompt_tokens
-    return tuple((pool, room) for pool in ordered if pool.context_tokens == largest and room >= 1)
+    return _largest_after_all(need, ordered)
+
+
+def _largest_after_all(need: ContextNeed, ordered: Sequence[Pool]) -> tuple[tuple[Pool, int], ...]:
+    """Where nothing holds `need` as it stands: the largest pools, with less output, or to verify an estimate."""
+    largest = [pool for pool in ordered if pool.context_tokens == ordered[-1].context_tokens]
+    room = ordered[-1].context_tokens - need.prompt_tokens if ordered else 0
+    if room >= 1 and not need.is_explicit:
+        return tuple((pool, room) for pool in largest)
+    if need.count is CountKind.ABOUT:
+        verifying = [pool for pool in ordered if pool.verifies]
+        least_tokens = need.prompt_tokens / ESTIMATE_ERROR_RATIO + (need.output_tokens if need.is_explicit else 1)
+        return tuple(
+            (pool, need.output_tokens)
+            for pool in verifying
+            if pool.context_tokens == verifying[-1].context_tokens and least_tokens <= pool.context_tokens
+        )
+    return ()
 
 
 def route(
@@ -94,22 +120,27 @@ def route(
     fits = fitting_pools(need, pools)
     if not fits:
         return TooLong(need=need, largest_context_tokens=max((pool.context_tokens for pool in pools), default=0))
-    smallest = fits[0][0]
-    choices: list[Choice] = []
+    healthy: list[Choice] = []
+    suspect: list[Choice] = []
     for pool, output_tokens in fits:
         members = [endpoint for endpoint in endpoints if endpoint.pool == pool.name and endpoint.accepts]
         rng.shuffle(members)
         members.sort(key=lambda endpoint: endpoint.load)
-        reason = _reason(need, pool, smallest, output_tokens)
-        choices += [Choice(endpoint=member, output_tokens=output_tokens, reason=reason) for member in members]
-    if not choices:
+        reason = _reason(need, pool, fits[0][0], output_tokens)
+        for member in members:
+            choice = Choice(endpoint=member, output_tokens=output_tokens, reason=reason)
+            (suspect if member.is_suspect else healthy).append(choice)
+    if not healthy and not suspect:
         return NoEndpoint(pools=tuple(pool.name for pool, _ in fits))
-    return Decision(choices=tuple(choices))
+    return Decision(choices=(*healthy, *suspect))
 
 
 def _reason(need: ContextNeed, pool: Pool, smallest: Pool, output_tokens: int) -> str:
     total = need.prompt_tokens + output_tokens
-    size = f"prompt {need.prompt_tokens} + output {output_tokens} = {total} tokens"
+    sure = "" if need.count is CountKind.EXACT else f"{need.count.value} "
+    size = f"prompt {sure}{need.prompt_tokens} + output {output_tokens} = {sure}{total} tokens"
+    if total > pool.context_tokens:
+        return f"{size}; {pool.name} is the largest pool and counts exactly (limit {pool.context_tokens})"
     if pool.name == smallest.name:
         return f"{size}; {pool.name} is the smallest pool that holds them (limit {pool.context_tokens})"
     return f"{size}; {smallest.name} has no healthy replica, {pool.name} holds them too (limit {pool.context_tokens})"

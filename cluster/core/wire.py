@@ -7,6 +7,7 @@ foreign engines, so that both mean the same. What must not: sockets, frameworks.
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from typing import Any
 
 from cluster.core.request import Route
@@ -15,6 +16,8 @@ HEADER_REQUEST_ID = "x-request-id"
 HEADER_POOL = "x-longreach-pool"
 HEADER_REPLICA = "x-longreach-replica"
 HEADER_REASON = "x-longreach-reason"
+HEADER_ATTEMPTS = "x-longreach-attempts"
+"""Gateway to client: how many replicas were tried, where it was more than one."""
 HEADER_MODEL = "x-longreach-model"
 """Gateway to replica: the engine's own name for the model, where the client used an alias."""
 HEADER_OUTPUT_TOKENS = "x-longreach-output-tokens"
@@ -48,18 +51,44 @@ def requested_output_tokens(route: Route, body: dict[str, Any]) -> int | None:
     return None
 
 
-def apply_decision(route: Route, raw: bytes, *, model: str | None, output_tokens: int | None) -> bytes:
-    """The body an engine should see: internals gone, the model by the engine's name, the output budget filled in.
+def apply_decision(
+    route: Route,
+    raw: bytes,
+    *,
+    model: str | None,
+    output_tokens: int | None,
+    sampling: Mapping[str, float] | None = None,
+) -> bytes:
+    """The body an engine should see, as bytes; see `rewrite_body`.
 
     The client's own bytes come back untouched when nothing has to change.
+    """
+    body: dict[str, Any] = json.loads(raw)
+    if rewrite_body(route, body, model=model, output_tokens=output_tokens, sampling=sampling):
+        return encode_body(body)
+    return raw
+
+
+def rewrite_body(
+    route: Route,
+    body: dict[str, Any],
+    *,
+    model: str | None,
+    output_tokens: int | None,
+    sampling: Mapping[str, float] | None = None,
+) -> bool:
+    """Make `body` what an engine should see: internals gone, its own name for the model, the output budget filled in.
 
     Args:
         route: which API the body belongs to.
-        raw: a JSON object, already checked.
+        body: a decoded JSON object; changed in place.
         model: the engine's name for the model; None leaves the client's.
         output_tokens: written only where the client named no length; None leaves the body silent.
+        sampling: values by field, written only where a generating request gives none.
+
+    Returns:
+        Whether anything changed.
     """
-    body: dict[str, Any] = json.loads(raw)
     changed = False
     for field in INTERNAL_BODY_FIELDS & body.keys():
         del body[field]
@@ -70,4 +99,17 @@ def apply_decision(route: Route, raw: bytes, *, model: str | None, output_tokens
     if output_tokens is not None and route.generates and requested_output_tokens(route, body) is None:
         body[route.output_field] = output_tokens
         changed = True
-    return json.dumps(body, ensure_ascii=False, separators=(",", ":")).encode() if changed else raw
+    if route.generates:
+        for field, value in (sampling or {}).items():
+            if body.get(field) is None:
+                body[field] = value
+                changed = True
+    return changed
+
+
+def encode_body(body: dict[str, Any]) -> bytes:
+    """Compact UTF-8 JSON."""
+    try:
+        return json.dumps(body, ensure_ascii=False, separators=(",", ":")).encode()
+    except UnicodeEncodeError:  # a lone surrogate can be written as an escape only
+        return json.dumps(body, separators=(",", ":")).encode()

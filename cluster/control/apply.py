@@ -1,0 +1,91 @@
+"""Brings the pools of a deployment onto a Ray cluster: `python -m cluster.control.apply DEPLOYMENT`.
+
+A short-lived driver: Serve's controller outlives it. On few cores pools are started one after the other, smallest
+first, because starting is almost all imports and two at once would make both late. What must not live here: starting
+Ray, waiting for readiness (leases say it).
+"""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import os
+import sys
+from pathlib import Path
+
+import ray
+from ray import serve
+
+from cluster.config import Config, load_config
+from cluster.control.head import LOOPBACK
+from cluster.control.pools import app_name, pool_application
+from cluster.core.errors import LongreachError
+from cluster.deployment import Deployment, load_deployment
+from cluster.engine.hardware import Hardware, detect_hardware
+from cluster.engine.plan import ReplicaPlan
+from cluster.engine.settings import replica_plan
+from cluster.models.store import card_for
+
+log = logging.getLogger("longreach.control")
+CORES_TO_START_AT_ONCE = 8
+"""Below this, a second starting engine slows the first more than it gains."""
+
+
+def plans(config: Config, deployment: Deployment, hardware: Hardware) -> list[ReplicaPlan]:
+    """A plan for each pool that Ray Serve runs, smallest context first."""
+    pools = sorted((pool for pool in config.pools if not pool.is_static), key=lambda pool: pool.context_tokens)
+    made = []
+    for pool in pools:
+        model = config.model(pool.model)
+        folder = deployment.model_folders[model.id]
+        card = card_for(model.source or model.id, Path(folder))
+        made.append(
+            replica_plan(config, pool, card=card, folder=folder, state_url=deployment.state_url, hardware=hardware)
+        )
+    return made
+
+
+def apply(deployment: Deployment) -> None:
+    """Submit every pool; returns when the last is submitted."""
+    config = load_config(Path(deployment.config_path))
+    hardware = detect_hardware()
+    host = LOOPBACK if config.cluster.replica_host == LOOPBACK else "0.0.0.0"  # noqa: S104 - pods need to be reached
+    serve.start(proxy_location="HeadOnly", http_options={"host": host, "port": 0})
+    at_once = len(hardware.cores) >= CORES_TO_START_AT_ONCE
+    todo = plans(config, deployment, hardware)
+    targets = [
+        serve.RunTarget(
+            target=pool_application(config.pool(plan.pool), plan),
+            name=app_name(plan.pool),
+            route_prefix=f"/{plan.pool}",
+        )
+        for plan in todo
+    ]
+    if at_once:
+        serve.run_many(targets, wait_for_applications_running=False)
+        return
+    for index, target in enumerate(targets):
+        is_last = index == len(targets) - 1
+        log.info("submitting %s", target.name)
+        serve.run_many([target], wait_for_applications_running=not is_last)
+
+
+def main() -> int:
+    """Entry point; prints one line and exits 1 when the deployment cannot be applied."""
+    parser = argparse.ArgumentParser(description="Apply a deployment's pools to the Ray cluster at RAY_ADDRESS.")
+    parser.add_argument("deployment", type=Path)
+    arguments = parser.parse_args()
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s %(message)s")
+    ray.init(address=os.environ["RAY_ADDRESS"], namespace="longreach", log_to_driver=False)
+    try:
+        apply(load_deployment(arguments.deployment))
+    except LongreachError as error:
+        sys.stderr.write(f"{error}\n")
+        return 1
+    finally:
+        ray.shutdown()
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

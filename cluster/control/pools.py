@@ -1,0 +1,67 @@
+"""A Serve application for each pool: placement, limits, health and drain.
+
+What must not live here: connecting to Ray (cluster/control/apply.py), what runs inside (cluster/engine).
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from ray import serve
+from ray.serve.config import AutoscalingConfig, BackpressureConfig
+from ray.serve.deployment import Application
+
+from cluster.config import PoolSection
+from cluster.engine.plan import Accelerator, ReplicaPlan
+from cluster.engine.replica import EngineReplica
+
+HEALTH_PERIOD_S = 1.0
+"""Serve replaces a replica after three failed checks in a row, so in about three seconds."""
+HEALTH_TIMEOUT_S = 30.0
+"""A replica that tokenizes a million tokens may be deaf for seconds; its engine's death is told otherwise."""
+TARGET_LOAD_RATIO = 0.8
+CPUS_PER_RANK = 1.0
+"""A placement token for each rank; cores themselves are shared, see cluster/engine/arguments.py."""
+
+
+def app_name(pool: str) -> str:
+    """The Serve application of a pool."""
+    return f"pool-{pool}"
+
+
+def placement_bundle(plan: ReplicaPlan) -> dict[str, float]:
+    """The one bundle that holds every rank of a replica, so that all of them share a host."""
+    bundle = {"CPU": CPUS_PER_RANK * plan.tensor_parallel}
+    if plan.accelerator is Accelerator.CUDA:
+        bundle["GPU"] = float(plan.tensor_parallel)
+    return bundle
+
+
+def pool_application(pool: PoolSection, plan: ReplicaPlan) -> Application:
+    """The Serve application of `pool`, every replica by `plan`."""
+    bundle = placement_bundle(plan)
+    scale: dict[str, Any] = {"num_replicas": pool.replicas.min}
+    if pool.replicas.max > pool.replicas.min:
+        scale = {
+            "autoscaling_config": AutoscalingConfig(
+                min_replicas=pool.replicas.min,
+                max_replicas=pool.replicas.max,
+                target_ongoing_requests=max(1.0, plan.max_running * TARGET_LOAD_RATIO),
+            )
+        }
+    deployment = serve.deployment(EngineReplica).options(
+        name="replica",
+        # Serve refuses at the sum of both, and wants the second to be at least one.
+        max_ongoing_requests=max(1, plan.max_running + plan.max_queued - 1),
+        max_queued_requests=1,
+        backpressure_config=BackpressureConfig(status_code=429, retry_after_s=1),
+        ray_actor_options={"num_cpus": bundle["CPU"], "num_gpus": bundle.get("GPU", 0)},
+        placement_group_bundles=[bundle],
+        placement_group_strategy="STRICT_PACK",
+        graceful_shutdown_timeout_s=plan.drain_s,
+        graceful_shutdown_wait_loop_s=1.0,
+        health_check_period_s=HEALTH_PERIOD_S,
+        health_check_timeout_s=HEALTH_TIMEOUT_S,
+        **scale,
+    )
+    return deployment.bind(plan)

@@ -1,0 +1,85 @@
+"""The plan in vLLM's words: its command line, and the environment its processes need.
+
+What must not live here: choices (cluster/engine/settings.py), imports of vLLM.
+"""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from cluster.engine.plan import Accelerator, ReplicaPlan
+
+
+def vllm_arguments(plan: ReplicaPlan) -> list[str]:
+    """Arguments for vLLM's own OpenAI server parser.
+
+    `extra_args` of the pool come last and so win; underscores and dashes in their names mean the same.
+    """
+    arguments: dict[str, Any] = {
+        "model": plan.folder,
+        "served-model-name": plan.model,
+        "max-model-len": plan.context_tokens,
+        "tensor-parallel-size": plan.tensor_parallel,
+        "dtype": plan.dtype,
+        "max-num-seqs": plan.max_running,
+        "max-num-batched-tokens": plan.batch_tokens,
+        # Inside a placement group vLLM would pick its ray executor for more than one rank; a pool's ranks share a host.
+        "distributed-executor-backend": "mp",
+        # The default pickles; this one is stable between processes and versions, as shared prefixes need.
+        "prefix-caching-hash-algo": "sha256_cbor",
+        "enable-prompt-tokens-details": True,
+        "enable-auto-tool-choice": plan.tool_parser is not None,
+        "tool-call-parser": plan.tool_parser,
+        "enforce-eager": plan.eager,
+        "quantization": plan.quantization,
+        "kv-cache-memory-bytes": plan.kv_cache_bytes,
+    }
+    if plan.accelerator is Accelerator.CUDA:
+        arguments["gpu-memory-utilization"] = plan.gpu_memory_ratio
+    if plan.sampling:
+        arguments["override-generation-config"] = dict(plan.sampling)
+    if plan.lora:
+        arguments["enable-lora"] = True
+        arguments["max-lora-rank"] = plan.max_lora_rank
+        arguments["lora-modules"] = [f"{name}={path}" for name, path in plan.lora]
+    arguments.update({key.replace("_", "-"): value for key, value in plan.extra_args.items()})
+    return [part for key, value in arguments.items() for part in _flag(key, value)]
+
+
+def _flag(key: str, value: Any) -> list[str]:
+    if value is None or value is False:
+        return []
+    if value is True:
+        return [f"--{key}"]
+    if isinstance(value, dict):
+        return [f"--{key}", json.dumps(value)]
+    if isinstance(value, (list, tuple)):
+        return [f"--{key}", *map(str, value)]
+    return [f"--{key}", str(value)]
+
+
+def engine_environment(plan: ReplicaPlan) -> dict[str, str]:
+    """Environment of the engine's processes; the pool's own `env` wins."""
+    env = {
+        "VLLM_NO_USAGE_STATS": "1",
+        "VLLM_DO_NOT_TRACK": "1",
+        "HF_HUB_OFFLINE": "1",
+        "TOKENIZERS_PARALLELISM": "false",
+    }
+    if plan.accelerator is Accelerator.CPU and plan.cores:
+        env["VLLM_CPU_OMP_THREADS_BIND"] = _thread_binding(plan.cores, plan.tensor_parallel)
+    return env | plan.env
+
+
+def _thread_binding(cores: tuple[int, ...], ranks: int) -> str:
+    """Cores of each rank, ranks separated by `|`; vLLM by itself would keep one core free.
+
+    With fewer cores than ranks, ranks share them.
+    """
+    if len(cores) < ranks:
+        return "|".join(str(cores[rank % len(cores)]) for rank in range(ranks))
+    share = len(cores) // ranks
+    groups = [cores[rank * share : (rank + 1) * share] for rank in range(ranks - 1)]
+    groups.append(cores[(ranks - 1) * share :])
+    return "|".join(",".join(map(str, group)) for group in groups)

@@ -1,0 +1,76 @@
+"""A replica's voice in the state store: leases while it serves, reports for people.
+
+Redis away costs the replica nothing: it keeps serving and keeps trying. What must not live here: when a replica is
+alive or draining (cluster/engine/replica.py decides).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import time
+from collections.abc import Coroutine
+
+from redis.exceptions import RedisError
+
+from cluster.core.lease import Lease, PoolName, ReplicaId, ReplicaPhase, ReplicaReport
+from cluster.state.leases import LeaseStore, connect
+
+log = logging.getLogger("longreach.engine")
+GOODBYE_TIMEOUT_S = 1.0
+"""A stopping replica does not wait longer than this for Redis to take its last words."""
+
+
+class Heartbeat:
+    """Writes leases and reports of one replica; never raises because of Redis."""
+
+    def __init__(
+        self, *, state_url: str | None, cluster: str, replica_id: ReplicaId, pool: PoolName, node: str
+    ) -> None:
+        self._store = LeaseStore(connect(state_url), cluster) if state_url is not None else None
+        self._replica_id = replica_id
+        self._pool = pool
+        self._node = node
+        self._began_s = time.monotonic()
+        self._reachable = True
+
+    async def report(self, phase: ReplicaPhase, detail: str, *, error: str = "") -> None:
+        """Say where this replica is in its life."""
+        log.info("replica=%s pool=%s phase=%s detail=%s error=%s", self._replica_id, self._pool, phase, detail, error)
+        report = ReplicaReport(
+            replica_id=self._replica_id,
+            pool=self._pool,
+            phase=phase,
+            detail=detail,
+            pid=os.getpid(),
+            node=self._node,
+            phase_s=time.monotonic() - self._began_s,
+            last_error=error,
+        )
+        if self._store is not None:
+            await self._try("report", self._store.put_report(report))
+
+    async def renew(self, lease: Lease) -> None:
+        """Write or renew the lease."""
+        if self._store is not None:
+            await self._try("lease", self._store.put_lease(lease))
+
+    async def withdraw(self) -> None:
+        """Take the lease back at once."""
+        if self._store is not None:
+            try:
+                async with asyncio.timeout(GOODBYE_TIMEOUT_S):
+                    await self._try("withdrawal", self._store.drop_lease(self._replica_id))
+            except TimeoutError:
+                log.warning("replica=%s lease not withdrawn in time; it expires by itself", self._replica_id)
+
+    async def _try(self, what: str, call: Coroutine[object, object, None]) -> None:
+        try:
+            await call
+        except (RedisError, OSError) as error:
+            if self._reachable:
+                log.warning("replica=%s %s not written, state store away: %s", self._replica_id, what, error)
+            self._reachable = False
+        else:
+            self._reachable = True

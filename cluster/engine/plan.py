@@ -1,0 +1,56 @@
+"""What one replica is to be: decided before it starts, handed to it whole.
+
+What must not live here: vLLM's names for things (cluster/engine/arguments.py) and how any value was chosen
+(cluster/engine/settings.py).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Any
+
+
+class Accelerator(StrEnum):
+    """What the engine computes on."""
+
+    CPU = "cpu"
+    CUDA = "cuda"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ReplicaPlan:
+    """Every setting of a pool's replicas; Ray pickles it to them."""
+
+    cluster: str
+    pool: str
+    model: str
+    """The name clients use, and the engine's only name for it."""
+    folder: str
+    context_tokens: int
+    tensor_parallel: int
+    accelerator: Accelerator
+    dtype: str
+    quantization: str | None
+    kv_cache_bytes: int | None
+    """None leaves it to vLLM, which takes `gpu_memory_ratio` of the card."""
+    gpu_memory_ratio: float
+    max_running: int
+    max_queued: int
+    batch_tokens: int
+    eager: bool
+    stall_s: float
+    drain_s: float
+    tool_parser: str | None
+    sampling: dict[str, float | int]
+    """Values for requests that give none."""
+    lora: tuple[tuple[str, str], ...]
+    """Adapter name and folder."""
+    env: dict[str, str]
+    extra_args: dict[str, Any]
+    state_url: str | None
+    replica_host: str
+    """What the lease publishes: an address, or `node` for the Ray node's own."""
+    cores: tuple[int, ...] = field(default=())
+    """CPU only: the cores the engine's threads are bound to."""
+    max_lora_rank: int = 64

@@ -1,0 +1,231 @@
+"""The Ray Serve deployment of a pool: one engine, its application on the replica's own port, its lease.
+
+The life of a replica, in order: reap orphans, load the engine, make one token, find the own port, hold a lease while
+steps advance, mark it when Serve drains, give everything up when steps stop. What must not live here: vLLM
+(cluster/engine/vllm_engine.py), the judgement of life and death (cluster/core/liveness.py).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import os
+import signal
+import sys
+from pathlib import Path
+
+import aiohttp
+import psutil
+from ray import serve
+
+from cluster.core.errors import EngineStalledError
+from cluster.core.lease import LEASE_RENEW_S, Lease, PoolName, ReplicaId, ReplicaPhase, ReplicaState
+from cluster.core.liveness import Health
+from cluster.engine import orphans
+from cluster.engine.heartbeat import Heartbeat
+from cluster.engine.layer import EngineLayer, Gate
+from cluster.engine.plan import ReplicaPlan
+from cluster.engine.seal import bind_handle_server_to_loopback
+from cluster.engine.vitals import Vitals
+from cluster.engine.vllm_engine import VllmEngine, start_engine
+
+log = logging.getLogger("longreach.engine")
+PORT_POLL_S = 0.3
+PROBE_TIMEOUT_S = 2.0
+"""The replica's own routes answer in milliseconds; a drain must be seen within a second."""
+
+
+@serve.ingress()
+class EngineReplica:
+    """One vLLM engine behind its own port."""
+
+    async def __init__(self, plan: ReplicaPlan) -> None:
+        bind_handle_server_to_loopback()
+        context = serve.get_replica_context()
+        self._plan = plan
+        self._replica_id = ReplicaId(context.replica_id.unique_id)
+        _redirect_output(plan.pool, self._replica_id)
+        logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s %(message)s", force=True)
+        node = _node_address()
+        self._host = node if plan.replica_host == "node" else plan.replica_host
+        self._heart = Heartbeat(
+            state_url=plan.state_url,
+            cluster=plan.cluster,
+            replica_id=self._replica_id,
+            pool=PoolName(plan.pool),
+            node=node,
+        )
+        try:
+            await self._start()
+        except BaseException as error:
+            await self._heart.report(ReplicaPhase.FAILED, "did not start", error=_short(error))
+            raise
+        self._life = asyncio.create_task(self._live())
+
+    async def _start(self) -> None:
+        reaped = await asyncio.to_thread(orphans.reap_orphans)
+        if reaped:
+            log.warning("replica=%s ended orphaned engine processes %s", self._replica_id, reaped)
+        orphans.mark_own_engine()
+        os.environ.update(_engine_environment(self._plan))
+        await self._heart.report(ReplicaPhase.IMPORTING, "importing vLLM")
+        await asyncio.to_thread(_import_vllm)
+        await self._heart.report(ReplicaPhase.LOADING, f"loading {self._plan.model} on {self._plan.accelerator}")
+        self._engine: VllmEngine = await start_engine(self._plan)
+        await self._heart.report(ReplicaPhase.PROBING, "making a first token")
+        await self._engine.probe()
+        self._gate = Gate(engine_is_dead=lambda: self._engine.is_dead)
+        self._vitals = Vitals(
+            ping=self._engine.ping,
+            processes=await asyncio.to_thread(orphans.engine_processes),
+            stall_s=self._plan.stall_s,
+        )
+        self._layer = EngineLayer(self._engine.app, self._gate)
+
+    def __serve_build_asgi_app__(self) -> EngineLayer:
+        """Give Serve the application of this replica's port."""
+        return self._layer
+
+    async def check_health(self) -> None:
+        """Tell Serve whether to replace this replica.
+
+        Raises:
+            EngineStalledError: its engine does not step any more.
+        """
+        reason = self._gate.broken_reason
+        if reason is not None:
+            raise EngineStalledError(reason)
+
+    async def _live(self) -> None:
+        try:
+            port = await self._own_port()
+            url = f"http://{self._host}:{port}"
+            async with aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=PROBE_TIMEOUT_S)) as session:
+                while not await _answers(session, f"{url}/{self._plan.pool}/health"):
+                    await asyncio.sleep(PORT_POLL_S)  # noqa: ASYNC110 - nothing signals that a port answers
+                await self._heart.report(ReplicaPhase.SERVING, url)
+                await self._hold_lease(session, url)
+        except asyncio.CancelledError:
+            raise
+        except Exception as error:
+            log.exception("replica=%s stopped looking after its lease", self._replica_id)
+            await self._give_up(_short(error))
+
+    async def _own_port(self) -> int:
+        while True:
+            port = await asyncio.to_thread(find_port, self._replica_id)
+            if port is not None:
+                return port
+            await asyncio.sleep(PORT_POLL_S)
+
+    async def _hold_lease(self, session: aiohttp.ClientSession, url: str) -> None:
+        while True:
+            tick = asyncio.create_task(asyncio.sleep(LEASE_RENEW_S))
+            try:
+                verdict = await self._vitals.look()
+            except Exception as error:  # noqa: BLE001 - whatever the engine's client raises means the engine is gone
+                await self._give_up(_short(error))
+                return
+            if verdict.health is Health.STALLED:
+                await self._give_up(verdict.reason)
+                return
+            if not self._gate.draining and not await _answers(session, f"{url}/-/healthz"):
+                self._gate.draining = True
+                await self._heart.report(ReplicaPhase.DRAINING, f"{self._gate.in_flight} requests in flight")
+            await self._heart.renew(self._lease(url))
+            await tick
+
+    def _lease(self, url: str) -> Lease:
+        load = self._engine.load
+        busy = self._gate.in_flight > 0
+        return Lease(
+            replica_id=self._replica_id,
+            pool=PoolName(self._plan.pool),
+            model=self._plan.model,
+            url=f"{url}/{self._plan.pool}",
+            state=ReplicaState.DRAINING if self._gate.draining else ReplicaState.READY,
+            context_tokens=self._plan.context_tokens,
+            # The scheduler reports with its steps, so its last word before idling may still count a finished request.
+            running=load.running if busy else 0,
+            waiting=load.waiting if busy else 0,
+            kv_use_ratio=load.kv_use_ratio,
+            step_age_s=self._vitals.step_age_s,
+        )
+
+    async def _give_up(self, reason: str) -> None:
+        """Fail what is in flight, leave the routing tables, end the engine; Serve replaces the replica."""
+        self._gate.break_off(reason)
+        await self._heart.withdraw()
+        await self._heart.report(ReplicaPhase.STALLED, "waiting to be replaced", error=reason)
+        for process in await asyncio.to_thread(orphans.engine_processes):
+            with contextlib.suppress(psutil.Error):
+                process.send_signal(signal.SIGKILL)
+
+    async def __del__(self) -> None:
+        """Serve calls this, and awaits it, once the drain is over."""
+        if not hasattr(self, "_life"):
+            return
+        self._life.cancel()
+        self._vitals.close()
+        await self._heart.withdraw()
+        await self._heart.report(ReplicaPhase.STOPPED, "stopped by Serve")
+        await asyncio.to_thread(self._engine.shutdown)
+
+
+def find_port(replica_id: ReplicaId) -> int | None:
+    """The port Serve gave this replica; None until Serve lists it as running."""
+    from ray.serve.context import _get_global_client
+
+    details = _get_global_client().get_serve_details()
+    for group in details.get("target_groups", []):
+        for target in group.get("targets", []):
+            # A target's name is the replica's full id, which ends in its unique part.
+            if str(target.get("name", "")).endswith(replica_id):
+                return int(target["port"])
+    return None
+
+
+async def _answers(session: aiohttp.ClientSession, url: str) -> bool:
+    try:
+        async with session.get(url) as response:
+            return response.status == 200  # noqa: PLR2004 - OK
+    except (aiohttp.ClientError, TimeoutError):
+        return False
+
+
+def _engine_environment(plan: ReplicaPlan) -> dict[str, str]:
+    from cluster.engine.arguments import engine_environment
+
+    return engine_environment(plan)
+
+
+def _import_vllm() -> None:
+    import vllm.entrypoints.launchers.app
+    import vllm.v1.engine.async_llm  # noqa: F401
+
+
+def _node_address() -> str:
+    import ray
+
+    return str(ray.util.get_node_ip_address())
+
+
+def _redirect_output(pool: str, replica_id: ReplicaId) -> None:
+    """In local mode, send this process's output and its engine's to one file that `longreach logs POOL` shows."""
+    run_dir = os.environ.get("LONGREACH_RUN_DIR")
+    if run_dir is None:
+        return
+    path = Path(run_dir) / "logs" / f"pool-{pool}-{replica_id}.log"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    sys.stdout.flush()
+    sys.stderr.flush()
+    target = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
+    os.dup2(target, 1)
+    os.dup2(target, 2)
+    os.close(target)
+
+
+def _short(error: BaseException) -> str:
+    lines = f"{type(error).__name__}: {error}".splitlines()
+    return " ".join(lines)[:500]

@@ -1,0 +1,90 @@
+"""From configuration, model and machine to a plan: every value the operator left out is chosen here.
+
+Numbers behind the choices are in docs/performance.md and the shared facts they were measured for. What must not live
+here: vLLM's own names, starting anything.
+"""
+
+from __future__ import annotations
+
+from cluster.config import Config, PoolSection
+from cluster.engine.hardware import Hardware
+from cluster.engine.plan import Accelerator, ReplicaPlan
+from cluster.models.catalog import ModelCard
+
+GIB = 2**30
+CPU_KV_CONTEXTS = 1.25
+"""Without a setting, a CPU replica's KV cache holds this many full contexts: one in flight, some prefix left over."""
+CPU_KV_MIN_BYTES = GIB
+CPU_BATCH_TOKENS = 1024
+"""Tokens a CPU step prefills: about two seconds at the 0.5B model's 469 tokens/s, so that streams in the same replica
+keep moving and the engine's heartbeat stays readable."""
+GPU_BATCH_TOKENS = 8192
+CPU_STALL_S = 120.0
+"""A step of 1,024 tokens far into a long context, while another replica shares the cores, can take a minute."""
+GPU_STALL_S = 30.0
+NATIVE_BF16_FLAGS = frozenset({"avx512_bf16", "amx_bf16"})
+"""With one of these, bf16 is about twice as fast as fp32 here; without, it is emulated and slower."""
+
+
+def replica_plan(
+    config: Config, pool: PoolSection, *, card: ModelCard, folder: str, state_url: str | None, hardware: Hardware
+) -> ReplicaPlan:
+    """The plan for `pool`'s replicas.
+
+    Args:
+        config: the whole configuration.
+        pool: one of its pools, not a static one.
+        card: what is known of the pool's model.
+        folder: where its weights are on every node.
+        state_url: the state Redis; None runs without leases, for tests of the engine alone.
+        hardware: the machine the replicas will run on.
+    """
+    model = config.model(pool.model)
+    engine = pool.engine
+    on_cpu = hardware.accelerator is Accelerator.CPU
+    sampling = dict(card.sampling) | model.sampling.model_dump(exclude_none=True)
+    stall_s = engine.stall_s if engine.stall_s is not None else (CPU_STALL_S if on_cpu else GPU_STALL_S)
+    batch_tokens = engine.batch_tokens or (CPU_BATCH_TOKENS if on_cpu else GPU_BATCH_TOKENS)
+    return ReplicaPlan(
+        cluster=config.cluster.name,
+        pool=pool.name,
+        model=model.id,
+        folder=folder,
+        context_tokens=pool.context_tokens,
+        tensor_parallel=pool.tensor_parallel,
+        accelerator=hardware.accelerator,
+        dtype=_dtype(engine.dtype, hardware),
+        quantization=engine.quantization,
+        kv_cache_bytes=_kv_cache_bytes(pool, card, hardware),
+        gpu_memory_ratio=engine.gpu_memory_ratio,
+        max_running=engine.max_running,
+        max_queued=engine.max_queued,
+        batch_tokens=min(batch_tokens, max(pool.context_tokens, engine.max_running)),
+        eager=engine.eager if engine.eager is not None else on_cpu,
+        stall_s=stall_s,
+        drain_s=engine.drain_s,
+        tool_parser=model.tool_parser or card.tool_parser,
+        sampling=sampling,
+        lora=tuple((adapter.name, adapter.path) for adapter in model.lora),
+        env=dict(engine.env),
+        extra_args=dict(engine.extra_args),
+        state_url=state_url,
+        replica_host=config.cluster.replica_host,
+        cores=hardware.cores if on_cpu else (),
+    )
+
+
+def _dtype(wanted: str, hardware: Hardware) -> str:
+    if wanted != "auto" or hardware.accelerator is Accelerator.CUDA:
+        return wanted
+    return "auto" if hardware.cpu_flags & NATIVE_BF16_FLAGS else "float32"
+
+
+def _kv_cache_bytes(pool: PoolSection, card: ModelCard, hardware: Hardware) -> int | None:
+    if pool.engine.kv_cache_gib is not None:
+        return int(pool.engine.kv_cache_gib * GIB)
+    if hardware.accelerator is Accelerator.CUDA:
+        return None
+    # fp32 doubles what the card says for bf16; counting it always costs only address space that is never touched.
+    per_token = card.kv_bytes_per_token * 2
+    return max(CPU_KV_MIN_BYTES, int(pool.context_tokens * per_token * CPU_KV_CONTEXTS))

@@ -1,0 +1,127 @@
+"""The only module that imports vLLM: an AsyncLLM with our context check, and vLLM's own application around it.
+
+These are private seams of a pinned vLLM; tests/contract holds one test for each. What must not live here: Ray, Redis.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass
+from types import SimpleNamespace
+from typing import Any
+
+from cluster.engine.arguments import vllm_arguments
+from cluster.engine.layer import CURRENT_BUDGET, App
+from cluster.engine.plan import ReplicaPlan
+
+PROBE_TIMEOUT_S = 300.0
+"""One token from a fresh engine: compilation and first touch of the weights included."""
+
+
+@dataclass(slots=True)
+class Load:
+    """What the engine's scheduler last said of itself."""
+
+    running: int = 0
+    waiting: int = 0
+    kv_use_ratio: float = 0.0
+
+
+class VllmEngine:
+    """A started engine: its application, its load, its ping."""
+
+    def __init__(self, *, engine: Any, app: App, load: Load) -> None:
+        self._engine = engine
+        self.app = app
+        self.load = load
+
+    @property
+    def is_dead(self) -> bool:
+        """Whether vLLM itself found its engine core gone."""
+        return bool(self._engine.errored)
+
+    async def ping(self) -> object:
+        """Return when the engine core has answered between two steps.
+
+        Raises:
+            EngineDeadError: vLLM's own, when the core is gone.
+        """
+        return await self._engine.is_paused()
+
+    async def probe(self) -> None:
+        """Make one token, which proves that the whole path from scheduler to sampler works.
+
+        Raises:
+            TimeoutError: it took longer than `PROBE_TIMEOUT_S`.
+        """
+        from vllm import SamplingParams
+
+        params = SamplingParams(max_tokens=1, temperature=0.0, ignore_eos=True)
+        async with asyncio.timeout(PROBE_TIMEOUT_S):
+            async for _ in self._engine.generate({"prompt_token_ids": [0]}, params, "longreach-probe"):
+                pass
+
+    def shutdown(self) -> None:
+        """Stop the engine's processes."""
+        self._engine.shutdown()
+
+
+async def start_engine(plan: ReplicaPlan) -> VllmEngine:
+    """Start vLLM by `plan`; blocks the loop while it loads, which is all this process has to do until then."""
+    from vllm.engine.arg_utils import AsyncEngineArgs
+    from vllm.entrypoints.launchers.api_server.app_state import init_app_state
+    from vllm.entrypoints.launchers.app import build_app
+    from vllm.entrypoints.launchers.cli_args import make_arg_parser, validate_parsed_serve_args
+    from vllm.utils.argparse_utils import FlexibleArgumentParser
+
+    parser = make_arg_parser(FlexibleArgumentParser())
+    args = parser.parse_args(vllm_arguments(plan))
+    validate_parsed_serve_args(args)
+    load = Load()
+    engine = _checked_engine().from_engine_args(
+        AsyncEngineArgs.from_cli_args(args), stat_loggers=[_load_recorder(load)]
+    )
+    tasks = await engine.get_supported_tasks()
+    app = build_app(args, tasks, engine.model_config)
+    await init_app_state(engine, app.state, args, tasks)
+    # vLLM's handler of engine errors asks its own server to exit; here the replica decides that.
+    app.state.server = SimpleNamespace(should_exit=False)
+    return VllmEngine(engine=engine, app=app, load=load)
+
+
+def _checked_engine() -> Any:
+    from vllm.renderers.inputs.preprocess import extract_prompt_len
+    from vllm.v1.engine.async_llm import AsyncLLM
+
+    class CheckedEngine(AsyncLLM):
+        """AsyncLLM that refuses a request whose output would not fit, where vLLM would shorten it."""
+
+        def generate(self, prompt: Any, sampling_params: Any, request_id: str, **kwargs: Any) -> Any:
+            # A plain function on purpose: it raises when called, before the caller has sent a response head.
+            budget = CURRENT_BUDGET.get()
+            if budget is not None:
+                budget.check(extract_prompt_len(self.model_config, prompt), self.model_config.max_model_len)
+            return super().generate(prompt, sampling_params, request_id, **kwargs)
+
+    return CheckedEngine
+
+
+def _load_recorder(load: Load) -> Any:
+    from vllm.v1.metrics.loggers import StatLoggerBase
+
+    class LoadRecorder(StatLoggerBase):
+        """Keeps the scheduler's last statistics for the lease."""
+
+        def __init__(self, vllm_config: Any, engine_index: int = 0) -> None:
+            del vllm_config, engine_index
+
+        def record(self, scheduler_stats: Any, *_: Any, **__: Any) -> None:
+            if scheduler_stats is not None:
+                load.running = scheduler_stats.num_running_reqs
+                load.waiting = scheduler_stats.num_waiting_reqs
+                load.kv_use_ratio = scheduler_stats.kv_cache_usage
+
+        def log_engine_initialized(self) -> None:
+            pass
+
+    return LoadRecorder

@@ -1,0 +1,55 @@
+"""Ctrl-C, `kill` and a closed terminal, all as one exception, so that one `except` cleans up after all three.
+
+What must not live here: the cleaning up.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import signal
+from collections.abc import Iterator
+from types import FrameType
+
+SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+
+
+class InterruptedBySignal(BaseException):  # noqa: N818 - not an error, like KeyboardInterrupt
+    """Somebody asked this process to stop. Not an Exception, so that no handler for faults swallows it."""
+
+    def __init__(self, number: int) -> None:
+        self.number = number
+        super().__init__(signal.Signals(number).name)
+
+    @property
+    def exit_status(self) -> int:
+        """What a shell expects of a process that a signal ended."""
+        return 128 + self.number
+
+
+@contextlib.contextmanager
+def raising() -> Iterator[None]:
+    """Within, the signals raise `InterruptedBySignal`; one that is ignored (nohup) stays ignored."""
+
+    def interrupt(number: int, _frame: FrameType | None) -> None:
+        raise InterruptedBySignal(number)
+
+    before = {number: signal.getsignal(number) for number in SIGNALS}
+    for number, handler in before.items():
+        if handler is not signal.SIG_IGN:
+            signal.signal(number, interrupt)
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+@contextlib.contextmanager
+def deferred() -> Iterator[None]:
+    """Within, the signals do nothing: a teardown that is cut short would leave what it came to remove."""
+    before = {number: signal.signal(number, signal.SIG_IGN) for number in SIGNALS}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)

@@ -1,0 +1,83 @@
+"""What `up` has started so far, on disk before the next step begins: any later command can end it.
+
+What must not live here: starting and ending processes.
+"""
+
+from __future__ import annotations
+
+import enum
+import json
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+
+import psutil
+
+START_TIME_SLACK_S = 1.0
+"""psutil derives a start time from clock ticks since boot; two readings of one process may differ by a tick."""
+
+
+class Phase(enum.StrEnum):
+    """How far `up` came."""
+
+    STARTING = "starting"
+    RUNNING = "running"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StartedProcess:
+    """A process we started; the start time tells it from a later one with the same pid."""
+
+    name: str
+    pid: int
+    started_at: float
+    """Seconds since the epoch, as the kernel tells."""
+
+    def is_alive(self) -> bool:
+        """Whether it still runs; a zombie does not."""
+        try:
+            process = psutil.Process(self.pid)
+            same = abs(process.create_time() - self.started_at) < START_TIME_SLACK_S
+            return same and process.status() != psutil.STATUS_ZOMBIE
+        except psutil.Error:
+            return False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Journal:
+    """The file `processes.json`."""
+
+    run: str
+    phase: Phase
+    source: str
+    """The configuration file `up` was given."""
+    url: str = ""
+    """The gateway's address, without /v1."""
+    dropped_pools: tuple[str, ...] = ()
+    """Pools of the configuration that memory did not hold."""
+    processes: tuple[StartedProcess, ...] = ()
+
+    def with_process(self, process: StartedProcess) -> Journal:
+        """The journal after one more start."""
+        return replace(self, processes=(*self.processes, process))
+
+    def process(self, name: str) -> StartedProcess | None:
+        """The latest process of this name."""
+        return next((entry for entry in reversed(self.processes) if entry.name == name), None)
+
+    def save(self, path: Path) -> None:
+        """Write it in one step."""
+        partial = path.with_suffix(".partial")
+        partial.write_text(json.dumps(asdict(self), indent=1), encoding="utf-8")
+        partial.replace(path)
+
+
+def read_journal(path: Path) -> Journal | None:
+    """The journal of a cluster; None when there is none that this version can read."""
+    try:
+        data = json.loads(path.read_text(encoding="utf-8"))
+        processes = tuple(StartedProcess(**entry) for entry in data.pop("processes"))
+        data["phase"] = Phase(data["phase"])
+        data["dropped_pools"] = tuple(data["dropped_pools"])
+        return Journal(**data, processes=processes)
+    except (OSError, ValueError, TypeError, KeyError):
+        return None

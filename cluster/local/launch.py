@@ -1,0 +1,91 @@
+"""Starting a process of a cluster: marked, logged, in its own session, and in the journal before anything else.
+
+What must not live here: which processes there are, and in what order.
+"""
+
+from __future__ import annotations
+
+import subprocess
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import psutil
+
+from cluster.core.errors import SetupError
+from cluster.local.journal import Journal, StartedProcess
+from cluster.local.rundir import RUN_DIR_VARIABLE, RUN_VARIABLE, RunDir
+
+LOG_TAIL_LINES = 15
+
+
+def marked(variables: Mapping[str, str], *, run_dir: RunDir, run: str) -> dict[str, str]:
+    """The environment every process of a cluster gets."""
+    return {
+        **variables,
+        RUN_DIR_VARIABLE: str(run_dir.root),
+        RUN_VARIABLE: run,
+        # Ray and vLLM rename their processes, by default over the memory that holds the environment: without this
+        # the marker is lost. Named in the documentation of setproctitle.
+        "SPT_NOENV": "1",
+        # Ray replaces 127.0.0.1 by the machine's own address, and then listens on every interface. Its switch for
+        # single-machine systems is the one way to keep it on loopback; the name tells where they needed it first.
+        "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0",
+        "PYTHONUNBUFFERED": "1",
+    }
+
+
+def start(name: str, argv: Sequence[str], env: Mapping[str, str], *, run_dir: RunDir, journal: Journal) -> Journal:
+    """Start `argv` as `name`; it outlives this process.
+
+    Args:
+        name: of the log and in the journal.
+        argv: the command.
+        env: its whole environment; see `marked`.
+        run_dir: where its log goes.
+        journal: saved with the new process before this returns.
+
+    Raises:
+        SetupError: it cannot be started.
+    """
+    with run_dir.log(name).open("ab") as log:
+        try:
+            process = subprocess.Popen(  # noqa: S603, RUF100 - not a context manager: it is meant to outlive us
+                argv,
+                env=dict(env),
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                # Its own session: Ctrl-C at the terminal reaches `up` alone, which then ends things in order.
+                start_new_session=True,
+                cwd=run_dir.root,
+            )
+        except OSError as error:
+            raise SetupError(f"{name} cannot be started: {error}", "run `make up` again to repair the environment") from error
+    entry = StartedProcess(name=name, pid=process.pid, started_at=psutil.Process(process.pid).create_time())
+    journal = journal.with_process(entry)
+    journal.save(run_dir.journal)
+    # The journal and /proc know it from here on; a Popen that is dropped while its child runs would only warn.
+    process.returncode = 0
+    return journal
+
+
+def log_tail(path: Path, lines: int = LOG_TAIL_LINES) -> str:
+    """The end of a log, for an error message."""
+    try:
+        found = path.read_text(encoding="utf-8", errors="replace").splitlines()
+    except OSError:
+        return ""
+    return "\n".join(found[-lines:])
+
+
+def require_alive(name: str, *, run_dir: RunDir, journal: Journal) -> None:
+    """Check that a started process still runs.
+
+    Raises:
+        SetupError: it ended; the end of its log is in the message.
+    """
+    entry = journal.process(name)
+    if entry is None or entry.is_alive():
+        return
+    log = run_dir.log(name)
+    raise SetupError(f"{name} ended unexpectedly:\n{log_tail(log)}", f"its whole log is {log}")

@@ -1,0 +1,246 @@
+"""Looking at a cluster: its pools and replicas as Redis tells, its processes as the journal and the kernel tell.
+
+What must not live here: printing (cluster/cli), changing anything.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from redis.exceptions import RedisError
+
+from cluster.config import Config, PoolSection, load_config
+from cluster.core.errors import SetupError
+from cluster.core.lease import Lease, ReplicaPhase, ReplicaReport, ReplicaState
+from cluster.deployment import load_deployment
+from cluster.local.client import GatewayClient
+from cluster.local.journal import Journal, Phase, read_journal
+from cluster.local.rundir import RunDir
+from cluster.state.leases import LeaseStore, connect
+
+STARTING = (ReplicaPhase.IMPORTING, ReplicaPhase.LOADING, ReplicaPhase.PROBING)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StateView:
+    """Leases and reports at one moment; `error` is why there are none."""
+
+    leases: tuple[Lease, ...] = ()
+    reports: tuple[ReplicaReport, ...] = ()
+    error: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ReplicaStatus:
+    """One replica, alive or not."""
+
+    replica_id: str
+    pid: int
+    phase: str
+    detail: str
+    phase_s: float
+    lease: str
+    """`ready`, `draining`, or empty without a lease."""
+    url: str
+    running: int
+    waiting: int
+    kv_use_ratio: float
+    last_error: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PoolStatus:
+    """One pool."""
+
+    name: str
+    model: str
+    context_tokens: int
+    is_static: bool
+    ready: int
+    target: int
+    phase: str
+    detail: str
+    running: int
+    waiting: int
+    kv_use_ratio: float
+    last_error: str
+    replicas: tuple[ReplicaStatus, ...]
+
+    @property
+    def is_ready(self) -> bool:
+        """Whether as many replicas serve as the configuration asks for."""
+        return self.ready >= self.target
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ProcessStatus:
+    """One process that `up` started."""
+
+    name: str
+    pid: int
+    alive: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ClusterStatus:
+    """Everything `longreach status` shows."""
+
+    cluster: str
+    phase: str
+    """`running`, `starting`, or `stopped`."""
+    url: str
+    gateway_healthy: bool
+    redis: str
+    """`ok`, or why it cannot be reached."""
+    dropped_pools: tuple[str, ...]
+    pools: tuple[PoolStatus, ...]
+    processes: tuple[ProcessStatus, ...]
+    run_dir: str
+
+
+def read_state(url: str | None, cluster: str) -> StateView:
+    """What the state store holds now; never raises for a store that is away."""
+    if url is None:
+        return StateView()
+
+    async def read() -> StateView:
+        redis = connect(url)
+        try:
+            store = LeaseStore(redis, cluster)
+            return StateView(leases=await store.leases(), reports=await store.reports())
+        finally:
+            await redis.aclose()
+
+    try:
+        return asyncio.run(read())
+    except (RedisError, OSError) as error:
+        return StateView(error=str(error) or type(error).__name__)
+
+
+def pool_statuses(config: Config, state: StateView) -> tuple[PoolStatus, ...]:
+    """Every pool of the configuration, in its order."""
+    return tuple(_pool(pool, state) for pool in config.pools)
+
+
+def observe(run_dir: RunDir, *, cluster: str) -> ClusterStatus:
+    """The cluster at `run_dir`.
+
+    Raises:
+        ConfigError: its configuration was changed by hand and has mistakes.
+    """
+    journal = read_journal(run_dir.journal)
+    if journal is None or not run_dir.config.exists():
+        return _stopped(cluster, run_dir.root)
+    config = load_config(run_dir.config)
+    state_url = _state_url(run_dir)
+    state = read_state(state_url, config.cluster.name)
+    client = GatewayClient(journal.url) if journal.url else None
+    healthy = client is not None and client.is_healthy()
+    return ClusterStatus(
+        cluster=config.cluster.name,
+        phase=phase_of(journal),
+        url=journal.url,
+        gateway_healthy=healthy,
+        redis=state.error or ("ok" if state_url else "none"),
+        dropped_pools=journal.dropped_pools,
+        pools=pool_statuses(config, state),
+        processes=tuple(
+            ProcessStatus(name=entry.name, pid=entry.pid, alive=entry.is_alive()) for entry in journal.processes
+        ),
+        run_dir=str(run_dir.root),
+    )
+
+
+def phase_of(journal: Journal) -> str:
+    """`running` when everything that should run does, `starting` while `up` works, else `broken`."""
+    servers = [entry for entry in journal.processes if entry.name != "apply"]
+    if not all(entry.is_alive() for entry in servers):
+        return "broken"
+    return str(Phase.RUNNING if journal.phase is Phase.RUNNING else Phase.STARTING)
+
+
+def _pool(pool: PoolSection, state: StateView) -> PoolStatus:
+    leases = {lease.replica_id: lease for lease in state.leases if lease.pool == pool.name}
+    reports = {report.replica_id: report for report in state.reports if report.pool == pool.name}
+    replicas = tuple(
+        _replica(replica_id, leases.get(replica_id), reports.get(replica_id))
+        for replica_id in sorted(leases.keys() | reports.keys())
+    )
+    ready = [lease for lease in leases.values() if lease.state is ReplicaState.READY]
+    target = 0 if pool.is_static else pool.replicas.min
+    phase, detail = _pool_phase(pool, ready=len(ready), target=target, reports=tuple(reports.values()))
+    return PoolStatus(
+        name=pool.name,
+        model=pool.model,
+        context_tokens=pool.context_tokens,
+        is_static=pool.is_static,
+        ready=len(ready),
+        target=target,
+        phase=phase,
+        detail=detail,
+        running=sum(lease.running for lease in leases.values()),
+        waiting=sum(lease.waiting for lease in leases.values()),
+        kv_use_ratio=max((lease.kv_use_ratio for lease in leases.values()), default=0.0),
+        last_error=_last_error(tuple(reports.values())),
+        replicas=replicas,
+    )
+
+
+def _pool_phase(
+    pool: PoolSection, *, ready: int, target: int, reports: Sequence[ReplicaReport]
+) -> tuple[str, str]:
+    if pool.is_static:
+        return "static", ", ".join(endpoint.url for endpoint in pool.endpoints)
+    if ready >= target:
+        return "ready", ""
+    starting = [report for report in reports if report.phase in STARTING]
+    if starting:
+        youngest = min(starting, key=lambda report: report.phase_s)
+        return str(youngest.phase), youngest.detail
+    if any(report.phase is ReplicaPhase.FAILED for report in reports):
+        return "failed", ""
+    return "waiting", "for its turn: pools start one after the other on few cores"
+
+
+def _replica(replica_id: str, lease: Lease | None, report: ReplicaReport | None) -> ReplicaStatus:
+    return ReplicaStatus(
+        replica_id=replica_id,
+        pid=report.pid if report else 0,
+        phase=str(report.phase) if report else "?",
+        detail=report.detail if report else "",
+        phase_s=report.phase_s if report else 0.0,
+        lease=str(lease.state) if lease else "",
+        url=lease.url if lease else "",
+        running=lease.running if lease else 0,
+        waiting=lease.waiting if lease else 0,
+        kv_use_ratio=lease.kv_use_ratio if lease else 0.0,
+        last_error=report.last_error if report else "",
+    )
+
+
+def _last_error(reports: Sequence[ReplicaReport]) -> str:
+    return next((report.last_error for report in reversed(reports) if report.last_error), "")
+
+
+def _state_url(run_dir: RunDir) -> str | None:
+    try:
+        return load_deployment(run_dir.deployment).state_url
+    except SetupError:
+        return None
+
+
+def _stopped(cluster: str, run_dir: Path) -> ClusterStatus:
+    return ClusterStatus(
+        cluster=cluster,
+        phase="stopped",
+        url="",
+        gateway_healthy=False,
+        redis="none",
+        dropped_pools=(),
+        pools=(),
+        processes=(),
+        run_dir=str(run_dir),
+    )

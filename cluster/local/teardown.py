@@ -1,0 +1,67 @@
+"""Ending a cluster: in order where there is an order, completely in any case.
+
+What must not live here: deciding to (up.py after a failure, `longreach down`), printing.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from dataclasses import dataclass
+from pathlib import Path
+
+import psutil
+
+from cluster.core.errors import SetupError
+from cluster.local.journal import Journal, StartedProcess, read_journal
+from cluster.local.rundir import RunDir
+from cluster.local.sweep import end, members, remove_shared_memory, shared_memory_of, sweep
+
+GATEWAY_DRAIN_S = 5.0
+"""Answers in flight get this long: whoever takes a cluster down on their own machine is waiting for it."""
+RAY_GRACE_S = 8.0
+"""`ray start --block` ends its own children within two seconds when asked (measured)."""
+SWEEP_GRACE_S = 3.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ended:
+    """What a teardown found and ended."""
+
+    processes: int
+    shared_memory: tuple[Path, ...]
+
+
+def tear_down(run_dir: RunDir) -> Ended:
+    """End every process of the cluster at `run_dir` and remove what it left; doing it twice is fine.
+
+    Raises:
+        SetupError: a process could not be ended.
+    """
+    journal = read_journal(run_dir.journal)
+    found = members(run_dir.root)
+    pids = {process.pid for process in found}
+    memory = shared_memory_of(found)
+    for name in ("gateway", "apply"):
+        _end_named(journal, name, GATEWAY_DRAIN_S)
+    _end_named(journal, "ray", RAY_GRACE_S)
+    # The store goes last of those with a name, so that replicas can still withdraw their leases.
+    redis = journal.process("redis") if journal else None
+    rest = [process for process in members(run_dir.root) if redis is None or process.pid != redis.pid]
+    pids |= {process.pid for process in rest}
+    memory |= shared_memory_of(rest)
+    end(rest, grace_s=SWEEP_GRACE_S)
+    left = sweep(run_dir.root, grace_s=SWEEP_GRACE_S)
+    if left:
+        names = ", ".join(str(process.pid) for process in left)
+        raise SetupError(f"these processes did not end: {names}", "end them by hand (they hang in the kernel)")
+    removed = remove_shared_memory(memory)
+    run_dir.clear()
+    return Ended(processes=len(pids), shared_memory=tuple(removed))
+
+
+def _end_named(journal: Journal | None, name: str, grace_s: float) -> None:
+    entry: StartedProcess | None = journal.process(name) if journal else None
+    if entry is None or not entry.is_alive():
+        return
+    with contextlib.suppress(psutil.Error):
+        end([psutil.Process(entry.pid)], grace_s=grace_s)

@@ -1,0 +1,191 @@
+"""The gateway's composition root: every part is built here, once, and handed what it needs.
+
+What must not live here: behaviour. `run` is what `python -m services.gateway` and `longreach gateway` call.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import contextlib
+import logging
+import random
+import sys
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from pathlib import Path
+
+import uvloop
+from redis.asyncio.retry import Retry
+from redis.backoff import NoBackoff
+
+from cluster.config import Config, load_config
+from cluster.core.errors import ConfigError, LongreachError
+from cluster.deployment import Deployment, load_deployment
+from cluster.environment import Environment, read_environment
+from cluster.state.leases import LeaseStore, connect
+from services.gateway.catalog import Catalog
+from services.gateway.current import Current
+from services.gateway.directory import Directory
+from services.gateway.dispatch import Dispatcher
+from services.gateway.logs import configure_logging, set_level
+from services.gateway.metrics import Metrics
+from services.gateway.probes import StaticProbes
+from services.gateway.server import GatewayServer, bind
+from services.gateway.tokens import PromptCounter
+from services.gateway.upstream import AiohttpUpstream
+from services.rest.app import Gateway, build_app
+
+logger = logging.getLogger(__name__)
+
+EXIT_OK = 0
+EXIT_UNUSABLE = 2
+"""The configuration or this machine cannot be used; the reason is on standard error."""
+RESTART_S = 1.0
+"""Between two tries of a background task that failed."""
+
+
+def run(config_path: Path, *, deployment_path: Path | None = None, ready_file: Path | None = None) -> int:
+    """Run a gateway in this process until it is told to stop.
+
+    Args:
+        config_path: the configuration file; SIGHUP reads it again.
+        deployment_path: what `longreach up` wrote: the state store's address and the models' folders. Without it
+            the configuration's own redis.state_url counts, and static pools need neither.
+        ready_file: written as `{"port": …, "pid": …}` once connections are accepted, removed at the end.
+
+    Returns:
+        The process's exit status.
+    """
+    try:
+        config = load_config(config_path)
+        deployment = None if deployment_path is None else load_deployment(deployment_path)
+        configure_logging(config.telemetry)
+        with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+            runner.run(_serve(config, config_path, deployment, deployment_path, ready_file, read_environment()))
+    except ConfigError as error:
+        print(*error.lines(), sep="\n", file=sys.stderr)  # noqa: T201 - the program's own words to its operator
+        return EXIT_UNUSABLE
+    except LongreachError as error:
+        print(error, file=sys.stderr)  # noqa: T201 - as above
+        return EXIT_UNUSABLE
+    return EXIT_OK
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """The command line of `python -m services.gateway`."""
+    parser = argparse.ArgumentParser(prog="python -m services.gateway", description="Run a Longreach gateway.")
+    parser.add_argument("--config", type=Path, required=True, help="configuration file")
+    parser.add_argument("--deployment", type=Path, help="deployment.json of a running cluster")
+    parser.add_argument("--ready-file", type=Path, help="written with port and pid once connections are accepted")
+    options = parser.parse_args(arguments)
+    return run(options.config, deployment_path=options.deployment, ready_file=options.ready_file)
+
+
+async def _serve(
+    config: Config,
+    config_path: Path,
+    deployment: Deployment | None,
+    deployment_path: Path | None,
+    ready_file: Path | None,
+    environment: Environment,
+) -> None:
+    listener = bind(config.gateway.host, config.gateway.port)
+    current = Current(Catalog(config, environment.secret), environment.secret)
+    state_url = config.redis.state_url if deployment is None else deployment.state_url or config.redis.state_url
+    counter = PromptCounter()
+    counter.use(tokenizer_folders(config, deployment))
+    upstream = AiohttpUpstream()
+    metrics = Metrics()
+    async with _lease_store(state_url, config.cluster.name) as store:
+        directory = Directory(store, clock=time.monotonic)
+        dispatcher = Dispatcher(
+            current=current,
+            directory=directory,
+            counter=counter,
+            upstream=upstream,
+            metrics=metrics,
+            rng=random.Random(),  # noqa: S311 - breaks ties, guards nothing
+        )
+        probes = StaticProbes(current, directory, upstream)
+        gateway = Gateway(current=current, directory=directory, dispatcher=dispatcher, metrics=metrics)
+        server = GatewayServer(
+            build_app(gateway), ready_file=ready_file, on_drain=gateway.drain, drain_s=config.gateway.limits.drain_s
+        )
+
+        def reload() -> None:
+            catalog = current.reload(config_path)
+            if catalog is not None:
+                set_level(catalog.config.telemetry)
+                counter.use(tokenizer_folders(catalog.config, _reread(deployment, deployment_path)))
+                server.config.timeout_graceful_shutdown = max(1, round(catalog.config.gateway.limits.drain_s))
+                _warn_of_missing_keys(catalog)
+
+        _warn_of_missing_keys(current.catalog)
+        await asyncio.gather(directory.refresh(), probes.probe_all(), counter.ready())
+        server.listen_to_signals(reload)
+        async with _background(directory.follow, probes.follow):
+            await server.listen(listener)
+    await upstream.close()
+    counter.close()
+
+
+def tokenizer_folders(config: Config, deployment: Deployment | None) -> dict[str, Path]:
+    """Where each model's tokenizer is: where `longreach up` put the model, or the folder the file names."""
+    folders = {model.id: Path(model.source) for model in config.models if model.source and Path(model.source).is_dir()}
+    if deployment is not None:
+        known = {model.id for model in config.models}
+        folders |= {name: Path(folder) for name, folder in deployment.model_folders.items() if name in known}
+    return folders
+
+
+@contextlib.asynccontextmanager
+async def _lease_store(url: str | None, cluster: str) -> AsyncIterator[LeaseStore | None]:
+    if url is None:
+        yield None
+        return
+    redis = connect(url)
+    # The client's own retries would hide that the store went away and came back empty.
+    redis.set_retry(Retry(NoBackoff(), 0))
+    try:
+        yield LeaseStore(redis, cluster)
+    finally:
+        with contextlib.suppress(OSError):
+            await redis.aclose()
+
+
+@contextlib.asynccontextmanager
+async def _background(*loops: Callable[[], Awaitable[None]]) -> AsyncIterator[None]:
+    """Run coroutines beside the server; one that fails is logged and started again."""
+    tasks = [asyncio.create_task(_keep_running(loop)) for loop in loops]
+    try:
+        yield
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+
+async def _keep_running(loop: Callable[[], Awaitable[None]]) -> None:
+    while True:
+        try:
+            return await loop()
+        except Exception:
+            logger.exception("background task failed, starting it again")
+        await asyncio.sleep(RESTART_S)
+
+
+def _reread(deployment: Deployment | None, path: Path | None) -> Deployment | None:
+    """The deployment as it is now; the one known where the file cannot be read."""
+    if path is None:
+        return deployment
+    try:
+        return load_deployment(path)
+    except LongreachError:
+        logger.exception("deployment not reread")
+        return deployment
+
+
+def _warn_of_missing_keys(catalog: Catalog) -> None:
+    for name in catalog.missing_keys():
+        logger.warning("environment variable %s is not set: its endpoints are called without a key", name)

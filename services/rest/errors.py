@@ -1,0 +1,233 @@
+"""Errors as clients see them: OpenAI's form, Anthropic's on its own route, one place for status and sentence.
+
+What lives here: the mapping from typed outcomes to answers, once. What must not: deciding anything.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from cluster.core.prompt import CountKind
+from cluster.core.request import ContextNeed, OverCap, Route
+from cluster.core.routing import NoEndpoint, TooLong
+from services.gateway.outcome import Failed, Overloaded, UnknownModel
+from services.gateway.upstream import FailureKind, UpstreamFailure
+
+INVALID_REQUEST = "invalid_request_error"
+NOT_FOUND = "not_found_error"
+SERVER_ERROR = "server_error"
+RATE_LIMIT = "rate_limit_error"
+OVERLOADED = "overloaded_error"
+
+RETRY_AFTER_NO_ENDPOINT_S = 5
+"""A replica that drains is replaced, one that crashed is healed: seconds with a warm model, a minute or two without."""
+RETRY_AFTER_FULL_S = 1
+MAX_NAMES_SHOWN = 20
+"""Model names in a 404, so that the answer stays readable."""
+
+_ANTHROPIC_TYPES = {RATE_LIMIT: "rate_limit_error", OVERLOADED: "overloaded_error", SERVER_ERROR: "api_error"}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Refusal:
+    """An answer that is an error."""
+
+    status: int
+    message: str
+    type: str = INVALID_REQUEST
+    param: str | None = None
+    code: str | None = None
+    retry_after_s: int | None = None
+    headers: tuple[tuple[str, str], ...] = ()
+
+    def body(self, route: Route | None, request_id: str) -> bytes:
+        """The JSON body, in the form that clients of `route` expect."""
+        if route is Route.MESSAGES:
+            kind = _ANTHROPIC_TYPES.get(self.type, self.type)
+            data: dict[str, object] = {
+                "type": "error",
+                "error": {"type": kind, "message": self.message},
+                "request_id": request_id,
+            }
+        else:
+            data = {
+                "error": {
+                    "message": self.message,
+                    "type": self.type,
+                    "param": self.param,
+                    "code": self.code,
+                    "request_id": request_id,
+                }
+            }
+        return json.dumps(data).encode()
+
+    def all_headers(self) -> dict[str, str]:
+        """Headers beyond content type, length and request id."""
+        headers = dict(self.headers)
+        if self.retry_after_s is not None:
+            headers["retry-after"] = str(self.retry_after_s)
+        return headers
+
+
+def invalid(message: str, *, param: str | None = None, code: str | None = None, status: int = 400) -> Refusal:
+    """The client's own mistake."""
+    return Refusal(status=status, message=message, param=param, code=code)
+
+
+def not_found(path: str) -> Refusal:
+    """No such route; vLLM's administrative routes end here as well."""
+    return Refusal(status=404, message=f"There is no route {path} here.", type=NOT_FOUND, code="route_not_found")
+
+
+def wrong_method(method: str, path: str, allowed: tuple[str, ...]) -> Refusal:
+    """The route exists, for other methods."""
+    names = ", ".join(allowed)
+    return Refusal(
+        status=405,
+        message=f"{method} is not allowed on {path}: use {names}.",
+        code="method_not_allowed",
+        headers=(("allow", names),),
+    )
+
+
+def full(limit: int) -> Refusal:
+    """This gateway serves as many requests as it may."""
+    return Refusal(
+        status=429,
+        message=f"This gateway serves {limit} requests at once and is full: try again shortly.",
+        type=RATE_LIMIT,
+        code="gateway_full",
+        retry_after_s=RETRY_AFTER_FULL_S,
+    )
+
+
+def internal() -> Refusal:
+    """A fault of the gateway's own; the log has it under the request id."""
+    return Refusal(
+        status=500, message="The gateway failed on this request; its log has the reason.", type=SERVER_ERROR
+    )
+
+
+def from_outcome(
+    outcome: UnknownModel | OverCap | TooLong | NoEndpoint | Overloaded | Failed, route: Route, output_field: str
+) -> Refusal:
+    """The answer to a request that nobody serves.
+
+    Args:
+        outcome: why.
+        route: what was asked for.
+        output_field: the JSON field in which the client bounds the output, to name it.
+    """
+    match outcome:
+        case UnknownModel():
+            shown = ", ".join(outcome.known[:MAX_NAMES_SHOWN])
+            return Refusal(
+                status=404,
+                message=f"The model {outcome.name!r} does not exist. Known here: {shown}.",
+                type=NOT_FOUND,
+                param="model",
+                code="model_not_found",
+            )
+        case OverCap():
+            return invalid(
+                f"{output_field} is {outcome.requested_tokens:,}; at most {outcome.max_tokens:,} output tokens may be "
+                f"asked for from this model.",
+                param=output_field,
+                code="output_over_cap",
+            )
+        case TooLong():
+            return _too_long(outcome, route, output_field)
+        case NoEndpoint():
+            return Refusal(
+                status=503,
+                message=f"No replica of {_pools(outcome)} is available now: try again in a moment.",
+                type=SERVER_ERROR,
+                code="no_replica_available",
+                retry_after_s=RETRY_AFTER_NO_ENDPOINT_S,
+            )
+        case Overloaded():
+            return Refusal(
+                status=outcome.status,
+                message="Every replica that could take this request is busy: try again in a moment.",
+                type=RATE_LIMIT if outcome.status == 429 else OVERLOADED,  # noqa: PLR2004 - Too Many Requests
+                code="overloaded",
+                retry_after_s=outcome.retry_after_s,
+            )
+        case Failed():
+            return _failed(outcome)
+
+
+def stream_error(route: Route, failure: UpstreamFailure) -> bytes:
+    """The server-sent event that tells a client its answer broke off and is not complete."""
+    code = "upstream_timeout" if failure.kind is FailureKind.TIMEOUT else "upstream_broken"
+    message = "The answer broke off: its replica failed. What arrived so far is not complete."
+    if route is Route.MESSAGES:
+        data: Mapping[str, object] = {"type": "error", "error": {"type": "api_error", "message": message}}
+        return b"event: error\ndata: " + json.dumps(data).encode() + b"\n\n"
+    if route is Route.RESPONSES:
+        data = {"type": "error", "code": code, "message": message, "param": None, "sequence_number": 0}
+        return b"event: error\ndata: " + json.dumps(data).encode() + b"\n\n"
+    data = {"error": {"message": message, "type": SERVER_ERROR, "param": None, "code": code}}
+    return b"data: " + json.dumps(data).encode() + b"\n\n"
+
+
+def _too_long(outcome: TooLong, route: Route, output_field: str) -> Refusal:
+    need = outcome.need
+    about = "" if need.count is CountKind.EXACT else "about "
+    size = f"Your prompt has {about}{need.prompt_tokens:,} tokens"
+    if route.generates and need.is_explicit:
+        size += f" and asks for {need.output_tokens:,} of output: {about}{need.total_tokens:,} in all"
+    limit = f"the largest context of this model here is {outcome.largest_context_tokens:,} tokens"
+    return invalid(
+        f"{size}, and {limit}. {_remedy(need, outcome.largest_context_tokens, output_field)}",
+        param=_prompt_field(route),
+        code="context_length_exceeded",
+    )
+
+
+def _remedy(need: ContextNeed, largest_tokens: int, output_field: str) -> str:
+    room = largest_tokens - need.prompt_tokens
+    if need.output_tokens > 0 and room >= 1 and need.is_explicit:
+        return f"Shorten the prompt, or set {output_field} to {room:,} or less."
+    output = need.output_tokens if need.is_explicit else min(need.output_tokens, 1)
+    return f"Shorten the prompt to {max(largest_tokens - output, 0):,} tokens or fewer."
+
+
+def _prompt_field(route: Route) -> str:
+    if route in {Route.CHAT, Route.MESSAGES}:
+        return "messages"
+    return "prompt" if route is Route.COMPLETIONS else "input"
+
+
+def _failed(outcome: Failed) -> Refusal:
+    match outcome.kind:
+        case FailureKind.TIMEOUT:
+            return Refusal(
+                status=504,
+                message=f"A replica of {outcome.pool} gave no answer in time.",
+                type=SERVER_ERROR,
+                code="upstream_timeout",
+            )
+        case FailureKind.RESET:
+            return Refusal(
+                status=502,
+                message=f"A replica of {outcome.pool} broke off before its answer began: try again in a moment.",
+                type=SERVER_ERROR,
+                code="upstream_broken",
+                retry_after_s=RETRY_AFTER_NO_ENDPOINT_S,
+            )
+        case FailureKind.CONNECT:
+            return Refusal(
+                status=503,
+                message=f"No replica of {outcome.pool} could be reached: try again in a moment.",
+                type=SERVER_ERROR,
+                code="no_replica_available",
+                retry_after_s=RETRY_AFTER_NO_ENDPOINT_S,
+            )
+
+
+def _pools(outcome: NoEndpoint) -> str:
+    names = ", ".join(outcome.pools)
+    return f"pool {names}" if len(outcome.pools) == 1 else f"the pools {names}"
