@@ -56,7 +56,9 @@ def serve_environment(config: Config) -> dict[str, str]:
     }
 
 
-def head_process(config: Config, *, temp_dir: Path, ray_port: int, client_port: int, base_env: Mapping[str, str]) -> ProcessSpec:
+def head_process(
+    config: Config, *, temp_dir: Path, ray_port: int, client_port: int, base_env: Mapping[str, str]
+) -> ProcessSpec:
     """`ray start --head --block` for local mode.
 
     Args:

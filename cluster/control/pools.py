@@ -8,7 +8,7 @@ from __future__ import annotations
 from typing import Any
 
 from ray import serve
-from ray.serve.config import AutoscalingConfig, BackpressureConfig
+from ray.serve.config import AutoscalingConfig
 from ray.serve.deployment import Application
 
 from cluster.config import PoolSection
@@ -51,10 +51,10 @@ def pool_application(pool: PoolSection, plan: ReplicaPlan) -> Application:
         }
     deployment = serve.deployment(EngineReplica).options(
         name="replica",
-        # Serve refuses at the sum of both, and wants the second to be at least one.
-        max_ongoing_requests=max(1, plan.max_running + plan.max_queued - 1),
-        max_queued_requests=1,
-        backpressure_config=BackpressureConfig(status_code=429, retry_after_s=1),
+        # The replica's own layer holds the limit, exactly and with Retry-After. Serve's would drop one of two requests
+        # that arrive in the same tick, so it is set where it only bounds what waits to be refused.
+        max_ongoing_requests=2 * plan.max_requests,
+        max_queued_requests=-1,
         ray_actor_options={"num_cpus": bundle["CPU"], "num_gpus": bundle.get("GPU", 0)},
         placement_group_bundles=[bundle],
         placement_group_strategy="STRICT_PACK",

@@ -31,6 +31,7 @@ REFUSAL_CONTEXT = "context"
 """Prompt plus output exceed this replica's limit: a larger pool may hold them."""
 REFUSAL_DRAINING = "draining"
 REFUSAL_STALLED = "stalled"
+REFUSAL_OVERLOAD = "overload"
 
 INTERNAL_PREFIX = "x-longreach-"
 SERVE_CONTROL_HEADERS = frozenset({"x-request-disconnect-disabled", "x-request-timeout-seconds"})

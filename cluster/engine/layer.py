@@ -71,6 +71,8 @@ class Gate:
 
     engine_is_dead: Callable[[], bool]
     """What the engine's own client knows; it may know before the next look at the vitals."""
+    max_requests: int
+    """Running and waiting together; the next one is refused."""
     draining: bool = False
     in_flight: int = 0
     _reason: str | None = None
@@ -97,7 +99,9 @@ class Gate:
         """Why new work is refused now; None when it is welcome."""
         if self.broken_reason is not None:
             return wire.REFUSAL_STALLED
-        return wire.REFUSAL_DRAINING if self.draining else None
+        if self.draining:
+            return wire.REFUSAL_DRAINING
+        return wire.REFUSAL_OVERLOAD if self.in_flight >= self.max_requests else None
 
 
 class EngineLayer:
@@ -122,7 +126,8 @@ class EngineLayer:
             return
         refusal = self._gate.refusal
         if refusal is not None:
-            await _refuse(send, 503, refusal, f"this replica is {refusal}")
+            status = 429 if refusal == wire.REFUSAL_OVERLOAD else 503
+            await _refuse(send, status, refusal, f"this replica takes no work now: {refusal}")
             return
         self._gate.in_flight += 1
         try:
@@ -288,7 +293,7 @@ async def _refuse(
     send: Send, status: int, refusal: str, text: str, extra: list[tuple[bytes, bytes]] | None = None
 ) -> None:
     headers = [(wire.HEADER_REFUSAL.encode(), refusal.encode()), *(extra or [])]
-    if status == 503:  # noqa: PLR2004 - Service Unavailable
+    if refusal != wire.REFUSAL_CONTEXT:
         headers.append((b"retry-after", str(RETRY_AFTER_S).encode()))
     await _error(send, status, text, headers)
 

@@ -54,3 +54,8 @@ class ReplicaPlan:
     cores: tuple[int, ...] = field(default=())
     """CPU only: the cores the engine's threads are bound to."""
     max_lora_rank: int = 64
+
+    @property
+    def max_requests(self) -> int:
+        """Requests a replica takes before it refuses."""
+        return self.max_running + self.max_queued

@@ -40,7 +40,7 @@ PROBE_TIMEOUT_S = 2.0
 class EngineReplica:
     """One vLLM engine behind its own port."""
 
-    async def __init__(self, plan: ReplicaPlan) -> None:
+    async def __init__(self, plan: ReplicaPlan) -> None:  # type: ignore[misc] # Serve awaits it
         bind_handle_server_to_loopback()
         context = serve.get_replica_context()
         self._plan = plan
@@ -75,7 +75,7 @@ class EngineReplica:
         self._engine: VllmEngine = await start_engine(self._plan)
         await self._heart.report(ReplicaPhase.PROBING, "making a first token")
         await self._engine.probe()
-        self._gate = Gate(engine_is_dead=lambda: self._engine.is_dead)
+        self._gate = Gate(engine_is_dead=lambda: self._engine.is_dead, max_requests=self._plan.max_requests)
         self._vitals = Vitals(
             ping=self._engine.ping,
             processes=await asyncio.to_thread(orphans.engine_processes),

@@ -9,7 +9,7 @@ from __future__ import annotations
 from cluster.config import Config, PoolSection
 from cluster.engine.hardware import Hardware
 from cluster.engine.plan import Accelerator, ReplicaPlan
-from cluster.models.catalog import ModelCard
+from cluster.models.card import Dtype, ModelCard
 
 GIB = 2**30
 CPU_KV_CONTEXTS = 1.25
@@ -42,8 +42,9 @@ def replica_plan(
     model = config.model(pool.model)
     engine = pool.engine
     on_cpu = hardware.accelerator is Accelerator.CPU
-    sampling = dict(card.sampling) | model.sampling.model_dump(exclude_none=True)
+    sampling = card.sampling.given() | model.sampling.model_dump(exclude_none=True)
     stall_s = engine.stall_s if engine.stall_s is not None else (CPU_STALL_S if on_cpu else GPU_STALL_S)
+    dtype = _dtype(engine.dtype, hardware)
     batch_tokens = engine.batch_tokens or (CPU_BATCH_TOKENS if on_cpu else GPU_BATCH_TOKENS)
     return ReplicaPlan(
         cluster=config.cluster.name,
@@ -53,9 +54,9 @@ def replica_plan(
         context_tokens=pool.context_tokens,
         tensor_parallel=pool.tensor_parallel,
         accelerator=hardware.accelerator,
-        dtype=_dtype(engine.dtype, hardware),
+        dtype=dtype,
         quantization=engine.quantization,
-        kv_cache_bytes=_kv_cache_bytes(pool, card, hardware),
+        kv_cache_bytes=_kv_cache_bytes(pool, card, dtype, hardware),
         gpu_memory_ratio=engine.gpu_memory_ratio,
         max_running=engine.max_running,
         max_queued=engine.max_queued,
@@ -80,11 +81,11 @@ def _dtype(wanted: str, hardware: Hardware) -> str:
     return "auto" if hardware.cpu_flags & NATIVE_BF16_FLAGS else "float32"
 
 
-def _kv_cache_bytes(pool: PoolSection, card: ModelCard, hardware: Hardware) -> int | None:
+def _kv_cache_bytes(pool: PoolSection, card: ModelCard, dtype: str, hardware: Hardware) -> int | None:
     if pool.engine.kv_cache_gib is not None:
         return int(pool.engine.kv_cache_gib * GIB)
     if hardware.accelerator is Accelerator.CUDA:
         return None
-    # fp32 doubles what the card says for bf16; counting it always costs only address space that is never touched.
-    per_token = card.kv_bytes_per_token * 2
+    used = card.dtype if dtype == "auto" else Dtype(dtype)
+    per_token = card.kv_bytes_per_token * used.size_bytes // card.dtype.size_bytes
     return max(CPU_KV_MIN_BYTES, int(pool.context_tokens * per_token * CPU_KV_CONTEXTS))

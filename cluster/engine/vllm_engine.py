@@ -93,7 +93,7 @@ def _checked_engine() -> Any:
     from vllm.renderers.inputs.preprocess import extract_prompt_len
     from vllm.v1.engine.async_llm import AsyncLLM
 
-    class CheckedEngine(AsyncLLM):
+    class CheckedEngine(AsyncLLM):  # type: ignore[misc]
         """AsyncLLM that refuses a request whose output would not fit, where vLLM would shorten it."""
 
         def generate(self, prompt: Any, sampling_params: Any, request_id: str, **kwargs: Any) -> Any:
@@ -109,7 +109,7 @@ def _checked_engine() -> Any:
 def _load_recorder(load: Load) -> Any:
     from vllm.v1.metrics.loggers import StatLoggerBase
 
-    class LoadRecorder(StatLoggerBase):
+    class LoadRecorder(StatLoggerBase):  # type: ignore[misc]
         """Keeps the scheduler's last statistics for the lease."""
 
         def __init__(self, vllm_config: Any, engine_index: int = 0) -> None:

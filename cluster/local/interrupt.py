@@ -13,7 +13,7 @@ from types import FrameType
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
-class InterruptedBySignal(BaseException):  # noqa: N818 - not an error, like KeyboardInterrupt
+class InterruptedBySignal(BaseException):
     """Somebody asked this process to stop. Not an Exception, so that no handler for faults swallows it."""
 
     def __init__(self, number: int) -> None:

@@ -27,9 +27,6 @@ def marked(variables: Mapping[str, str], *, run_dir: RunDir, run: str) -> dict[s
         # Ray and vLLM rename their processes, by default over the memory that holds the environment: without this
         # the marker is lost. Named in the documentation of setproctitle.
         "SPT_NOENV": "1",
-        # Ray replaces 127.0.0.1 by the machine's own address, and then listens on every interface. Its switch for
-        # single-machine systems is the one way to keep it on loopback; the name tells where they needed it first.
-        "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0",
         "PYTHONUNBUFFERED": "1",
     }
 
@@ -49,7 +46,7 @@ def start(name: str, argv: Sequence[str], env: Mapping[str, str], *, run_dir: Ru
     """
     with run_dir.log(name).open("ab") as log:
         try:
-            process = subprocess.Popen(  # noqa: S603, RUF100 - not a context manager: it is meant to outlive us
+            process = subprocess.Popen(  # not a context manager: it is meant to outlive us
                 argv,
                 env=dict(env),
                 stdin=subprocess.DEVNULL,
@@ -60,7 +57,9 @@ def start(name: str, argv: Sequence[str], env: Mapping[str, str], *, run_dir: Ru
                 cwd=run_dir.root,
             )
         except OSError as error:
-            raise SetupError(f"{name} cannot be started: {error}", "run `make up` again to repair the environment") from error
+            raise SetupError(
+                f"{name} cannot be started: {error}", "run `make up` again to repair the environment"
+            ) from error
     entry = StartedProcess(name=name, pid=process.pid, started_at=psutil.Process(process.pid).create_time())
     journal = journal.with_process(entry)
     journal.save(run_dir.journal)

@@ -189,9 +189,7 @@ def _pool(pool: PoolSection, state: StateView) -> PoolStatus:
     )
 
 
-def _pool_phase(
-    pool: PoolSection, *, ready: int, target: int, reports: Sequence[ReplicaReport]
-) -> tuple[str, str]:
+def _pool_phase(pool: PoolSection, *, ready: int, target: int, reports: Sequence[ReplicaReport]) -> tuple[str, str]:
     if pool.is_static:
         return "static", ", ".join(endpoint.url for endpoint in pool.endpoints)
     if ready >= target:

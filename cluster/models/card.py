@@ -144,7 +144,7 @@ class ModelCard:
 def kv_bytes_per_token(*, layers: int, kv_heads: int, head_dim: int, dtype: Dtype) -> int:
     """Bytes of KV cache one token takes, over all layers.
 
-    2 (key and value) × layers × KV heads × head size × bytes per number: the size given by Kwon et al. 2023
+    2 (key and value) * layers * KV heads * head size * bytes per number: the size given by Kwon et al. 2023
     ("Efficient Memory Management for Large Language Model Serving with PagedAttention", section 3), with KV heads
     instead of query heads as in grouped-query attention (Ainslie et al. 2023). vLLM's block holds block size times
     this. It is an upper bound where some layers attend to a sliding window only.

@@ -194,16 +194,16 @@ def fetch_file(file: HubFile, target: Path, fetch: HubFetch, *, done_bytes: int,
         ModelStoreError: it cannot be downloaded, or its content is not what the listing promised.
     """
     from huggingface_hub import hf_hub_url
-    from huggingface_hub.utils import build_hf_headers
 
     listing, settings = fetch.listing, fetch.settings
     url = hf_hub_url(listing.repository, file.name, revision=listing.commit, endpoint=settings.endpoint)
+    token = settings.token()
     total_bytes = fetch.peak_bytes
     download(
         url,
         target,
         size_bytes=file.size_bytes,
-        headers=build_hf_headers(token=settings.token()),
+        headers={"Authorization": f"Bearer {token}"} if token else {},
         report=lambda have_bytes: progress("downloading", done_bytes + have_bytes, total_bytes),
     )
     if not _content_matches(file, target):
@@ -221,7 +221,7 @@ def _content_matches(file: HubFile, path: Path) -> bool:
         digest = hashlib.sha256()
         expected = file.sha256
     else:
-        # Files outside LFS carry git's blob id: sha1 over "blob SIZE NUL content". It finds damage; nothing more is asked.
+        # Files outside LFS carry git's blob id, sha1 over "blob SIZE NUL content": good for finding damage.
         digest = hashlib.sha1(f"blob {file.size_bytes}\0".encode(), usedforsecurity=False)
         expected = file.git_id or ""
     with path.open("rb") as content:

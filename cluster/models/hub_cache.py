@@ -67,7 +67,8 @@ def find_in_cache(repository: str, revision: str | None, settings: HubSettings) 
         )
     except (LocalEntryNotFoundError, OSError, ValueError) as error:
         raise store_error(
-            f"{repository} is not in the hub cache of this machine, and the hub is not to be asked (offline)", AIR_GAP_REMEDY
+            f"{repository} is not in the hub cache of this machine, and the hub is not to be asked (offline)",
+            AIR_GAP_REMEDY,
         ) from error
     present = {path.name for path in snapshot.iterdir() if path.is_file()}
     names = tuple(sorted(name for name in present if is_wanted(name, present)))

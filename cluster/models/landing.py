@@ -17,7 +17,7 @@ import shutil
 from typing import TYPE_CHECKING
 
 from cluster.models.faults import store_error
-from cluster.models.manifest import read_manifest, sizes_match, write_manifest
+from cluster.models.manifest import write_manifest
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -47,12 +47,6 @@ def model_lock(root: Path, folder: str, progress: Progress) -> Iterator[None]:
             progress("waiting for another process", 0, None)
             fcntl.flock(file, fcntl.LOCK_EX)
         yield  # closing the file releases the lock, also when the process dies
-
-
-def is_complete(folder: Path) -> bool:
-    """Whether `folder` holds a landed model: its manifest is there and every size matches."""
-    manifest = read_manifest(folder)
-    return manifest is not None and sizes_match(folder, manifest)
 
 
 def partial_folder(root: Path, folder: str, revision: str) -> Path:

@@ -33,7 +33,9 @@ def silent(stage: str, done_bytes: int, total_bytes: int | None) -> None:
 class GrowingFolder:
     """Reports a folder's size as progress while something else (pip, the hub client) writes into it."""
 
-    def __init__(self, folder: Path, *, stage: str, base_bytes: int, total_bytes: int | None, progress: Progress) -> None:
+    def __init__(
+        self, folder: Path, *, stage: str, base_bytes: int, total_bytes: int | None, progress: Progress
+    ) -> None:
         self._folder = folder
         self._stage = stage
         self._base_bytes = base_bytes

@@ -52,7 +52,9 @@ def write_safetensors(path: Path, tensors: Sequence[Tensor], report: Callable[[i
                 done_bytes += file.write(to_bf16(piece).tobytes())
                 report(done_bytes)
             if done_bytes - before_bytes != tensor.size_bytes:
-                raise ValueError(f"{tensor.name}: {done_bytes - before_bytes} bytes given, {tensor.size_bytes} announced")
+                raise ValueError(
+                    f"{tensor.name}: {done_bytes - before_bytes} bytes given, {tensor.size_bytes} announced"
+                )
         file.flush()
         os.fsync(file.fileno())
 
@@ -61,7 +63,8 @@ def to_bf16(values: Float32Array) -> npt.NDArray[np.uint16]:
     """Round finite float32 to bf16 (nearest, ties to even, as torch does), given as the 16-bit patterns."""
     bits = np.ascontiguousarray(values, dtype="<f4").view("<u4")
     rounding = np.uint32(0x7FFF) + ((bits >> np.uint32(16)) & np.uint32(1))
-    return ((bits + rounding) >> np.uint32(16)).astype("<u2")
+    rounded: npt.NDArray[np.uint16] = ((bits + rounding) >> np.uint32(16)).astype("<u2")
+    return rounded
 
 
 def _header(tensors: Sequence[Tensor]) -> bytes:

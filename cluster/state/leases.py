@@ -65,7 +65,7 @@ class LeaseStore:
         return tuple(_report(text) for text in await self._read("report"))
 
     async def _read(self, kind: str) -> list[str]:
-        ids = sorted(await self._redis.smembers(self._prefix + "replicas"))
+        ids = sorted(str(replica_id) for replica_id in await self._redis.smembers(self._prefix + "replicas"))
         if not ids:
             return []
         found = await self._redis.mget([self._key(kind, ReplicaId(replica_id)) for replica_id in ids])
@@ -74,7 +74,7 @@ class LeaseStore:
             forgotten = [replica_id for replica_id, text in zip(ids, found, strict=True) if text is None]
             if forgotten:
                 await self._redis.srem(self._prefix + "replicas", *forgotten)
-        return [text for text in found if text is not None]
+        return [str(text) for text in found if text is not None]
 
     def _key(self, kind: str, replica_id: ReplicaId) -> str:
         return f"{self._prefix}{kind}:{replica_id}"

@@ -41,7 +41,7 @@ class Current:
             config = load_config(path)
         except ConfigError as error:
             for line in error.lines():
-                logger.error("configuration not reloaded: %s", line)
+                logger.error("configuration not reloaded: %s", line)  # noqa: TRY400 - the traceback says nothing more
             return None
         needs_restart = tuple(_needs_restart(self._catalog.config, config))
         needs_up = tuple(_needs_up(self._catalog.config, config))

@@ -172,9 +172,7 @@ class Directory:
 
     def states(self, catalog: Catalog) -> dict[PoolName, dict[EndpointState, int]]:
         """How many endpoints of each pool stand how."""
-        counts = {
-            pool.name: dict.fromkeys(EndpointState, 0) for model in catalog.models for pool in model.pools
-        }
+        counts = {pool.name: dict.fromkeys(EndpointState, 0) for model in catalog.models for pool in model.pools}
         for endpoint in self.endpoints(catalog, counts.keys()):
             state = EndpointState.READY
             if not endpoint.accepts:

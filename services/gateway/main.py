@@ -62,7 +62,16 @@ def run(config_path: Path, *, deployment_path: Path | None = None, ready_file: P
         deployment = None if deployment_path is None else load_deployment(deployment_path)
         configure_logging(config.telemetry)
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-            runner.run(_serve(config, config_path, deployment, deployment_path, ready_file, read_environment()))
+            runner.run(
+                _serve(
+                    config,
+                    deployment,
+                    config_path=config_path,
+                    deployment_path=deployment_path,
+                    ready_file=ready_file,
+                    environment=read_environment(),
+                )
+            )
     except ConfigError as error:
         print(*error.lines(), sep="\n", file=sys.stderr)  # noqa: T201 - the program's own words to its operator
         return EXIT_UNUSABLE
@@ -84,8 +93,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 async def _serve(
     config: Config,
-    config_path: Path,
     deployment: Deployment | None,
+    *,
+    config_path: Path,
     deployment_path: Path | None,
     ready_file: Path | None,
     environment: Environment,

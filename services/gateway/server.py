@@ -53,7 +53,7 @@ def bind(host: str, port: int) -> socket.socket:
             f"the gateway cannot listen on {host}:{port}: {error.strerror or error}",
             "stop what uses the port, or set gateway.port in the configuration (0 picks a free one)",
         ) from error
-    listener.setblocking(False)  # noqa: FBT003
+    listener.setblocking(False)
     return listener
 
 

@@ -105,9 +105,7 @@ def full(limit: int) -> Refusal:
 
 def internal() -> Refusal:
     """A fault of the gateway's own; the log has it under the request id."""
-    return Refusal(
-        status=500, message="The gateway failed on this request; its log has the reason.", type=SERVER_ERROR
-    )
+    return Refusal(status=500, message="The gateway failed on this request; its log has the reason.", type=SERVER_ERROR)
 
 
 def from_outcome(

@@ -75,6 +75,7 @@ class ChatBody(OpenAiSampling):
     max_tokens: Positive | None = None
     max_completion_tokens: Positive | None = None
     tools: list[dict[str, Any]] | None = None
+    chat_template_kwargs: dict[str, Any] | None = None
     logprobs: StrictBool | None = None
     top_logprobs: TopLogprobs | None = None
     response_format: dict[str, Any] | None = None
@@ -116,6 +117,7 @@ class EmbeddingsBody(Body):
 
     input: Any = None
     messages: Annotated[list[Message], Field(min_length=1)] | None = None
+    chat_template_kwargs: dict[str, Any] | None = None
     dimensions: Positive | None = None
     truncate_prompt_tokens: Annotated[StrictInt, Field(ge=-1, le=INT64)] | None = None
 

@@ -36,12 +36,12 @@ def parse_object(raw: bytes) -> dict[str, Any]:
     except UnicodeDecodeError as error:
         raise NotStrictJsonError(f"The body is not UTF-8: byte {error.start} is wrong.") from error
     try:
-        value = json.loads(
-            text, object_pairs_hook=_unique, parse_constant=_refuse_constant, parse_float=_finite, parse_int=_integer
-        )
+        value = json.loads(text, object_pairs_hook=_unique, parse_constant=_refuse_constant, parse_float=_finite)
     except json.JSONDecodeError as error:
         where = f"line {error.lineno}, column {error.colno}"
         raise NotStrictJsonError(f"The body is not valid JSON: {error.msg} ({where}).") from error
+    except ValueError as error:  # Python refuses to read an integer of more than 4300 digits
+        raise NotStrictJsonError("The body has a number with too many digits.") from error
     except RecursionError as error:
         raise _too_deep() from error
     if not isinstance(value, dict):
@@ -75,13 +75,6 @@ def _finite(digits: str) -> float:
     if not math.isfinite(number):
         raise NotStrictJsonError(f"The body has the number {digits[:MAX_KEY_SHOWN]}, which is too large.")
     return number
-
-
-def _integer(digits: str) -> int:
-    try:
-        return int(digits)
-    except ValueError as error:  # Python refuses to read more than 4300 digits
-        raise NotStrictJsonError("The body has a number with too many digits.") from error
 
 
 def _too_deep() -> NotStrictJsonError:

@@ -1,0 +1,63 @@
+# Everything a checkout needs. `make up` and `make test` do all the set-up themselves; `make` alone lists the targets.
+
+PYTHON ?= python3
+CONFIG ?=
+BIN := .venv/bin
+BOOTSTRAP := $(PYTHON) -m cluster.bootstrap
+# Pytest's fifth exit status means that no test ran; make fails on it as on any other.
+PYTEST := $(BIN)/python -m pytest
+
+.DEFAULT_GOAL := help
+.PHONY: help up down status logs demo chat test test-all lint format lock clean preflight
+
+help: ## list the targets
+	@echo "Longreach. Variables: PYTHON=python3.11, CONFIG=file.yaml, LONGREACH_PIP_ARGS='--extra-index-url …'"
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+up: ## set everything up, start a cluster here, ask the model one question
+	@$(BOOTSTRAP) $(if $(CONFIG),--own-ports)
+	@$(BIN)/longreach up $(if $(CONFIG),--config $(CONFIG))
+
+down: ## stop the cluster and everything it started
+	@if [ -x $(BIN)/longreach ]; then $(BIN)/longreach down $(if $(CONFIG),--config $(CONFIG)); else echo "nothing was installed here, so nothing runs"; fi
+
+status: ## pools, replicas, load
+	@$(BIN)/longreach status $(if $(CONFIG),--config $(CONFIG))
+
+logs: ## the log of POOL=name, or of the gateway, ray, redis
+	@$(BIN)/longreach logs $(or $(POOL),gateway)
+
+demo: ## 60 seconds that show what the pools and the prefix cache do
+	@$(BIN)/longreach demo
+
+chat: ## talk to the model
+	@$(BIN)/longreach chat
+
+test: ## the tests, real Valkey, Ray and vLLM included (up to 15 minutes on 2 cores)
+	@$(BOOTSTRAP) --own-ports
+	$(PYTEST) -m "not slow"
+
+test-all: ## and the slow ones
+	@$(BOOTSTRAP) --own-ports
+	$(PYTEST)
+
+lint: ## ruff, mypy, import-linter
+	@$(BOOTSTRAP) --no-cluster
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+format: ## rewrite to the house style
+	$(BIN)/ruff check --fix
+	$(BIN)/ruff format
+
+preflight: ## only look at this machine
+	@$(BOOTSTRAP) --check
+
+lock: ## pin locks/*.txt anew from locks/*.in
+	@$(PYTHON) locks/compile.py
+
+clean: down ## stop the cluster and remove the environment and caches; models stay
+	rm -rf .venv .venv.lock build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +

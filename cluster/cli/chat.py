@@ -1,0 +1,143 @@
+"""`longreach chat`: one question, or a conversation, with documents as context.
+
+What must not live here: HTTP (cluster/local/client.py), reading documents (documents.py).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from cluster.cli.target import JsonOption, ModelOption, UrlOption, gateway_url, print_json
+
+if TYPE_CHECKING:
+    from cluster.local.client import ChatAnswer, GatewayClient
+
+LEAVE = frozenset({"/exit", "/quit"})
+FORGET = "/new"
+
+
+def chat(
+    prompt: Annotated[str | None, typer.Argument(help="The question; without it, a conversation begins.")] = None,
+    file: Annotated[list[Path] | None, typer.Option("--file", "-f", help="A document as context; repeatable.")] = None,
+    directory: Annotated[
+        list[Path] | None, typer.Option("--dir", "-d", help="A folder's text files as context; repeatable.")
+    ] = None,
+    model: ModelOption = None,
+    system: Annotated[str | None, typer.Option(help="System prompt.")] = None,
+    max_tokens: Annotated[int | None, typer.Option(min=1, help="Longest answer, in tokens.")] = None,
+    url: UrlOption = None,
+    json: JsonOption = False,
+) -> None:
+    """Ask the model, or talk to it; answers stream, and their pool and reason are shown."""
+    from cluster.environment import read_environment
+    from cluster.local.client import GatewayClient
+
+    key = read_environment().secret("LONGREACH_API_KEY")
+    if prompt is None and (json or not sys.stdin.isatty()):
+        prompt = sys.stdin.read().strip()
+        if not prompt:
+            raise typer.BadParameter("no question: give one as the argument or on standard input")
+    client = GatewayClient(gateway_url(url), api_key=key)
+    with contextlib.closing(client):
+        talk = Talk(client, model=model or client.default_model(), max_tokens=max_tokens)
+        talk.begin(system, file or [], directory or [])
+        if prompt is None:
+            talk.converse()
+        elif json:
+            print_json(talk.ask(prompt, quiet=True).summary())
+        else:
+            talk.ask(prompt)
+
+
+class Talk:
+    """One conversation: what was said so far, and with whom."""
+
+    def __init__(self, client: GatewayClient, *, model: str, max_tokens: int | None) -> None:
+        self._client = client
+        self._model = model
+        self._max_tokens = max_tokens
+        self._first: list[dict[str, str]] = []
+        self._context = ""
+        self._said: list[dict[str, str]] = []
+
+    def begin(self, system: str | None, files: list[Path], folders: list[Path]) -> None:
+        """Set the system prompt and the documents, and say how long those are.
+
+        Raises:
+            SetupError: a document cannot be read.
+            GatewayRefusedError: the gateway does not answer.
+        """
+        from cluster.cli.documents import as_context, read_file, read_folder
+
+        if system:
+            self._first = [{"role": "system", "content": system}]
+        documents = [read_file(path) for path in files]
+        documents += [document for folder in folders for document in read_folder(folder)]
+        if not documents:
+            return
+        self._context = as_context(documents)
+        count = self._client.count_tokens([*self._first, {"role": "user", "content": self._context}], model=self._model)
+        plural = "s" if len(documents) > 1 else ""
+        typer.secho(f"{len(documents)} document{plural}, {count:,} tokens", dim=True, err=True)
+
+    def ask(self, prompt: str, *, quiet: bool = False) -> ChatAnswer:
+        """Send one message and print the answer as it arrives.
+
+        Raises:
+            GatewayRefusedError: there is no answer, or it broke off.
+        """
+        # Documents come first and stay the same: their prefix is computed once for the whole conversation.
+        content = f"{self._context}\n\n{prompt}" if self._context and not self._said else prompt
+        question = {"role": "user", "content": content}
+        messages = [*self._first, *self._said, question]
+        with self._client.chat(messages, model=self._model, max_tokens=self._max_tokens) as answer:
+            for piece in answer:
+                if not quiet:
+                    sys.stdout.write(piece)
+                    sys.stdout.flush()
+        self._said += [question, {"role": "assistant", "content": answer.text}]
+        if not quiet:
+            sys.stdout.write("\n")
+            sys.stdout.flush()
+            _show_route(answer)
+        return answer
+
+    def converse(self) -> None:
+        """Talk until the end of input; Ctrl-C ends an answer, not the conversation."""
+        from cluster.local.client import GatewayRefusedError
+
+        with contextlib.suppress(ImportError):
+            import readline  # noqa: F401 - gives input() a history and editing
+        typer.secho(
+            f"{self._model} at {self._client.url}; {FORGET} forgets, /exit or Ctrl-D leaves", dim=True, err=True
+        )
+        while True:
+            try:
+                prompt = input("> ").strip()
+            except (EOFError, KeyboardInterrupt):
+                typer.echo(err=True)
+                return
+            if prompt in LEAVE:
+                return
+            if prompt == FORGET:
+                self._said.clear()
+            elif prompt:
+                try:
+                    self.ask(prompt)
+                except KeyboardInterrupt:
+                    typer.secho("\n(stopped)", dim=True, err=True)
+                except GatewayRefusedError as error:
+                    typer.secho(str(error), fg="red", err=True)
+
+
+def _show_route(answer: ChatAnswer) -> None:
+    from rich.console import Console
+
+    from cluster.local.question import routed
+
+    Console(stderr=True).print(routed(answer))

@@ -1,0 +1,100 @@
+"""`longreach models`: what the model store knows and holds.
+
+What must not live here: the store (cluster/models).
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+import typer
+
+from cluster.cli.target import JsonOption, print_json
+
+app = typer.Typer(help="List, fetch, find and remove models.", no_args_is_help=True)
+NameArgument = Annotated[str, typer.Argument(help="Catalog id, hub id (org/name) or folder.")]
+RevisionOption = Annotated[str | None, typer.Option(help="Branch, tag or commit, for hub models.")]
+
+
+@app.command("list")
+def list_models(json: JsonOption = False) -> None:
+    """List the catalog, and what is on disk."""
+    from rich.console import Console
+    from rich.table import Table
+
+    entries = [_entry(entry) for entry in _store().list()]
+    if json:
+        print_json(entries)
+        return
+    table = Table(box=None, pad_edge=False, header_style="dim", padding=(0, 2, 0, 0))
+    for column in ("model", "context", "KV/token", "weights", "dtype", "licence", "here"):
+        table.add_column(column)
+    for entry in entries:
+        table.add_row(
+            entry["id"],
+            f"{entry['context_tokens']:,}",
+            f"{entry['kv_bytes_per_token']:,} B",
+            f"{entry['weights_bytes'] / 1e9:.2f} GB",
+            entry["dtype"] if entry["quantization"] == "none" else f"{entry['dtype']} {entry['quantization']}",
+            entry["licence"] or "-",
+            entry["path"] or "-",
+        )
+    Console().print(table)
+
+
+@app.command()
+def pull(name: NameArgument, revision: RevisionOption = None, json: JsonOption = False) -> None:
+    """Fetch a model, verified; one that is here already is left alone."""
+    from rich.console import Console
+
+    from cluster.local.weights import drawn_progress
+
+    console = Console(stderr=True)
+    with drawn_progress(console) as progress:
+        folder = _store().pull(name, revision=revision, progress=progress)
+    if json:
+        print_json({"id": name, "path": str(folder)})
+    else:
+        typer.echo(str(folder))
+
+
+@app.command()
+def path(name: NameArgument, revision: RevisionOption = None, json: JsonOption = False) -> None:
+    """Print the folder of a model that is here."""
+    folder = _store().path(name, revision=revision)
+    if json:
+        print_json({"id": name, "path": str(folder)})
+    else:
+        typer.echo(str(folder))
+
+
+@app.command()
+def remove(name: NameArgument, json: JsonOption = False) -> None:
+    """Delete a model from this machine; a folder of your own is never touched."""
+    freed_bytes = _store().remove(name)
+    if json:
+        print_json({"id": name, "freed_bytes": freed_bytes})
+    else:
+        typer.echo(f"removed {name}: {freed_bytes / 1e9:.2f} GB freed")
+
+
+def _store() -> Any:
+    from cluster.environment import read_environment
+    from cluster.local.weights import open_store
+
+    return open_store(read_environment())
+
+
+def _entry(entry: Any) -> dict[str, Any]:
+    card = entry.card
+    return {
+        "id": card.id,
+        "context_tokens": card.context_tokens,
+        "kv_bytes_per_token": card.kv_bytes_per_token,
+        "weights_bytes": card.weights_bytes,
+        "dtype": str(card.dtype),
+        "quantization": str(card.quantization),
+        "licence": card.licence,
+        "description": card.description,
+        "path": str(entry.path) if entry.path else None,
+    }

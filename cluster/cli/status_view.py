@@ -1,0 +1,93 @@
+"""A cluster's status as tables.
+
+What must not live here: reading the status (cluster/local/observe.py).
+"""
+
+from __future__ import annotations
+
+from rich.console import Group, RenderableType
+from rich.markup import escape
+from rich.table import Table
+from rich.text import Text
+
+from cluster.local.observe import ClusterStatus, PoolStatus
+
+PHASE_STYLES = {"ready": "green", "running": "green", "serving": "green", "failed": "red", "broken": "red"}
+
+
+def status_view(status: ClusterStatus) -> RenderableType:
+    """Everything of one cluster."""
+    if status.phase == "stopped":
+        return Text(f"cluster {status.cluster}: not running (start it with `longreach up`)")
+    parts: list[RenderableType] = [_head(status), _pools(status.pools)]
+    if any(pool.replicas for pool in status.pools):
+        parts.append(_replicas(status.pools))
+    parts += [
+        Text(f"{pool.name}: last error: {pool.last_error}", style="red") for pool in status.pools if pool.last_error
+    ]
+    return Group(*parts)
+
+
+def _head(status: ClusterStatus) -> Text:
+    text = Text()
+    text.append(f"cluster {status.cluster}: ")
+    text.append(status.phase, style=PHASE_STYLES.get(status.phase, "yellow"))
+    text.append(f" · gateway {status.url} ")
+    text.append(
+        "ok" if status.gateway_healthy else "does not answer", style="green" if status.gateway_healthy else "red"
+    )
+    text.append(" · redis ")
+    text.append(status.redis, style="green" if status.redis in {"ok", "none"} else "red")
+    dead = [process.name for process in status.processes if not process.alive and process.name != "apply"]
+    if dead:
+        text.append(f"\nended: {', '.join(dead)}", style="red")
+    if status.dropped_pools:
+        text.append(f"\nleft out for lack of memory: {', '.join(status.dropped_pools)}", style="yellow")
+    return text
+
+
+def _pools(pools: tuple[PoolStatus, ...]) -> Table:
+    table = _table("pool", "model", ">context", ">ready", "phase", ">running", ">waiting", ">KV use", "detail")
+    for pool in pools:
+        table.add_row(
+            pool.name,
+            pool.model,
+            f"{pool.context_tokens:,}",
+            "-" if pool.is_static else f"{pool.ready}/{pool.target}",
+            _phase(pool.phase),
+            str(pool.running),
+            str(pool.waiting),
+            f"{pool.kv_use_ratio:.0%}",
+            escape(pool.detail),
+        )
+    return table
+
+
+def _replicas(pools: tuple[PoolStatus, ...]) -> Table:
+    table = _table("replica", "pool", "phase", "lease", ">pid", ">running", ">waiting", ">KV use", "detail")
+    for pool in pools:
+        for replica in pool.replicas:
+            table.add_row(
+                replica.replica_id,
+                pool.name,
+                _phase(replica.phase),
+                replica.lease or "-",
+                str(replica.pid or "-"),
+                str(replica.running),
+                str(replica.waiting),
+                f"{replica.kv_use_ratio:.0%}",
+                escape(replica.last_error or replica.detail),
+            )
+    return table
+
+
+def _table(*columns: str) -> Table:
+    table = Table(box=None, pad_edge=False, header_style="dim", padding=(0, 2, 0, 0))
+    for column in columns:
+        table.add_column(column.removeprefix(">"), justify="right" if column.startswith(">") else "left")
+    return table
+
+
+def _phase(phase: str) -> str:
+    style = PHASE_STYLES.get(phase, "yellow")
+    return f"[{style}]{phase}[/]"

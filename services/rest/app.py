@@ -1,0 +1,88 @@
+"""The REST surface as one ASGI application: an allowlist of routes, everything else is 404 in OpenAI's form.
+
+vLLM has administrative routes (LoRA loading, sleep, cache reset, weights); none is named here, so none passes. What
+must not live here: what a route does.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import BaseRoute
+from starlette.routing import Route as Path
+
+from cluster.core.request import Route
+from cluster.core.wire import HEADER_REQUEST_ID
+from services.rest.decode import request_id_of
+from services.rest.errors import Refusal, internal, not_found, wrong_method
+from services.rest.gateway import Gateway
+from services.rest.inference import InferenceEndpoint
+from services.rest.listing import Listing
+from services.rest.openapi import build_openapi
+
+__all__ = ["Gateway", "build_app"]
+
+METHOD_NOT_ALLOWED = 405
+NOT_FOUND = 404
+ALIASES: dict[Route, tuple[str, ...]] = {
+    Route.RERANK: ("/rerank",),
+    Route.TOKENIZE: ("/tokenize",),
+    Route.DETOKENIZE: ("/detokenize",),
+}
+"""Paths beside /v1 under which vLLM and its clients know a route."""
+
+
+def build_app(gateway: Gateway) -> Starlette:
+    """The application around a gateway's parts."""
+    listing = Listing(gateway, build_openapi())
+    routes: list[BaseRoute] = list(_inference_routes(gateway))
+    routes += [
+        Path("/v1/models", listing.models, methods=["GET"]),
+        Path("/v1/models/{name:path}", listing.model, methods=["GET"]),
+        Path("/health", listing.health, methods=["GET"]),
+        Path("/ready", listing.ready, methods=["GET"]),
+        Path("/metrics", listing.metrics, methods=["GET"]),
+        Path("/openapi.json", listing.openapi, methods=["GET"]),
+    ]
+    app = Starlette(routes=routes, exception_handlers={HTTPException: _http_error, Exception: _fault})
+    # A trailing slash is another path; a redirect would have clients send long bodies twice.
+    app.router.redirect_slashes = False
+    return app
+
+
+def _inference_routes(gateway: Gateway) -> Iterator[BaseRoute]:
+    for route in Route:
+        endpoint = InferenceEndpoint(route, gateway)
+        for path in (f"/v1/{route.value}", *ALIASES.get(route, ())):
+            yield Path(path, endpoint)
+
+
+async def _http_error(request: Request, error: Exception) -> Response:
+    """What Starlette's router refuses."""
+    assert isinstance(error, HTTPException)
+    if error.status_code == METHOD_NOT_ALLOWED:
+        allowed = tuple(name.strip() for name in (error.headers or {}).get("Allow", "").split(","))
+        return _answer(request, wrong_method(request.method, request.url.path, allowed))
+    if error.status_code == NOT_FOUND:
+        return _answer(request, not_found(request.url.path[:128]))
+    return _answer(request, Refusal(status=error.status_code, message=error.detail))
+
+
+async def _fault(request: Request, _error: Exception) -> Response:
+    """A fault in one of the GET routes; Starlette raises it on, so that it is logged."""
+    return _answer(request, internal())
+
+
+def _answer(request: Request, refusal: Refusal) -> Response:
+    request_id = request_id_of(request.headers)
+    route = Route.MESSAGES if request.url.path == "/v1/messages" else None
+    return Response(
+        refusal.body(route, request_id),
+        status_code=refusal.status,
+        media_type="application/json",
+        headers={HEADER_REQUEST_ID: request_id, **refusal.all_headers()},
+    )

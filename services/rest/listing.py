@@ -1,0 +1,117 @@
+"""What the gateway says of itself: models, health, readiness, metrics.
+
+What must not live here: requests that a replica answers (inference.py).
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+
+from cluster.core.wire import HEADER_REQUEST_ID
+from services.gateway.catalog import Catalog, ServedModel
+from services.gateway.directory import Directory, EndpointState
+from services.rest.decode import request_id_of
+from services.rest.errors import NOT_FOUND, Refusal
+from services.rest.gateway import Gateway
+
+METRICS_TYPE = "text/plain; version=0.0.4; charset=utf-8"
+CREATED_S = 0
+"""OpenAI's form wants a time of creation; nobody knows a model's here, and clients do not read it."""
+
+
+class Listing:
+    """The GET routes."""
+
+    def __init__(self, gateway: Gateway, openapi: dict[str, Any]) -> None:
+        self._gateway = gateway
+        self._openapi = openapi
+
+    async def models(self, request: Request) -> Response:
+        """GET /v1/models: every name a client may ask for, across pools."""
+        return _json(request, {"object": "list", "data": entries(self._gateway)})
+
+    async def model(self, request: Request) -> Response:
+        """GET /v1/models/{id}."""
+        name = request.path_params["name"]
+        entry = next((entry for entry in entries(self._gateway) if entry["id"] == name), None)
+        if entry is not None:
+            return _json(request, entry)
+        refusal = Refusal(
+            status=404,
+            message=f"The model {name[:128]!r} does not exist.",
+            type=NOT_FOUND,
+            param="model",
+            code="model_not_found",
+        )
+        request_id = request_id_of(request.headers)
+        return Response(
+            refusal.body(None, request_id),
+            status_code=refusal.status,
+            media_type="application/json",
+            headers={HEADER_REQUEST_ID: request_id},
+        )
+
+    async def health(self, request: Request) -> Response:
+        """GET /health: this process answers."""
+        return _json(request, {"status": "ok"})
+
+    async def ready(self, request: Request) -> Response:
+        """GET /ready: 200 while at least one model has an endpoint that is neither draining nor failing."""
+        catalog, directory = self._gateway.current.catalog, self._gateway.directory
+        states = directory.states(catalog)
+        serves = any(counts[EndpointState.READY] for counts in states.values())
+        is_ready = serves and not self._gateway.is_draining
+        status = "ready" if is_ready else "draining" if self._gateway.is_draining else "no endpoint"
+        pools = {
+            pool: {state.value: count for state, count in counts.items() if count} for pool, counts in states.items()
+        }
+        data = {"status": status, "pools": pools, "state_store_age_s": directory.age_s}
+        return _json(request, data, status=200 if is_ready else 503)
+
+    async def metrics(self, request: Request) -> Response:
+        """GET /metrics: Prometheus text."""
+        directory = self._gateway.directory
+        text = self._gateway.metrics.render(directory.states(self._gateway.current.catalog), directory.age_s)
+        return Response(text, media_type=METRICS_TYPE, headers={HEADER_REQUEST_ID: request_id_of(request.headers)})
+
+    async def openapi(self, request: Request) -> Response:
+        """GET /openapi.json."""
+        return _json(request, self._openapi)
+
+
+def entries(gateway: Gateway) -> list[dict[str, Any]]:
+    """The model list: ids first, then aliases and adapters, each model's largest context with it."""
+    catalog: Catalog = gateway.current.catalog
+    return [entry for model in catalog.models for entry in _model_entries(model, gateway.directory)]
+
+
+def _model_entries(model: ServedModel, directory: Directory) -> list[dict[str, Any]]:
+    section = model.section
+    pools = sorted(directory.pools(model), key=lambda pool: (pool.context_tokens, pool.name))
+    context = {
+        "max_model_len": pools[-1].context_tokens,
+        "longreach": {"pools": [{"name": pool.name, "context_tokens": pool.context_tokens} for pool in pools]},
+    }
+    found = [_entry(section.id, root=section.id, parent=None, context=context)]
+    found += [_entry(alias, root=section.id, parent=None, context=context) for alias in section.aliases]
+    found += [_entry(lora.name, root=lora.name, parent=section.id, context=context) for lora in section.lora]
+    return found
+
+
+def _entry(name: str, *, root: str, parent: str | None, context: dict[str, Any]) -> dict[str, Any]:
+    return {
+        "id": name,
+        "object": "model",
+        "created": CREATED_S,
+        "owned_by": "longreach",
+        "root": root,
+        "parent": parent,
+        **context,
+    }
+
+
+def _json(request: Request, data: object, *, status: int = 200) -> Response:
+    return JSONResponse(data, status_code=status, headers={HEADER_REQUEST_ID: request_id_of(request.headers)})
