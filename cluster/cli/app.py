@@ -9,7 +9,6 @@ import sys
 from typing import Any
 
 import typer
-from click import Context
 from typer.core import TyperGroup
 
 from cluster.cli import chat, config, demo, gateway, lifecycle, logs, models
@@ -22,7 +21,7 @@ EXIT_USAGE = 2
 class ReportingGroup(TyperGroup):
     """Prints what Longreach raises on purpose without a traceback; anything else is a defect and shows one."""
 
-    def invoke(self, ctx: Context) -> Any:
+    def invoke(self, ctx: Any) -> Any:
         """Run the chosen command."""
         try:
             return super().invoke(ctx)

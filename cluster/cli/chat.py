@@ -140,4 +140,4 @@ def _show_route(answer: ChatAnswer) -> None:
 
     from cluster.local.question import routed
 
-    Console(stderr=True).print(routed(answer))
+    Console(stderr=True).print(routed(answer), soft_wrap=True)

@@ -68,7 +68,7 @@ def demo(model: ModelOption = None, url: UrlOption = None, json: JsonOption = Fa
         return
     console.print()
     console.print(_table(rows))
-    console.print(f"\n{conclusion(rows)}  ({time.monotonic() - started:.0f} s)", highlight=False)
+    console.print(f"\n{conclusion(rows)}  ({time.monotonic() - started:.0f} s)", highlight=False, soft_wrap=True)
 
 
 def conclusion(rows: Sequence[Measured]) -> str:
@@ -134,7 +134,7 @@ def _ask(client: GatewayClient, model: str, what: str, prompt: str, max_tokens: 
             if not quiet:
                 typer.echo(piece, nl=False)
     if not quiet:
-        typer.echo()
+        typer.secho(f"\n{answer.reason}", dim=True)
     return Measured(
         what=what,
         pool=answer.pool,
@@ -154,11 +154,8 @@ def _table(rows: Sequence[Measured]) -> Any:
         table.add_column(column)
     for column in ("prompt tokens", "cached", "first token"):
         table.add_column(column, justify="right")
-    table.add_column("why this pool")
     for row in rows:
-        table.add_row(
-            row.what, row.pool, _number(row.prompt_tokens), _number(row.cached_tokens), _seconds(row.ttft_s), row.reason
-        )
+        table.add_row(row.what, row.pool, _number(row.prompt_tokens), _number(row.cached_tokens), _seconds(row.ttft_s))
     return table
 
 

@@ -5,14 +5,18 @@ What must not live here: the store (cluster/models).
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from cluster.cli.target import JsonOption, print_json
 
+if TYPE_CHECKING:
+    from cluster.models.store import ModelStatus, ModelStore
+
 app = typer.Typer(help="List, fetch, find and remove models.", no_args_is_help=True)
 NameArgument = Annotated[str, typer.Argument(help="Catalog id, hub id (org/name) or folder.")]
+GIGABYTE = 10**9
 RevisionOption = Annotated[str | None, typer.Option(help="Branch, tag or commit, for hub models.")]
 
 
@@ -27,17 +31,20 @@ def list_models(json: JsonOption = False) -> None:
         print_json(entries)
         return
     table = Table(box=None, pad_edge=False, header_style="dim", padding=(0, 2, 0, 0))
-    for column in ("model", "context", "KV/token", "weights", "dtype", "licence", "here"):
+    table.add_column("model", no_wrap=True)
+    for column in ("context", "KV/token", "weights"):
+        table.add_column(column, justify="right")
+    for column in ("dtype", "licence", "here"):
         table.add_column(column)
     for entry in entries:
         table.add_row(
             entry["id"],
             f"{entry['context_tokens']:,}",
             f"{entry['kv_bytes_per_token']:,} B",
-            f"{entry['weights_bytes'] / 1e9:.2f} GB",
+            _size(entry["weights_bytes"]),
             entry["dtype"] if entry["quantization"] == "none" else f"{entry['dtype']} {entry['quantization']}",
             entry["licence"] or "-",
-            entry["path"] or "-",
+            _size(entry["size_bytes"]) if entry["path"] else "partly" if entry["partial_bytes"] else "-",
         )
     Console().print(table)
 
@@ -75,17 +82,17 @@ def remove(name: NameArgument, json: JsonOption = False) -> None:
     if json:
         print_json({"id": name, "freed_bytes": freed_bytes})
     else:
-        typer.echo(f"removed {name}: {freed_bytes / 1e9:.2f} GB freed")
+        typer.echo(f"removed {name}: {_size(freed_bytes)} freed")
 
 
-def _store() -> Any:
+def _store() -> ModelStore:
     from cluster.environment import read_environment
     from cluster.local.weights import open_store
 
     return open_store(read_environment())
 
 
-def _entry(entry: Any) -> dict[str, Any]:
+def _entry(entry: ModelStatus) -> dict[str, Any]:
     card = entry.card
     return {
         "id": card.id,
@@ -97,4 +104,10 @@ def _entry(entry: Any) -> dict[str, Any]:
         "licence": card.licence,
         "description": card.description,
         "path": str(entry.path) if entry.path else None,
+        "size_bytes": entry.size_bytes,
+        "partial_bytes": entry.partial_bytes,
     }
+
+
+def _size(size_bytes: int) -> str:
+    return f"{size_bytes / 1e9:.1f} GB" if size_bytes >= GIGABYTE else f"{size_bytes / 1e6:.0f} MB"

@@ -10,6 +10,7 @@ from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
 
+from cluster.core.lease import ReplicaPhase
 from cluster.local.observe import ClusterStatus, PoolStatus
 
 PHASE_STYLES = {"ready": "green", "running": "green", "serving": "green", "failed": "red", "broken": "red"}
@@ -67,6 +68,8 @@ def _replicas(pools: tuple[PoolStatus, ...]) -> Table:
     table = _table("replica", "pool", "phase", "lease", ">pid", ">running", ">waiting", ">KV use", "detail")
     for pool in pools:
         for replica in pool.replicas:
+            if replica.phase == ReplicaPhase.STOPPED:
+                continue  # reports of the past stay readable with --json
             table.add_row(
                 replica.replica_id,
                 pool.name,

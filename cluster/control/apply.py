@@ -24,7 +24,9 @@ from cluster.deployment import Deployment, load_deployment
 from cluster.engine.hardware import Hardware, detect_hardware
 from cluster.engine.plan import ReplicaPlan
 from cluster.engine.settings import replica_plan
-from cluster.models.store import card_for
+from cluster.models.card import ModelCard
+from cluster.models.catalog import find
+from cluster.models.folder import card_from_folder
 
 log = logging.getLogger("longreach.control")
 CORES_TO_START_AT_ONCE = 8
@@ -38,11 +40,16 @@ def plans(config: Config, deployment: Deployment, hardware: Hardware) -> list[Re
     for pool in pools:
         model = config.model(pool.model)
         folder = deployment.model_folders[model.id]
-        card = card_for(model.source or model.id, Path(folder))
+        card = _card(model.source or model.id, Path(folder))
         made.append(
             replica_plan(config, pool, card=card, folder=folder, state_url=deployment.state_url, hardware=hardware)
         )
     return made
+
+
+def _card(source: str, folder: Path) -> ModelCard:
+    """The catalog's card where it has one, else what the folder says of itself."""
+    return find(source) or card_from_folder(folder)
 
 
 def apply(deployment: Deployment) -> None:

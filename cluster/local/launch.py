@@ -27,6 +27,8 @@ def marked(variables: Mapping[str, str], *, run_dir: RunDir, run: str) -> dict[s
         # Ray and vLLM rename their processes, by default over the memory that holds the environment: without this
         # the marker is lost. Named in the documentation of setproctitle.
         "SPT_NOENV": "1",
+        # On one machine there is nowhere to drain to; Ray would wait for half a minute.
+        "RAY_GRACEFUL_SHUTDOWN_DRAIN_TIMEOUT_S": "0",
         "PYTHONUNBUFFERED": "1",
     }
 

@@ -200,7 +200,7 @@ def _pool_phase(pool: PoolSection, *, ready: int, target: int, reports: Sequence
         return str(youngest.phase), youngest.detail
     if any(report.phase is ReplicaPhase.FAILED for report in reports):
         return "failed", ""
-    return "waiting", "for its turn: pools start one after the other on few cores"
+    return "waiting", "waits for its turn: pools start one after the other on few cores"
 
 
 def _replica(replica_id: str, lease: Lease | None, report: ReplicaReport | None) -> ReplicaStatus:

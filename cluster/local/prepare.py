@@ -19,8 +19,7 @@ from cluster.engine.settings import replica_plan
 from cluster.environment import Environment
 from cluster.local.fit import GIB, Fit, Machine, PoolNeed, fit_pools, pool_need, without_pools
 from cluster.local.ports import with_ports
-from cluster.local.weights import pull_models
-from cluster.models.store import card_for
+from cluster.local.weights import Weights, pull_models
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -41,8 +40,8 @@ def prepare(config: Config, environment: Environment, console: Console) -> Prepa
         ModelStoreError: a model cannot be had.
     """
     config = with_ports(config)
-    folders = pull_models(config, environment, console)
-    fit = _fit(config, folders, detect_hardware())
+    weights = pull_models(config, environment, console)
+    fit = _fit(config, weights, detect_hardware())
     for need in fit.dropped:
         gib = need.memory_bytes / GIB
         console.print(
@@ -50,7 +49,11 @@ def prepare(config: Config, environment: Environment, console: Console) -> Prepa
             "requests too long for the other pools will be refused",
             highlight=False,
         )
-    return Prepared(config=without_pools(config, fit.dropped), folders=folders, dropped=fit.dropped)
+    return Prepared(
+        config=without_pools(config, fit.dropped),
+        folders={name: str(found.folder) for name, found in weights.items()},
+        dropped=fit.dropped,
+    )
 
 
 def write_config(config: Config, path: Path, *, origin: str) -> None:
@@ -61,14 +64,12 @@ def write_config(config: Config, path: Path, *, origin: str) -> None:
     partial.replace(path)
 
 
-def _fit(config: Config, folders: dict[str, str], hardware: Hardware) -> Fit:
+def _fit(config: Config, weights: dict[str, Weights], hardware: Hardware) -> Fit:
     needs: dict[str, PoolNeed] = {}
     for pool in config.pools:
         if pool.is_static:
             continue
-        model = config.model(pool.model)
-        folder = folders[model.id]
-        card = card_for(model.source or model.id, Path(folder))
+        card, folder = weights[pool.model].card, str(weights[pool.model].folder)
         plan = replica_plan(config, pool, card=card, folder=folder, state_url=None, hardware=hardware)
         needs[pool.name] = pool_need(pool, plan, card)
     available_bytes = min(memory_available_bytes(), psutil.virtual_memory().available)

@@ -24,14 +24,14 @@ def ask(client: GatewayClient, *, model: str, console: Console) -> ChatAnswer:
         GatewayRefusedError: it was not answered.
     """
     console.print()
-    console.print(Text.assemble(("you    ", "bold cyan"), QUESTION))
+    console.print(Text.assemble(("you    ", "bold cyan"), QUESTION), soft_wrap=True)
     console.print(Text("model  ", style="bold green"), end="")
     messages = [{"role": "user", "content": QUESTION}]
     with client.chat(messages, model=model, max_tokens=ANSWER_TOKENS_MAX, temperature=0) as answer:
         for piece in answer:
             console.print(piece, end="", markup=False, highlight=False, soft_wrap=True)
     console.print()
-    console.print(routed(answer))
+    console.print(routed(answer), soft_wrap=True)
     return answer
 
 

@@ -18,9 +18,8 @@ from cluster.local.sweep import end, members, remove_shared_memory, shared_memor
 
 GATEWAY_DRAIN_S = 5.0
 """Answers in flight get this long: whoever takes a cluster down on their own machine is waiting for it."""
-RAY_GRACE_S = 8.0
-"""`ray start --block` ends its own children within two seconds when asked (measured)."""
 SWEEP_GRACE_S = 3.0
+"""`ray start --block` ends its children within two seconds when asked (measured); all of them are asked at once."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -41,9 +40,7 @@ def tear_down(run_dir: RunDir) -> Ended:
     found = members(run_dir.root)
     pids = {process.pid for process in found}
     memory = shared_memory_of(found)
-    for name in ("gateway", "apply"):
-        _end_named(journal, name, GATEWAY_DRAIN_S)
-    _end_named(journal, "ray", RAY_GRACE_S)
+    _end_named(journal, "gateway", GATEWAY_DRAIN_S)
     # The store goes last of those with a name, so that replicas can still withdraw their leases.
     redis = journal.process("redis") if journal else None
     rest = [process for process in members(run_dir.root) if redis is None or process.pid != redis.pid]

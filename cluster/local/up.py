@@ -149,7 +149,10 @@ def _climb(start: _Start) -> UpResult:
         look=lambda: _look(config, state_url, run_dir, journal), console=console, url=url, started=start.started
     )
     if is_served:
-        console.print("Starting the pools: about a minute for the first, less for the next (`longreach logs POOL`)")
+        console.print(
+            "Starting the pools: about a minute for the first, less for the next (`longreach logs POOL`)",
+            soft_wrap=True,
+        )
     watch.until_ready(timeout_s=POOLS_TIMEOUT_S)
     journal = replace(journal, phase=Phase.RUNNING)
     journal.save(run_dir.journal)

@@ -66,7 +66,9 @@ class PoolWatch:
                 usable = f": usable now at {self.url}/v1" if not self.ready_after_s else ""
                 self.ready_after_s[pool.name] = waited_s
                 self.console.print(
-                    f"  [green]{pool.name}[/] pool ready after {waited_s:.0f} s{usable}", highlight=False
+                    f"  [green]{pool.name}[/] pool ready after {waited_s:.0f} s{usable}",
+                    highlight=False,
+                    soft_wrap=True,
                 )
 
     @contextlib.contextmanager
@@ -93,10 +95,10 @@ class PoolWatch:
 
     def _say_changes(self, pools: tuple[PoolStatus, ...]) -> None:
         for pool in pools:
-            state = f"{pool.phase} {pool.detail}".strip()
+            state = pool.detail or pool.phase
             if pool.phase != "ready" and self._said.get(pool.name) != state:
                 self._said[pool.name] = state
-                self.console.print(f"  {pool.name}: {state}", highlight=False, markup=False)
+                self.console.print(f"  {pool.name}: {state}", highlight=False, markup=False, soft_wrap=True)
 
 
 def _require_hope(pools: tuple[PoolStatus, ...]) -> None:

@@ -8,12 +8,15 @@ from __future__ import annotations
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
 
 from rich.console import Console
 from rich.progress import BarColumn, DownloadColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 
 from cluster.config import Config
 from cluster.environment import Environment
+from cluster.models.card import ModelCard
 from cluster.models.hub import HubSettings
 from cluster.models.progress import Progress as ModelProgress
 from cluster.models.store import ModelStore
@@ -29,23 +32,32 @@ def open_store(environment: Environment) -> ModelStore:
     return ModelStore(environment.cache_home / "models", settings=settings)
 
 
-def pull_models(config: Config, environment: Environment, console: Console) -> dict[str, str]:
-    """The folder of every model that runs here, fetched where it is missing.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Weights:
+    """A model on this machine."""
+
+    folder: Path
+    card: ModelCard
+
+
+def pull_models(config: Config, environment: Environment, console: Console) -> dict[str, Weights]:
+    """Every model that runs here by its id, fetched where it is missing.
 
     Raises:
         ModelStoreError: a model cannot be had.
     """
     served = {pool.model for pool in config.pools if not pool.is_static}
     store = open_store(environment)
-    folders: dict[str, str] = {}
+    found: dict[str, Weights] = {}
     for model in config.models:
         if model.id not in served:
             continue
+        source = model.source or model.id
         with drawn_progress(console) as progress:
-            folder = store.pull(model.source or model.id, revision=model.revision, progress=progress)
-        console.print(f"  model {model.id}: {folder}", highlight=False)
-        folders[model.id] = str(folder)
-    return folders
+            folder = store.pull(source, revision=model.revision, progress=progress)
+        console.print(f"  model {model.id}: {folder}", highlight=False, soft_wrap=True)
+        found[model.id] = Weights(folder=folder, card=store.resolve(source, revision=model.revision))
+    return found
 
 
 @contextmanager

@@ -23,7 +23,6 @@ MAX_TRIES_WITHOUT_PROGRESS = 5
 RETRY_PAUSE_S = 1.0
 READ_TIMEOUT_S = 30.0
 """Longest silence inside a download; hubs and mirrors start sending within seconds."""
-CHUNK_BYTES = 1 << 20
 RANGE_NOT_SATISFIABLE = 416
 
 
@@ -72,7 +71,7 @@ def _get_rest(
             resumed = response.status_code == httpx.codes.PARTIAL_CONTENT
             done_bytes = have_bytes if resumed else 0
             with part.open("ab" if resumed else "wb") as file:
-                for chunk in response.iter_raw(CHUNK_BYTES):
+                for chunk in response.iter_raw():  # as it arrives: a chunk size would hold bytes back until it is full
                     file.write(chunk)
                     done_bytes += len(chunk)
                     report(done_bytes)

@@ -234,7 +234,8 @@ class ModelStore:
 
 def _reference_of(model_id: str) -> Reference:
     """The reference of a model that is on disk; an id that means nothing now (an entry of another version's catalog)
-    still has a folder."""
+    still has a folder.
+    """
     try:
         return refer(model_id)
     except ModelStoreError:

@@ -20,8 +20,8 @@ REPLICA_KEEPALIVE_S = 15.0
 """Serve closes idle connections after 90 s; ours must always go first, or a request meets a closing one."""
 STATIC_KEEPALIVE_S = 2.0
 """Foreign engines close idle connections as early as 5 s (llama.cpp, plain uvicorn)."""
-CONNECTIONS_PER_HOST = 4096
-"""Not below what one gateway may have in flight: waiting for a connection would hide a queue from routing."""
+CONNECTIONS_MAX = 0
+"""No bound of its own: limits.concurrent_requests bounds them, and waiting for one would hide a queue from routing."""
 CHUNK_QUEUE_BYTES = 256 * 1024
 """How much of an answer may wait in memory for a slow client before the replica is made to wait."""
 
@@ -158,7 +158,7 @@ class AiohttpUpstream:
 
 def _session(keepalive_s: float) -> aiohttp.ClientSession:
     connector = aiohttp.TCPConnector(
-        limit=0, limit_per_host=CONNECTIONS_PER_HOST, keepalive_timeout=keepalive_s, ttl_dns_cache=10
+        limit=CONNECTIONS_MAX, limit_per_host=CONNECTIONS_MAX, keepalive_timeout=keepalive_s, ttl_dns_cache=10
     )
     return aiohttp.ClientSession(
         connector=connector,

@@ -75,6 +75,7 @@ class InferenceEndpoint:
         account = _Account(request_id=request_id_of(headers), route=self._route, started_s=time.monotonic())
         if scope["method"] != "POST":
             await _refuse(wrong_method(scope["method"], scope["path"], ("POST",)), account, send)
+            self._log(account)
             return
         limits = self._gateway.current.catalog.config.gateway.limits
         if self._gateway.in_flight >= limits.concurrent_requests:

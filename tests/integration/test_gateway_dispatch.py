@@ -4,22 +4,28 @@ from __future__ import annotations
 
 import asyncio
 import json
+from pathlib import Path
 
 import httpx
 import pytest
+from tokenizers import Tokenizer
 
 from cluster.core import wire
 from tests.fake_engine import FakeEngine, serve
 from tests.gateway_harness import Leases, lease, leases_of, running
+from tests.small_tokenizer import write_model
 
 DEAD = "http://127.0.0.1:9"
 
 
 async def test_short_goes_to_the_short_pool_and_long_to_the_long_one() -> None:
-    async with serve(FakeEngine(name="s")) as short, serve(FakeEngine(name="l")) as long:
-        async with running(store=leases_of(short=short, long=long)) as gateway:
-            first = await gateway.chat(10)
-            second = await gateway.chat(2000)
+    async with (
+        serve(FakeEngine(name="s")) as short,
+        serve(FakeEngine(name="l")) as long,
+        running(store=leases_of(short=short, long=long)) as gateway,
+    ):
+        first = await gateway.chat(10)
+        second = await gateway.chat(2000)
     assert (first.status_code, first.headers["x-longreach-pool"], first.headers["x-longreach-replica"]) == (
         200,
         "short",
@@ -63,9 +69,12 @@ async def test_an_adapter_goes_by_its_own_name() -> None:
 
 
 async def test_a_refusal_moves_the_request_to_the_larger_pool() -> None:
-    async with serve(FakeEngine(context_tokens=10)) as short, serve(FakeEngine()) as long:
-        async with running(store=leases_of(short=short, long=long)) as gateway:
-            answer = await gateway.chat(50)
+    async with (
+        serve(FakeEngine(context_tokens=10)) as short,
+        serve(FakeEngine()) as long,
+        running(store=leases_of(short=short, long=long)) as gateway,
+    ):
+        answer = await gateway.chat(50)
     assert answer.status_code == 200
     # The replica's exact count fits the configured limit, so only its refusal can have moved it.
     assert answer.headers["x-longreach-pool"] == "long"
@@ -74,9 +83,12 @@ async def test_a_refusal_moves_the_request_to_the_larger_pool() -> None:
 
 
 async def test_refused_by_every_pool_is_a_400_with_the_exact_count() -> None:
-    async with serve(FakeEngine(context_tokens=10)) as short, serve(FakeEngine(context_tokens=10)) as long:
-        async with running(store=leases_of(short=short, long=long)) as gateway:
-            answer = await gateway.chat(50, max_tokens=7)
+    async with (
+        serve(FakeEngine(context_tokens=10)) as short,
+        serve(FakeEngine(context_tokens=10)) as long,
+        running(store=leases_of(short=short, long=long)) as gateway,
+    ):
+        answer = await gateway.chat(50, max_tokens=7)
     error = answer.json()["error"]
     assert (answer.status_code, error["code"]) == (400, "context_length_exceeded")
     assert "Your prompt has 50 tokens and asks for 7 of output: 57 in all" in error["message"]
@@ -102,10 +114,12 @@ async def test_a_busy_replica_is_passed_over(status: int) -> None:
 
 @pytest.mark.parametrize("status", [503, 429])
 async def test_all_busy_says_when_to_come_back(status: int) -> None:
-    async with serve(FakeEngine(status=status, answer_headers={"retry-after": "7"})) as busy:
-        async with running(store=leases_of(short=busy)) as gateway:
-            answer = await gateway.chat()
-            again = await gateway.chat()
+    async with (
+        serve(FakeEngine(status=status, answer_headers={"retry-after": "7"})) as busy,
+        running(store=leases_of(short=busy)) as gateway,
+    ):
+        answer = await gateway.chat()
+        again = await gateway.chat()
     assert (answer.status_code, answer.headers["retry-after"]) == (status, "7")
     assert len(busy.seen) == 2
     assert again.json()["error"]["code"] == "overloaded"
@@ -174,7 +188,7 @@ async def test_a_break_in_mid_stream_is_never_passed_off_as_complete(fault: str)
             received = b""
             async with running(config, store=store) as gateway:
                 body = {"model": "tiny", "messages": [{"role": "user", "content": "hi"}], "stream": True}
-                with pytest.raises(httpx.RemoteProtocolError):
+                with pytest.raises(httpx.RemoteProtocolError):  # noqa: PT012 - the break comes in the loop
                     async with gateway.client.stream("POST", "/v1/chat/completions", json=body) as answer:
                         async for part in answer.aiter_raw():
                             received += part
@@ -197,7 +211,7 @@ async def test_a_client_that_leaves_aborts_the_engine(stream: bool) -> None:
         asking.cancel()
         await asyncio.wait_for(engine.aborted.wait(), 1)
         async with asyncio.timeout(2):
-            while gateway.gateway.in_flight:
+            while gateway.gateway.in_flight:  # noqa: ASYNC110 - the gateway tells nobody
                 await asyncio.sleep(0.01)
 
 
@@ -294,10 +308,53 @@ async def test_tokens_arrive_one_by_one() -> None:
     engine = FakeEngine(tokens=4, token_delay_s=0.2)
     async with serve(engine), running(store=leases_of(short=engine)) as gateway:
         body = {"model": "tiny", "messages": [{"role": "user", "content": "hi"}], "stream": True}
-        arrived: list[float] = []
         loop = asyncio.get_running_loop()
         async with gateway.client.stream("POST", "/v1/chat/completions", json=body) as answer:
-            async for _ in answer.aiter_raw():
-                arrived.append(loop.time())
+            arrived = [loop.time() async for _ in answer.aiter_raw()]
     assert len(arrived) >= 4
     assert arrived[-1] - arrived[0] > 0.5
+
+
+async def test_boundaries_of_a_chat_are_exact_with_the_models_own_tokenizer(tmp_path: Path) -> None:
+    folder = write_model(tmp_path)
+    tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
+    frame = "<|im_start|>user\n{}<|im_end|>\n<|im_start|>assistant\n"
+
+    def tokens_of(text: str) -> int:
+        return len(tokenizer.encode(frame.format(text)).ids)
+
+    text = "你"
+    while tokens_of(text) < 950:
+        text += "好 ok"
+    tokens = tokens_of(text)
+    async with (
+        serve(FakeEngine()) as short,
+        serve(FakeEngine()) as long,
+        running(store=leases_of(short=short, long=long), tokenizers={"tiny": folder}) as gateway,
+    ):
+        message = [{"role": "user", "content": text}]
+        at = await gateway.chat(messages=message, max_tokens=1000 - tokens)
+        over = await gateway.chat(messages=message, max_tokens=1001 - tokens)
+        small = await gateway.chat()
+    assert at.headers["x-longreach-pool"] == "short"
+    assert at.headers["x-longreach-reason"].startswith(f"prompt {tokens} + output {1000 - tokens} = 1000 tokens")
+    assert over.headers["x-longreach-pool"] == "long"
+    assert small.headers["x-longreach-reason"].startswith("prompt at most ")
+
+
+async def test_the_longest_that_any_pool_holds_and_one_more(tmp_path: Path) -> None:
+    folder = write_model(tmp_path)
+    async with (
+        serve(FakeEngine()) as long,
+        running(store=leases_of(long=long), tokenizers={"tiny": folder}) as gateway,
+    ):
+        whole = await gateway.client.post("/v1/completions", json={"model": "tiny", "prompt": "~" * 9000})
+        count = int(whole.json()["error"]["message"].split(" has ")[1].split(" tokens")[0].replace(",", ""))
+        body = {"model": "tiny", "prompt": [7] * 3999}
+        last = await gateway.client.post("/v1/completions", json=body)
+        full = await gateway.client.post("/v1/completions", json={**body, "prompt": [7] * 4000})
+    assert (whole.status_code, whole.json()["error"]["code"]) == (400, "context_length_exceeded")
+    assert count > 4000
+    # A request that names no output gets what is left, as long as that is something.
+    assert (last.status_code, long.seen[0].headers[wire.HEADER_OUTPUT_TOKENS]) == (200, "1")
+    assert full.status_code == 400

@@ -1,0 +1,126 @@
+"""A real cluster as tests see it: how to look at it, how to run the program, how to wait for a thing."""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+import json
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+
+from cluster.core.lease import Lease, ReplicaId, ReplicaReport
+from cluster.deployment import load_deployment
+from cluster.state.leases import LeaseStore, connect
+
+CONFIG = Path(__file__).parent / "integration" / "cluster.yaml"
+POLL_S = 0.1
+
+
+@dataclass(frozen=True)
+class Cluster:
+    """A running cluster, as tests see it."""
+
+    url: str
+    run_dir: Path
+    state_url: str
+    env: dict[str, str]
+
+    async def leases(self) -> dict[str, Lease]:
+        """The lease of each pool; the tests' pools have one replica each."""
+        client = connect(self.state_url)
+        try:
+            return {lease.pool: lease for lease in await LeaseStore(client, "test").leases()}
+        finally:
+            await client.aclose()
+
+    async def reports(self) -> dict[ReplicaId, ReplicaReport]:
+        client = connect(self.state_url)
+        try:
+            return {report.replica_id: report for report in await LeaseStore(client, "test").reports()}
+        finally:
+            await client.aclose()
+
+    def model_folder(self, model: str) -> Path:
+        return Path(load_deployment(self.run_dir / "deployment.json").model_folders[model])
+
+    def pid(self, name: str) -> int:
+        """The process that `longreach up` started under this name."""
+        journal = json.loads((self.run_dir / "processes.json").read_text(encoding="utf-8"))
+        return next(entry["pid"] for entry in journal["processes"] if entry["name"] == name)
+
+    def processes(self) -> list[str]:
+        return carrying(f"LONGREACH_RUN_DIR={self.run_dir}")
+
+
+def carrying(mark: str) -> list[str]:
+    """Command lines of living processes with `mark` in their environment."""
+    found = []
+    for entry in Path("/proc").iterdir():
+        try:
+            if entry.name.isdigit() and mark.encode() in (entry / "environ").read_bytes().split(b"\0"):
+                found.append((entry / "cmdline").read_bytes().replace(b"\0", b" ").decode())
+        except OSError:
+            continue
+    return [line for line in found if line]
+
+
+def longreach(*arguments: str, env: dict[str, str], timeout_s: float = 120) -> subprocess.CompletedProcess[str]:
+    """Run the command-line program as a user would."""
+    argv = [str(Path(sys.executable).with_name("longreach")), *arguments]
+    return subprocess.run(argv, env=env, capture_output=True, text=True, timeout=timeout_s, check=False)
+
+
+async def until(look: Callable[[], Any], *, timeout_s: float, what: str) -> Any:
+    """Wait for the thing itself: the first true answer of `look`."""
+    deadline = time.monotonic() + timeout_s
+    while True:
+        answer = look()
+        if inspect.isawaitable(answer):
+            answer = await answer
+        if answer:
+            return answer
+        if time.monotonic() > deadline:
+            pytest.fail(f"not within {timeout_s:g} s: {what}")
+        await asyncio.sleep(POLL_S)
+
+
+def drive(cluster: Cluster, script: str, *, timeout_s: float = 120) -> str:
+    """Run a Ray driver in a process of its own, inside the cluster's environment; returns what it printed."""
+    ray = psutil.Process(cluster.pid("ray"))
+    env = {**cluster.env, **{key: value for key, value in ray.environ().items() if key.startswith("RAY_")}}
+    port = next(part.partition("=")[2] for part in ray.cmdline() if part.startswith("--port="))
+    connect_first = f"import ray\nray.init('127.0.0.1:{port}', log_to_driver=False, logging_level='ERROR')\n"
+    done = subprocess.run(
+        [sys.executable, "-c", connect_first + script],
+        env=env,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=timeout_s,
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def placement_groups(cluster: Cluster) -> list[dict[str, Any]]:
+    """Ray's own table of placement groups."""
+    script = "import json, ray.util\nprint(json.dumps(list(ray.util.placement_group_table().values()), default=str))"
+    groups: list[dict[str, Any]] = json.loads(drive(cluster, script).splitlines()[-1])
+    return groups
+
+
+def engine_processes(replica_pid: int, kind: str) -> list[psutil.Process]:
+    """Living processes of a replica's engine; `kind` is EngineCore or Worker."""
+    return [
+        child
+        for child in psutil.Process(replica_pid).children(recursive=True)
+        if kind in " ".join(child.cmdline()) and child.status() != psutil.STATUS_ZOMBIE
+    ]

@@ -1,0 +1,131 @@
+"""What the cluster does to the machine it runs on: sockets, processes, the program's own commands."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import httpx
+import psutil
+import pytest
+
+from cluster.environment import read_environment
+from tests.cluster_harness import CONFIG, Cluster, carrying, longreach, until
+
+pytestmark = pytest.mark.integration
+
+
+def own_processes(cluster: Cluster) -> list[psutil.Process]:
+    mark = f"LONGREACH_RUN_DIR={cluster.run_dir}".encode()
+    found = []
+    for process in psutil.process_iter():
+        try:
+            if mark in Path(f"/proc/{process.pid}/environ").read_bytes().split(b"\0"):
+                found.append(process)
+        except (OSError, psutil.Error):
+            continue
+    return found
+
+
+def test_everything_listens_on_loopback(cluster: Cluster) -> None:
+    listening: list[tuple[str, str]] = []
+    for process in own_processes(cluster):
+        try:
+            sockets = process.net_connections(kind="inet")
+        except psutil.Error:
+            continue
+        listening += [(process.name(), entry.laddr.ip) for entry in sockets if entry.status == psutil.CONN_LISTEN]
+    names = {name for name, _ in listening}
+    assert any("raylet" in name for name in names), names
+    assert any("ServeReplica" in name for name in names), names
+    loopback = {"127.0.0.1", "::1", "::ffff:127.0.0.1"}
+    assert [entry for entry in listening if entry[1] not in loopback] == []
+
+
+def test_status_tells_pools_and_replicas(cluster: Cluster) -> None:
+    done = longreach("status", "--config", str(CONFIG), "--json", env=cluster.env)
+    assert done.returncode == 0, done.stderr
+    status = json.loads(done.stdout)
+    pools = {pool["name"]: pool for pool in status["pools"]}
+    assert pools.keys() == {"short", "long", "tp"}
+    assert pools["short"]["context_tokens"] == 4096
+    assert all(len(pool["replicas"]) >= 1 for pool in pools.values())
+
+
+def test_logs_show_the_engine(cluster: Cluster) -> None:
+    done = longreach("logs", "short", "-n", "200", "--config", str(CONFIG), env=cluster.env)
+    assert done.returncode == 0, done.stderr
+    assert "EngineCore" in done.stdout
+
+
+def test_up_again_joins(cluster: Cluster) -> None:
+    before = psutil.Process(cluster.pid("ray")).create_time()
+    done = longreach("up", "--config", str(CONFIG), "--no-question", "--json", env=cluster.env)
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout)["url"] == cluster.url
+    assert psutil.Process(cluster.pid("ray")).create_time() == before
+
+
+def test_chat_answers(cluster: Cluster) -> None:
+    done = longreach("chat", "--url", cluster.url, "--model", "tiny", "--max-tokens", "4", "hello", env=cluster.env)
+    assert done.returncode == 0, done.stderr
+    assert "short" in done.stderr
+
+
+async def test_disconnect_frees_the_engine(cluster: Cluster, http: httpx.AsyncClient) -> None:
+    lease = (await cluster.leases())["short"]
+
+    async def running() -> float:
+        text = (await http.get(f"{lease.url}/metrics")).text
+        found = re.search(r"^vllm:num_requests_running\{.*\} (\S+)$", text, re.MULTILINE)
+        assert found is not None
+        return float(found.group(1))
+
+    async def is_running() -> bool:
+        return await running() >= 1
+
+    async def is_idle() -> bool:
+        return await running() == 0
+
+    for stream in (True, False):
+        body = {"model": "tiny", "prompt": "x", "max_tokens": 3500, "ignore_eos": True, "stream": stream}
+        asked = asyncio.create_task(http.post("/v1/completions", json=body))
+        await until(is_running, timeout_s=10, what="the request runs")
+        asked.cancel()
+        # 3,500 tokens take tens of seconds; an engine that is idle after three was told to stop.
+        await until(is_idle, timeout_s=3, what=f"the engine is idle again, stream={stream}")
+
+
+async def test_interrupted_up_leaves_nothing(tmp_path: Path) -> None:
+    """Ctrl-C while Ray and the first engine start."""
+    config = tmp_path / "interrupted.yaml"
+    text = CONFIG.read_text(encoding="utf-8")
+    config.write_text(text.replace("name: test", "name: interrupted").replace("33000", "35000"), encoding="utf-8")
+    env = {**os.environ, "LONGREACH_STATE": str(tmp_path / "state")}
+    run_dir = read_environment(env).run_dir("interrupted")
+    mark = f"LONGREACH_RUN_DIR={run_dir}"
+    program = str(Path(sys.executable).with_name("longreach"))
+    up = subprocess.Popen(
+        [program, "up", "--config", str(config), "--no-question"],
+        env=env,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+    try:
+        await until(lambda: any("ServeReplica" in line for line in carrying(mark)), timeout_s=120, what="a replica")
+        second = longreach("up", "--config", str(config), "--no-question", env=env)
+        assert second.returncode != 0
+        assert str(up.pid) in second.stdout + second.stderr, "the refusal names the one that runs"
+        up.send_signal(signal.SIGINT)
+        assert await asyncio.to_thread(up.wait, 60) != 0
+    finally:
+        up.kill()
+        longreach("down", "--config", str(config), env=env)
+    assert carrying(mark) == []

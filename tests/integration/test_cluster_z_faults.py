@@ -1,0 +1,231 @@
+"""What a fault costs: `kill -9` of a replica, of its EngineCore, and a frozen EngineCore, under traffic.
+
+Two requests a second go to each pool: short ones, which the larger pool can hold too, and documents that only the
+long pool holds. These tests replace replicas, so they run after the others.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import time
+from dataclasses import dataclass, field
+
+import httpx
+import pytest
+
+from tests.cluster_harness import Cluster, engine_processes, until
+
+pytestmark = pytest.mark.integration
+
+PERIOD_S = 0.5
+SETTLE_S = 5.0
+HEAL_TIMEOUT_S = 240.0
+FAIL_FAST_S = 8.0
+"""A frozen engine is noticed two seconds after its last step; the rest is room for a loaded machine."""
+
+
+@dataclass
+class Asked:
+    kind: str
+    began_s: float
+    ended_s: float = 0.0
+    status: int = 0
+    """0: the connection broke or ended in an error event."""
+    pool: str = ""
+    retry_after: str = ""
+
+
+@dataclass
+class Traffic:
+    """Open loop: a request every `PERIOD_S` of each kind, whatever becomes of the others."""
+
+    http: httpx.AsyncClient
+    asked: list[Asked] = field(default_factory=list)
+    tasks: list[asyncio.Task[None]] = field(default_factory=list)
+
+    async def run(self) -> None:
+        while True:
+            for kind in ("short", "document"):
+                self.tasks.append(asyncio.create_task(self.ask(kind)))
+            await asyncio.sleep(PERIOD_S)
+
+    async def ask(self, kind: str) -> None:
+        entry = Asked(kind=kind, began_s=time.monotonic())
+        self.asked.append(entry)
+        prompt = [100] * (5000 if kind == "document" else 50)
+        body = {"model": "tiny", "prompt": prompt, "max_tokens": 24, "ignore_eos": True, "stream": True}
+        try:
+            async with self.http.stream("POST", "/v1/completions", json=body) as answer:
+                entry.pool = answer.headers.get("x-longreach-pool", "")
+                entry.retry_after = answer.headers.get("retry-after", "")
+                text = (await answer.aread()).decode()
+                complete = answer.status_code != 200 or text.rstrip().endswith("data: [DONE]")
+                entry.status = answer.status_code if complete else 0
+        except httpx.HTTPError:
+            entry.status = 0
+        entry.ended_s = time.monotonic()
+
+
+@pytest.mark.timeout(600)
+@pytest.mark.parametrize("fault", ["replica", "engine core", "frozen engine core"])
+async def test_fault_of_the_long_pool(
+    cluster: Cluster, http: httpx.AsyncClient, fault: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    lease = (await cluster.leases())["long"]
+    victim = (await cluster.reports())[lease.replica_id].pid
+    core = engine_processes(victim, "EngineCore")[0].pid
+    traffic = Traffic(http)
+    running = asyncio.create_task(traffic.run())
+    try:
+        await asyncio.sleep(SETTLE_S)
+        fault_s = time.monotonic()
+        target, sent = {
+            "replica": (victim, signal.SIGKILL),
+            "engine core": (core, signal.SIGKILL),
+            "frozen engine core": (core, signal.SIGSTOP),
+        }[fault]
+        os.kill(target, sent)
+
+        async def is_replaced() -> bool:
+            now = (await cluster.leases()).get("long")
+            return now is not None and now.replica_id != lease.replica_id
+
+        await until(is_replaced, timeout_s=HEAL_TIMEOUT_S, what="Serve replaced the replica")
+        healed_s = time.monotonic()
+        await asyncio.sleep(SETTLE_S)
+    finally:
+        running.cancel()
+    await asyncio.gather(*traffic.tasks)
+
+    short = [entry for entry in traffic.asked if entry.kind == "short"]
+    documents = [entry for entry in traffic.asked if entry.kind == "document"]
+    lost = [entry for entry in documents if entry.status == 0]
+    refused = [entry for entry in documents if entry.status not in {0, 200}]
+    slowest_s = max((entry.ended_s - max(entry.began_s, fault_s) for entry in lost), default=0.0)
+    with capsys.disabled():
+        print(
+            f"\nfault: {fault}: {len(short)} short, {len(documents)} documents; lost in flight {len(lost)}, refused "
+            f"with 503 {len(refused)}, slowest failure {slowest_s:.1f} s, healed after {healed_s - fault_s:.1f} s"
+        )
+    assert {entry.status for entry in short} == {200}, "the other pool was touched"
+    assert {entry.pool for entry in short} == {"short"}
+    assert {entry.status for entry in refused} <= {503}
+    assert all(entry.retry_after for entry in refused), "503 without Retry-After"
+    assert all(fault_s <= entry.ended_s <= fault_s + FAIL_FAST_S for entry in lost), "lost without being in flight"
+    assert {entry.status for entry in documents if entry.ended_s < fault_s} <= {200}
+    assert {entry.status for entry in documents if entry.began_s > healed_s + 1} == {200}
+    assert not [pid for pid in (core,) if os.path.exists(f"/proc/{pid}") and _is_running(pid)], "an orphaned engine"  # noqa: PTH110
+
+
+def _is_running(pid: int) -> bool:
+    with open(f"/proc/{pid}/stat", encoding="utf-8") as stat:  # noqa: PTH123
+        return stat.read().rsplit(")", 1)[1].split()[0] not in {"Z", "X"}
+
+
+async def test_short_requests_use_the_larger_pool_meanwhile(cluster: Cluster, http: httpx.AsyncClient) -> None:
+    lease = (await cluster.leases())["short"]
+    victim = (await cluster.reports())[lease.replica_id].pid
+    os.kill(victim, signal.SIGKILL)
+
+    async def ask() -> httpx.Response:
+        return await http.post("/v1/completions", json={"model": "tiny", "prompt": "hello", "max_tokens": 2})
+
+    answer = await ask()
+    assert answer.status_code == 200
+    assert answer.headers["x-longreach-pool"] == "long"
+    assert "short has no healthy replica" in answer.headers["x-longreach-reason"]
+
+    async def is_back() -> bool:
+        return (await ask()).headers["x-longreach-pool"] == "short"
+
+    await until(is_back, timeout_s=HEAL_TIMEOUT_S, what="the short pool is back")
+
+
+async def test_redis_gone_and_back(cluster: Cluster, http: httpx.AsyncClient) -> None:
+    """The gateway goes on with what it knew, and follows again once the store is back, empty as it is."""
+    import subprocess
+
+    import psutil
+
+    valkey = psutil.Process(cluster.pid("redis"))
+    command, env, cwd = valkey.cmdline(), valkey.environ(), valkey.cwd()
+    valkey.kill()
+    await asyncio.to_thread(valkey.wait, 10)
+    for _ in range(12):
+        answer = await http.post("/v1/completions", json={"model": "tiny", "prompt": "hello", "max_tokens": 1})
+        assert answer.status_code == 200
+        await asyncio.sleep(PERIOD_S)
+    back = subprocess.Popen(command, env=env, cwd=cwd, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    try:
+
+        async def is_followed() -> bool:
+            ready = await http.get("/ready")
+            return ready.status_code == 200 and len(await cluster.leases()) == 3
+
+        await until(is_followed, timeout_s=30, what="leases are written and read again")
+        answer = await http.post("/v1/completions", json={"model": "tiny", "prompt": "hello", "max_tokens": 1})
+        assert answer.status_code == 200
+    finally:
+        if back.poll() is not None:
+            pytest.fail("Valkey did not start again")
+
+
+@pytest.mark.timeout(300)
+async def test_zz_drain_under_traffic(cluster: Cluster, http: httpx.AsyncClient) -> None:
+    """Serve takes the pool away: its stream ends well, new work is refused at once, the replica goes.
+
+    Last of all, because nothing brings this pool back.
+    """
+    from tests.cluster_harness import drive
+
+    lease = (await cluster.leases())["tp"]
+    body = {"model": "tiny-tp", "prompt": "x", "max_tokens": 1200, "ignore_eos": True, "stream": True}
+    one = {"model": "tiny-tp", "prompt": "x", "max_tokens": 1}
+
+    async def long_stream() -> str:
+        async with http.stream("POST", "/v1/completions", json=body) as answer:
+            return (await answer.aread()).decode()
+
+    stream = asyncio.create_task(long_stream())
+    await asyncio.sleep(1)
+    deletion = asyncio.create_task(
+        asyncio.to_thread(drive, cluster, "from ray import serve\nserve.delete('pool-tp', _blocking=False)")
+    )
+    base = lease.url.rsplit("/", 1)[0]
+    draining_s = marked_s = 0.0
+    statuses: set[int] = set()
+    while not marked_s:
+        # Continuous new work: without the replica's refusals, Serve's drain would never end.
+        statuses.add((await http.post("/v1/completions", json=one)).status_code)
+        if not draining_s and (await http.get(f"{base}/-/healthz")).status_code == 503:
+            draining_s = time.monotonic()
+        now = (await cluster.leases()).get("tp")
+        if now is not None and now.state == "draining":
+            marked_s = time.monotonic()
+            draining_s = draining_s or marked_s
+    assert marked_s - draining_s < 1.0
+    assert not stream.done(), "the stream was too short to prove anything"
+
+    async def is_refused() -> bool:
+        answer = await http.post("/v1/completions", json=one)
+        return answer.status_code == 503 and "retry-after" in answer.headers
+
+    await until(is_refused, timeout_s=2, what="the gateway refuses what no replica takes")
+    direct = await http.post(f"{lease.url}/v1/completions", json=one)
+    assert direct.status_code == 503
+    assert direct.headers["x-longreach-refusal"] == "draining"
+    text = await stream
+    assert text.rstrip().endswith("data: [DONE]"), "the drain cut the stream"
+
+    async def is_gone() -> bool:
+        try:
+            await http.get(f"{base}/-/healthz")
+        except httpx.ConnectError:
+            return "tp" not in await cluster.leases()
+        return False
+
+    await until(is_gone, timeout_s=60, what="the drained replica ends")
+    await deletion
+    assert statuses <= {200, 503}

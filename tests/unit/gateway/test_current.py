@@ -1,0 +1,78 @@
+"""Reloading: what changes, what needs more than a reload, and a broken file."""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+
+import pytest
+
+from cluster.config import parse_config
+from services.gateway.catalog import Catalog
+from services.gateway.current import Current
+from tests.gateway_harness import TWO_POOLS
+
+
+@pytest.fixture
+def current() -> Current:
+    return Current(Catalog(parse_config(TWO_POOLS), {}.get), {}.get)
+
+
+def write(folder: Path, text: str) -> Path:
+    path = folder / "c.yaml"
+    path.write_text(text)
+    return path
+
+
+def test_a_broken_file_changes_nothing(current: Current, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    before = current.catalog
+    assert current.reload(write(tmp_path, "pools: 3\n")) is None
+    assert current.reload(tmp_path / "missing.yaml") is None
+    assert current.catalog is before
+    assert "c.yaml:1: pools" in caplog.text
+
+
+def test_aliases_defaults_and_caps_change(current: Current, tmp_path: Path) -> None:
+    text = TWO_POOLS.replace("gpt-4o", "gpt-5").replace("max_tokens: 500", "max_tokens: 600")
+    catalog = current.reload(write(tmp_path, text))
+    assert catalog is current.catalog
+    assert catalog.resolve("gpt-4o") is None
+    resolved = catalog.resolve("gpt-5")
+    assert resolved is not None
+    assert (resolved.engine_name, resolved.model.policy.max_tokens) == ("tiny", 600)
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        (("models:", "gateway: {port: 1}\nmodels:"), "restart of the gateway: gateway.port"),
+        (("models:", "redis: {state_url: 'redis://x'}\nmodels:"), "restart of the gateway: redis"),
+        (("context_tokens: 4000", "context_tokens: 5000"), "`longreach up`: pool long.context_tokens"),
+        (
+            ("context_tokens: 4000", "context_tokens: 4000, tensor_parallel: 2"),
+            "`longreach up`: pool long.tensor_parallel",
+        ),
+        (("name: long", "name: longer"), "`longreach up`: pool longer"),
+        (("- id: tiny\n", "- id: tiny\n    sampling: {top_p: 0.5}\n"), "`longreach up`: model tiny.sampling"),
+    ],
+)
+def test_what_a_reload_cannot_change_is_named(
+    current: Current, tmp_path: Path, caplog: pytest.LogCaptureFixture, change: tuple[str, str], says: str
+) -> None:
+    with caplog.at_level(logging.WARNING):
+        current.reload(write(tmp_path, TWO_POOLS.replace(*change)))
+    assert says in caplog.text
+
+
+def test_keys_come_from_the_environment_and_missing_ones_are_named() -> None:
+    text = """
+models: [{id: m}]
+pools:
+  - name: s
+    model: m
+    context_tokens: 100
+    endpoints: [{url: "http://a", api_key_env: A_KEY}, {url: "http://b", api_key_env: B_KEY}, {url: "http://c"}]
+"""
+    catalog = Catalog(parse_config(text), {"A_KEY": "secret"}.get)
+    assert [static.api_key for static in catalog.statics] == ["secret", None, None]
+    assert catalog.missing_keys() == ("B_KEY",)

@@ -1,0 +1,109 @@
+"""What the directory believes, as leases come, go and fall silent."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from cluster.config import parse_config
+from cluster.core.lease import PoolName, ReplicaId
+from services.gateway.catalog import Catalog
+from services.gateway.directory import RETURN_GRACE_S, SUSPECT_S, Directory, EndpointState
+from tests.gateway_harness import TWO_POOLS, Leases, lease
+
+SHORT, LONG = PoolName("short"), PoolName("long")
+STATIC = """
+models: [{id: m}]
+pools: [{name: s, model: m, context_tokens: 100, endpoints: [{url: "http://a:1/v1"}, {url: "http://b:1/"}]}]
+"""
+
+
+@dataclass(slots=True)
+class Clock:
+    now_s: float = 100.0
+
+    def __call__(self) -> float:
+        return self.now_s
+
+
+def catalog(text: str = TWO_POOLS) -> Catalog:
+    return Catalog(parse_config(text), {}.get)
+
+
+def ids(directory: Directory) -> set[str]:
+    return {endpoint.replica_id for endpoint in directory.endpoints(catalog(), {SHORT, LONG})}
+
+
+async def test_a_lease_that_is_gone_is_gone_at_once() -> None:
+    store = Leases([lease("short", "http://a"), lease("long", "http://b")])
+    directory = Directory(store, clock=Clock())
+    await directory.refresh()
+    assert ids(directory) == {"short-//a", "long-//b"}
+    store.held.pop()
+    await directory.refresh()
+    assert ids(directory) == {"short-//a"}
+
+
+async def test_an_outage_freezes_and_a_return_gives_time() -> None:
+    clock = Clock()
+    store = Leases([lease("short", "http://a"), lease("long", "http://b")])
+    directory = Directory(store, clock=clock)
+    await directory.refresh()
+    store.is_away = True
+    clock.now_s += 3600
+    await directory.refresh()
+    assert len(ids(directory)) == 2
+    assert directory.age_s == 3600
+    store.is_away, store.held = False, [lease("short", "http://a")]
+    await directory.refresh()
+    assert len(ids(directory)) == 2
+    clock.now_s += RETURN_GRACE_S
+    await directory.refresh()
+    assert ids(directory) == {"short-//a"}
+
+
+async def test_an_endpoint_that_failed_is_suspect_for_a_while() -> None:
+    clock = Clock()
+    directory = Directory(Leases([lease("short", "http://a", name="a")]), clock=clock)
+    await directory.refresh()
+    directory.suspect(ReplicaId("a"))
+    assert directory.states(catalog())[SHORT][EndpointState.SUSPECT] == 1
+    clock.now_s += SUSPECT_S + 0.01
+    assert directory.states(catalog())[SHORT][EndpointState.READY] == 1
+
+
+async def test_own_requests_count_as_load_until_they_end() -> None:
+    directory = Directory(Leases([lease("short", "http://a", name="a", load=3)]), clock=Clock())
+    await directory.refresh()
+    directory.started(ReplicaId("a"))
+    directory.started(ReplicaId("a"))
+    assert directory.endpoints(catalog(), {SHORT})[0].load == 5
+    directory.finished(ReplicaId("a"))
+    directory.finished(ReplicaId("a"))
+    directory.finished(ReplicaId("a"))
+    assert directory.endpoints(catalog(), {SHORT})[0].load == 3
+
+
+async def test_a_replica_with_a_smaller_context_lowers_its_pools_limit() -> None:
+    store = Leases([lease("long", "http://a", context=3000), lease("long", "http://b", context=4000)])
+    directory = Directory(store, clock=Clock())
+    await directory.refresh()
+    pools = {pool.name: pool.context_tokens for pool in directory.pools(catalog().models[0])}
+    assert pools == {"short": 1000, "long": 3000}
+
+
+async def test_leases_of_unknown_pools_are_nobody() -> None:
+    directory = Directory(Leases([lease("other", "http://a")]), clock=Clock())
+    await directory.refresh()
+    assert ids(directory) == set()
+    assert sum(sum(counts.values()) for counts in directory.states(catalog()).values()) == 0
+
+
+async def test_static_endpoints_need_no_store_and_come_last_when_down() -> None:
+    directory = Directory(None, clock=Clock())
+    await directory.follow()
+    static = catalog(STATIC)
+    assert [endpoint.url for endpoint in directory.endpoints(static, {PoolName("s")})] == ["http://a:1", "http://b:1"]
+    directory.set_down(frozenset({ReplicaId("s-static-1")}))
+    assert [endpoint.is_suspect for endpoint in directory.endpoints(static, {PoolName("s")})] == [False, True]
+    assert not directory.pools(static.models[0])[0].verifies
+    assert directory.age_s is None

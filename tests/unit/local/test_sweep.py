@@ -1,0 +1,174 @@
+"""Ending a cluster's processes, and only those; with real processes."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from multiprocessing import shared_memory
+from pathlib import Path
+
+import psutil
+import pytest
+
+from cluster.local.journal import Journal, Phase, StartedProcess, read_journal
+from cluster.local.launch import marked, start
+from cluster.local.rundir import RunDir
+from cluster.local.sweep import members, remove_shared_memory, shared_memory_of, sweep
+from cluster.local.teardown import tear_down
+
+DAEMONIZING = """
+import os, sys, time
+if os.fork() == 0:
+    os.setsid()
+    if os.fork() == 0:
+        time.sleep(60)
+    os._exit(0)
+os.wait()
+print("detached", flush=True)
+"""
+STUBBORN = """
+import signal, time
+signal.signal(signal.SIGTERM, signal.SIG_IGN)
+print("deaf", flush=True)
+time.sleep(60)
+"""
+RENAMED = """
+import setproctitle, time
+setproctitle.setproctitle("ray::" + "x" * 4000)
+print("renamed", flush=True)
+time.sleep(60)
+"""
+HOLDING_MEMORY = """
+import time
+from multiprocessing import shared_memory
+block = shared_memory.SharedMemory(create=True, size=4096)
+print(block.name, flush=True)
+time.sleep(60)
+"""
+
+
+@pytest.fixture
+def run_dir(tmp_path: Path) -> Iterator[RunDir]:
+    found = RunDir(root=tmp_path / "cluster")
+    found.root.mkdir()
+    yield found
+    for process in members(found.root):
+        process.kill()
+
+
+def spawn(run_dir: RunDir, code: str) -> tuple[subprocess.Popen[bytes], str]:
+    """A marked process that has said its first line."""
+    env = marked(os.environ, run_dir=run_dir, run="r1")
+    process = subprocess.Popen([sys.executable, "-c", code], env=env, stdout=subprocess.PIPE, start_new_session=True)
+    assert process.stdout is not None
+    return process, process.stdout.readline().decode().strip()
+
+
+@contextlib.contextmanager
+def foreign() -> Iterator[psutil.Process]:
+    """A process that belongs to nobody here."""
+    with subprocess.Popen(["sleep", "60"], env={**os.environ, "LONGREACH_RUN_DIR": "/elsewhere"}) as process:
+        yield psutil.Process(process.pid)
+        process.kill()
+
+
+def test_only_marked_processes_are_ended(run_dir: RunDir) -> None:
+    with foreign() as other:
+        process, _ = spawn(run_dir, "print('up', flush=True); import time; time.sleep(60)")
+        assert [found.pid for found in members(run_dir.root)] == [process.pid]
+        assert sweep(run_dir.root, grace_s=5) == []
+        assert process.wait(timeout=5) == -signal.SIGTERM
+        assert other.is_running()
+
+
+def test_grandchild_that_daemonized_goes_too(run_dir: RunDir) -> None:
+    process, said = spawn(run_dir, DAEMONIZING)
+    assert said == "detached"
+    process.wait(timeout=5)
+    (orphan,) = members(run_dir.root)
+    assert orphan.pid != process.pid
+    assert sweep(run_dir.root, grace_s=5) == []
+    assert not orphan.is_running()
+
+
+def test_run_folder_whose_name_begins_alike_is_another(run_dir: RunDir, tmp_path: Path) -> None:
+    spawn(run_dir, "print('up', flush=True); import time; time.sleep(60)")
+    assert members(tmp_path / "clus") == []
+
+
+def test_deaf_process_is_killed(run_dir: RunDir) -> None:
+    process, _ = spawn(run_dir, STUBBORN)
+    assert sweep(run_dir.root, grace_s=0.2) == []
+    assert process.wait(timeout=5) == -signal.SIGKILL
+
+
+def test_stopped_process_is_ended(run_dir: RunDir) -> None:
+    process, _ = spawn(run_dir, "print('up', flush=True); import time; time.sleep(60)")
+    process.send_signal(signal.SIGSTOP)
+    assert sweep(run_dir.root, grace_s=2) == []
+    assert process.wait(timeout=5) < 0
+
+
+def test_process_that_renamed_itself_is_still_known(run_dir: RunDir) -> None:
+    process, said = spawn(run_dir, RENAMED)
+    assert said == "renamed"
+    assert [found.pid for found in members(run_dir.root)] == [process.pid]
+
+
+def test_shared_memory_of_killed_processes_is_removed(run_dir: RunDir) -> None:
+    kept = shared_memory.SharedMemory(create=True, size=4096)
+    try:
+        process, name = spawn(run_dir, HOLDING_MEMORY)
+        file = Path("/dev/shm") / name
+        found = shared_memory_of(members(run_dir.root))
+        assert file in found
+        assert remove_shared_memory({file}) == [], "somebody still uses it"
+        process.kill()
+        process.wait()
+        remove_shared_memory(found)
+        assert not file.exists()
+        assert (Path("/dev/shm") / kept.name).exists()
+    finally:
+        kept.close()
+        kept.unlink()
+
+
+def test_started_process_is_in_the_journal_and_outlives_nothing(run_dir: RunDir) -> None:
+    run_dir.prepare()
+    journal = Journal(run="r1", phase=Phase.STARTING, source="x.yaml")
+    env = marked(os.environ, run_dir=run_dir, run="r1")
+    journal = start("gateway", ("sleep", "60"), env, run_dir=run_dir, journal=journal)
+    journal = start("redis", ("sleep", "60"), env, run_dir=run_dir, journal=journal)
+    found = read_journal(run_dir.journal)
+    assert found == journal
+    gateway = journal.process("gateway")
+    assert gateway is not None
+    assert gateway.is_alive()
+    assert os.getsid(gateway.pid) == gateway.pid, "Ctrl-C at the terminal must not reach it"
+    ended = tear_down(run_dir)
+    assert ended.processes == 2
+    assert not gateway.is_alive()
+    assert sorted(path.name for path in run_dir.root.iterdir()) == ["logs"]
+    assert not run_dir.ray.exists()
+    assert tear_down(run_dir).processes == 0, "twice is fine"
+
+
+def test_reused_pid_is_not_taken_for_ours(run_dir: RunDir) -> None:
+    run_dir.prepare()
+    with foreign() as other:
+        entry = Journal(run="r", phase=Phase.RUNNING, source="x").with_process(
+            _entry(pid=other.pid, started_at=time.time() - 1000)
+        )
+        entry.save(run_dir.journal)
+        tear_down(run_dir)
+        assert other.is_running()
+
+
+def _entry(*, pid: int, started_at: float) -> StartedProcess:
+
+    return StartedProcess(name="gateway", pid=pid, started_at=started_at)
