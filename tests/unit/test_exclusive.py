@@ -25,9 +25,9 @@ with hold(Path(sys.argv[1]), purpose="a test"):
 def test_second_holder_is_refused_and_told_who(tmp_path: Path) -> None:
     path = tmp_path / "deep" / "lock"
     with hold(path, purpose="`longreach up`"):
-        with pytest.raises(HeldError, match=rf"`longreach up` is already at work: process {os.getpid()}, since \d\d:"):
-            with hold(path, purpose="another"):
-                pass
+        message = rf"`longreach up` is already at work: process {os.getpid()}, since \d\d:"
+        with pytest.raises(HeldError, match=message), hold(path, purpose="another"):
+            pass
     with hold(path, purpose="another"):
         pass
 
