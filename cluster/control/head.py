@@ -15,8 +15,9 @@ from cluster.config import Config
 LOOPBACK = "127.0.0.1"
 OBJECT_STORE_BYTES = 100 * 2**20
 """Nothing of a request crosses the object store; Ray's floor is 75 MB."""
-LOGICAL_CPUS = 1024
-"""Placement on one machine is by memory and by choice, not by Ray's CPU tokens: pools share the cores on purpose."""
+SPARE_CPUS = 4
+"""Placement on one machine is by memory, not by Ray's CPU tokens: pools share the cores on purpose. So Ray is told of a
+token for every rank of every replica, and a few more for the replica that is started while another drains."""
 LOCAL_DRAIN_MIN_S = "3"
 """Serve's floor of 30 s is for load balancers that look every 15 s; the gateway sees a drain within a second."""
 LOOPBACK_ENVIRONMENT = {
@@ -51,6 +52,7 @@ def serve_environment(config: Config) -> dict[str, str]:
         "RAY_AUTH_MODE": "disabled",
         "RAY_DISABLE_DOCKER_CPU_WARNING": "1",
         "RAY_enable_metrics_collection": "0",
+        "RAY_enable_worker_prestart": "0",
         "RAY_ENABLE_UV_RUN_RUNTIME_ENV": "0",
         "RAY_DEDUP_LOGS": "0",
     }
@@ -68,6 +70,7 @@ def head_process(
         client_port: a free port for Ray's client server, which nothing here uses and `ray start` insists on.
         base_env: environment to pass on.
     """
+    ranks = sum(pool.replicas.max * pool.tensor_parallel for pool in config.pools)
     argv = (
         str(Path(sys.executable).parent / "ray"),
         "start",
@@ -75,7 +78,7 @@ def head_process(
         "--block",
         f"--node-ip-address={LOOPBACK}",
         f"--port={ray_port}",
-        f"--num-cpus={LOGICAL_CPUS}",
+        f"--num-cpus={ranks + SPARE_CPUS}",
         f"--object-store-memory={OBJECT_STORE_BYTES}",
         f"--temp-dir={temp_dir}",
         "--include-dashboard=false",

@@ -26,6 +26,8 @@ App = Callable[[MutableMapping[str, Any], Receive, Send], Awaitable[None]]
 MAX_BODY_BYTES = 2**31
 """The gateway holds the configured limit; this one only keeps a stray client from filling the memory."""
 RETRY_AFTER_S = 1
+TOKEN_DIGITS_MAX = 9
+"""A token count of more digits is none; Python refuses to read thousands of them."""
 
 POST_ROUTES: dict[str, Route] = {f"/v1/{route.value}": route for route in Route} | {
     "/tokenize": Route.TOKENIZE,
@@ -173,7 +175,7 @@ class EngineLayer:
             await self._app(scope, receive, guard)
         except Exception:
             # A refusal travels as an exception through vLLM's handlers, which may or may not have answered it.
-            if guard.refused:
+            if guard.can_refuse:
                 await guard.refuse()
             elif not guard.cut:
                 raise
@@ -192,16 +194,19 @@ class _Guard:
         self.cut = False
 
     @property
-    def refused(self) -> bool:
-        """Whether the engine's context is too small for this request."""
-        return self._budget is not None and self._budget.refused_prompt_tokens is not None
+    def can_refuse(self) -> bool:
+        """Whether the engine's context is too small for this request, and nothing of an answer is out yet.
+
+        An API that generates several times in one request can be refused after its head: that breaks the answer.
+        """
+        return self._budget is not None and self._budget.refused_prompt_tokens is not None and not self._started
 
     async def __call__(self, message: Message) -> None:
         reason = self._gate.broken_reason
         if reason is not None and not self._answered:
             self.cut = True
             raise EngineStalledError(reason)
-        if self.refused and not self._started:
+        if self.can_refuse:
             await self.refuse()
             return
         if self._answered:
@@ -258,7 +263,9 @@ def _clean_headers(headers: list[tuple[bytes, bytes]], body_bytes: int) -> list[
 
 
 def _positive(text: str | None) -> int | None:
-    return int(text) if text is not None and text.isascii() and text.isdigit() and int(text) > 0 else None
+    if text is None or len(text) > TOKEN_DIGITS_MAX or not text.isascii() or not text.isdigit():
+        return None
+    return int(text) or None
 
 
 async def _read_body(receive: Receive) -> bytes | None:

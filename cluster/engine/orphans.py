@@ -15,18 +15,22 @@ from pathlib import Path
 
 import psutil
 
-OWNER_VARIABLE = "LONGREACH_REPLICA_OWNER"
+OWNER_VARIABLE = "LONGREACH_ENGINE_OWNER"
 """`PID:START` of the replica process; the start time tells a reused pid apart."""
+START_FIELD = 19
+"""Of /proc/PID/stat, counted behind the command's name: the start in ticks since boot (proc_pid_stat(5), starttime)."""
 
 
 def mark_own_engine() -> None:
     """Mark this process as the owner of the engine it is about to start."""
-    os.environ[OWNER_VARIABLE] = _identity(psutil.Process())
+    os.environ[OWNER_VARIABLE] = _identity(os.getpid())
+    # vLLM renames its processes, by default over the memory that holds the mark. Named in setproctitle's documentation.
+    os.environ["SPT_NOENV"] = "1"
 
 
 def engine_processes() -> list[psutil.Process]:
     """The processes this replica's engine runs in, wherever they hang in the process tree."""
-    own = _identity(psutil.Process())
+    own = _identity(os.getpid())
     return [process for process, owner in _marked() if owner == own and process.pid != os.getpid()]
 
 
@@ -61,11 +65,12 @@ def _marked() -> Iterator[tuple[psutil.Process, str]]:
 def _is_alive(owner: str) -> bool:
     pid, _, _ = owner.partition(":")
     try:
-        process = psutil.Process(int(pid))
-        return _identity(process) == owner and process.status() != psutil.STATUS_ZOMBIE
-    except (psutil.Error, ValueError):
+        return _identity(int(pid)) == owner and psutil.Process(int(pid)).status() != psutil.STATUS_ZOMBIE
+    except (psutil.Error, OSError, ValueError):
         return False
 
 
-def _identity(process: psutil.Process) -> str:
-    return f"{process.pid}:{process.create_time():.2f}"
+def _identity(pid: int) -> str:
+    """Ticks since boot, unlike psutil's creation time, do not move when the machine's clock is set."""
+    fields = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace").rpartition(")")[2].split()
+    return f"{pid}:{fields[START_FIELD]}"

@@ -46,7 +46,11 @@ def last_lines(path: Path, lines: int) -> list[str]:
 
 def follow_logs(run_dir: RunDir, name: str, files: Sequence[Path]) -> Iterator[tuple[Path, str]]:
     """Lines as they are written, in files that are there and in those of replicas to come; never ends by itself."""
-    offsets = {path: path.stat().st_size for path in files}
+    # Where it begins is fixed by the call, not by the first line that is asked for.
+    return _follow(run_dir, name, {path: path.stat().st_size for path in files})
+
+
+def _follow(run_dir: RunDir, name: str, offsets: dict[Path, int]) -> Iterator[tuple[Path, str]]:
     rests: dict[Path, bytes] = {}
     while True:
         for path in _find(run_dir, name):

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from cluster.config import Config, load_config
-from cluster.control.head import address, serve_environment
+from cluster.control.head import LOOPBACK_ENVIRONMENT, address, serve_environment
 from cluster.core.errors import SetupError
 from cluster.environment import Environment
 from cluster.local import launch
@@ -64,7 +64,8 @@ def reload(run_dir: RunDir, source: Path | None, environment: Environment) -> Re
         os.kill(gateway.pid, signal.SIGHUP)
         if scales:
             env = launch.marked(environment.variables, run_dir=run_dir, run=journal.run)
-            env |= serve_environment(merged) | {"RAY_ADDRESS": address(merged.cluster.ray_port)}
+            env |= serve_environment(merged) | LOOPBACK_ENVIRONMENT
+            env["RAY_ADDRESS"] = address(merged.cluster.ray_port)
             argv = (sys.executable, "-m", "cluster.control.apply", str(run_dir.deployment))
             launch.start("apply", argv, env, run_dir=run_dir, journal=journal)
         return result

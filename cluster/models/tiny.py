@@ -186,6 +186,7 @@ def _config(tokenizer: QwenTokenizer) -> dict[str, Any]:
         "tie_word_embeddings": True,
         "torch_dtype": "bfloat16",
         "use_cache": True,
+        "transformers_version": "4.51.0",  # see gguf_conversion.py
         "bos_token_id": ids["bos_token_id"],
         "eos_token_id": ids["eos_token_id"][0],
     }

@@ -7,6 +7,9 @@ from typing import Any
 
 import openai
 import pytest
+from tokenizers import Tokenizer
+
+from tests.cluster_harness import Cluster
 
 pytestmark = pytest.mark.integration
 
@@ -52,10 +55,18 @@ def test_chat_streams_the_same_text(client: openai.OpenAI) -> None:
     assert parts[-1].usage.completion_tokens == 16
 
 
-def test_tool_call(client: openai.OpenAI) -> None:
+@pytest.fixture(scope="module")
+def no_blanks(cluster: Cluster) -> dict[str, int]:
+    """A bias against tokens of whitespace alone: a random model would fill a JSON document with them."""
+    tokenizer = Tokenizer.from_file(str(cluster.model_folder("tiny") / "tokenizer.json"))
+    texts = {index: tokenizer.decode([index]) for index in range(tokenizer.get_vocab_size())}
+    return {str(index): -100 for index, text in texts.items() if text and not text.strip()}
+
+
+def test_tool_call(client: openai.OpenAI, no_blanks: dict[str, int]) -> None:
     choice: Any = {"type": "function", "function": {"name": "weather"}}
     answer = client.chat.completions.create(
-        model="tiny", messages=HELLO, tools=[WEATHER], tool_choice=choice, max_tokens=64
+        model="tiny", messages=HELLO, tools=[WEATHER], tool_choice=choice, max_tokens=64, logit_bias=no_blanks
     )
     calls = answer.choices[0].message.tool_calls
     assert calls is not None
@@ -64,19 +75,27 @@ def test_tool_call(client: openai.OpenAI) -> None:
     assert json.loads(call.function.arguments)["unit"] in {"celsius", "kelvin"}
 
 
-def test_tool_call_streams(client: openai.OpenAI) -> None:
+def test_tool_call_streams(client: openai.OpenAI, no_blanks: dict[str, int]) -> None:
     choice: Any = {"type": "function", "function": {"name": "weather"}}
     stream = client.chat.completions.create(
-        model="tiny", messages=HELLO, tools=[WEATHER], tool_choice=choice, max_tokens=64, stream=True
+        model="tiny",
+        messages=HELLO,
+        tools=[WEATHER],
+        tool_choice=choice,
+        max_tokens=64,
+        logit_bias=no_blanks,
+        stream=True,
     )
     pieces = [call for part in stream for call in (part.choices[0].delta.tool_calls or [] if part.choices else [])]
     arguments = "".join(piece.function.arguments or "" for piece in pieces if piece.function)
     assert json.loads(arguments)["unit"] in {"celsius", "kelvin"}
 
 
-def test_json_schema(client: openai.OpenAI) -> None:
+def test_json_schema(client: openai.OpenAI, no_blanks: dict[str, int]) -> None:
     wanted: Any = {"type": "json_schema", "json_schema": {"name": "answer", "schema": SCHEMA, "strict": True}}
-    answer = client.chat.completions.create(model="tiny", messages=HELLO, response_format=wanted, max_tokens=64)
+    answer = client.chat.completions.create(
+        model="tiny", messages=HELLO, response_format=wanted, max_tokens=64, logit_bias=no_blanks
+    )
     assert json.loads(answer.choices[0].message.content or "")["answer"] in {"yes", "no"}
 
 

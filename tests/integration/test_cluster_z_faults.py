@@ -7,6 +7,7 @@ long pool holds. These tests replace replicas, so they run after the others.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import signal
 import subprocess
@@ -16,6 +17,7 @@ from dataclasses import dataclass, field
 import httpx
 import psutil
 import pytest
+from redis.exceptions import RedisError
 
 from cluster.local.rundir import RunDir
 from cluster.state import embedded
@@ -36,7 +38,7 @@ class Asked:
     began_s: float
     ended_s: float = 0.0
     status: int = 0
-    """0: the connection broke or ended in an error event."""
+    """0: the stream broke; 502: it broke before its first byte."""
     pool: str = ""
     retry_after: str = ""
 
@@ -105,8 +107,8 @@ async def test_fault_of_the_long_pool(
 
     short = [entry for entry in traffic.asked if entry.kind == "short"]
     documents = [entry for entry in traffic.asked if entry.kind == "document"]
-    lost = [entry for entry in documents if entry.status == 0]
-    refused = [entry for entry in documents if entry.status not in {0, 200}]
+    lost = [entry for entry in documents if entry.status in {0, 502}]
+    refused = [entry for entry in documents if entry.status not in {0, 502, 200}]
     slowest_s = max((entry.ended_s - max(entry.began_s, fault_s) for entry in lost), default=0.0)
     with capsys.disabled():
         print(
@@ -166,7 +168,9 @@ async def test_redis_gone_and_back(cluster: Cluster, http: httpx.AsyncClient) ->
 
         async def is_followed() -> bool:
             ready = await http.get("/ready")
-            return ready.status_code == 200 and len(await cluster.leases()) == 3
+            with contextlib.suppress(RedisError, OSError):
+                return ready.status_code == 200 and len(await cluster.leases()) == 3
+            return False
 
         await until(is_followed, timeout_s=30, what="leases are written and read again")
         answer = await http.post("/v1/completions", json={"model": "tiny", "prompt": "hello", "max_tokens": 1})
@@ -183,7 +187,7 @@ async def test_zz_drain_under_traffic(cluster: Cluster, http: httpx.AsyncClient)
     Last of all, because nothing brings this pool back.
     """
     lease = (await cluster.leases())["tp"]
-    body = {"model": "tiny-tp", "prompt": "x", "max_tokens": 1200, "ignore_eos": True, "stream": True}
+    body = {"model": "tiny-tp", "prompt": "x", "max_tokens": 4000, "ignore_eos": True, "stream": True}
     one = {"model": "tiny-tp", "prompt": "x", "max_tokens": 1}
 
     async def long_stream() -> str:

@@ -8,9 +8,13 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from cluster.models.card import SamplingDefaults
 from cluster.models.folder import card_from_folder
+from cluster.models.gguf_conversion import convert
 from cluster.models.hub import HubSettings
+from cluster.models.progress import silent
 from cluster.models.store import ModelStore
+from tests.unit.models.small_gguf import write_gguf
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -19,8 +23,30 @@ pytestmark = pytest.mark.integration
 
 PROMPT_TOKENS = (10, 12, 15, 20, 30, 40, 60, 80, 100, 150, 200, 300, 400, 600, 800, 1000, 1500, 2000, 3000, 4000)
 ANSWER_TOKENS = 64
-WORDS = "the gateway routes each request by how much context it needs and tells why def return import class 42".split()
-CHINESE = "长上下文推理系统把请求按照长度分配到不同的池中，前缀只计算一次，然后到处复用。今天天气很好，我们去公园散步吧！"
+WORDS = [
+    "the",
+    "gateway",
+    "routes",
+    "each",
+    "request",
+    "by",
+    "how",
+    "much",
+    "context",
+    "it",
+    "needs",
+    "and",
+    "tells",
+    "why",
+    "def",
+    "return",
+    "import",
+    "class",
+    "42",
+]
+CHINESE = (
+    "长上下文推理系统把请求按照长度分配到不同的池中，前缀只计算一次，然后到处复用。今天天气很好，我们去公园散步吧！"
+)
 
 
 @pytest.fixture(scope="module")
@@ -102,6 +128,18 @@ def test_tiny_chat_template_in_transformers(tiny: Path) -> None:
     )
     assert '<tools>\n{"type": "function", "function": {"name": "look"' in text
     assert text.endswith("<|im_start|>user\n看<|im_end|>\n<|im_start|>assistant\n")
+
+
+def test_transformers_loads_a_converted_gguf(tmp_path: Path) -> None:
+    transformers = pytest.importorskip("transformers")
+    write_gguf(tmp_path / "m.gguf")
+    convert(tmp_path / "m.gguf", tmp_path, SamplingDefaults(temperature=0.7), silent)
+    tokenizer = transformers.AutoTokenizer.from_pretrained(tmp_path)
+    assert tokenizer.decode(tokenizer("ab 长")["input_ids"]) == "ab 长"
+    assert tokenizer.convert_tokens_to_ids("ab") == 256
+    assert tokenizer.eos_token_id == 259
+    model, _ = load(tmp_path)
+    assert len(greedy(model, tokenizer("ab ab")["input_ids"])) > 0
 
 
 @pytest.mark.slow

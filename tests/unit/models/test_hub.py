@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import signal
-import subprocess
-import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 
@@ -15,27 +13,19 @@ from cluster.models.card import HubSource
 from cluster.models.hub import HubSettings, is_wanted
 from cluster.models.store import ModelStore
 
-KILLED_HALFWAY = """
-import os, signal, sys
-from pathlib import Path
-from cluster.models import ranged_download
-from cluster.models.hub import HubSettings
-from cluster.models.store import ModelStore
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
-def progress(stage, done_bytes, total_bytes):
-    if stage == "downloading" and done_bytes > total_bytes // 2:
-        os.kill(os.getpid(), signal.SIGKILL)
-settings = HubSettings(endpoint=sys.argv[2])
-ModelStore(Path(sys.argv[1]), settings=settings).pull("org/model", progress=progress)
-"""
+    from tests.unit.models.conftest import Killed, Stages
+    from tests.unit.models.loopback_hub import Hub
 
 
 @pytest.fixture
-def hub_store(hub, tmp_path: Path) -> ModelStore:
+def hub_store(hub: Hub, tmp_path: Path) -> ModelStore:
     return ModelStore(tmp_path / "models", settings=hub.settings(tmp_path))
 
 
-def test_pull_brings_weights_and_configuration_only(hub, hub_store: ModelStore, stages) -> None:
+def test_pull_brings_weights_and_configuration_only(hub: Hub, hub_store: ModelStore, stages: Stages) -> None:
     seen, note = stages
     path = hub_store.pull("org/model", progress=note)
     assert path == hub_store.root / "org--model" / hub.commit
@@ -47,26 +37,36 @@ def test_pull_brings_weights_and_configuration_only(hub, hub_store: ModelStore, 
     assert hub_store.path("org/model") == path
     assert hub_store.path("org/model", revision=hub.commit) == path
     status = hub_store.list()[-1]
-    assert (status.card.id, status.card.source, status.complete) == ("org/model", HubSource(repository="org/model"), True)
+    assert (status.card.id, status.card.source, status.complete) == (
+        "org/model",
+        HubSource(repository="org/model"),
+        True,
+    )
 
 
-def test_a_second_pull_does_not_ask_the_hub(hub, hub_store: ModelStore) -> None:
+def test_a_second_pull_does_not_ask_the_hub(hub: Hub, hub_store: ModelStore) -> None:
     hub_store.pull("org/model")
     asked = len(hub.requests)
     hub_store.pull("org/model")
     assert len(hub.requests) == asked
 
 
-def test_a_dropped_connection_is_picked_up(hub, hub_store: ModelStore) -> None:
+def test_a_dropped_connection_is_picked_up(hub: Hub, hub_store: ModelStore) -> None:
     hub.cut_after_bytes = 300_000
     path = hub_store.pull("org/model")
     assert (path / "model.safetensors").read_bytes() == hub.files["model.safetensors"]
     assert hub.fetched("model.safetensors") == [None, "bytes=300000-"]
 
 
-def test_a_killed_download_goes_on_where_it_stopped(hub, hub_store: ModelStore) -> None:
-    command = [sys.executable, "-c", KILLED_HALFWAY, str(hub_store.root), hub.endpoint]
-    assert subprocess.run(command, check=False, timeout=60).returncode == -signal.SIGKILL
+def test_a_killed_download_goes_on_where_it_stopped(hub: Hub, hub_store: ModelStore, killed: Killed) -> None:
+    def pull(die: Callable[[], None]) -> None:
+        def progress(stage: str, done_bytes: int, total_bytes: int | None) -> None:
+            if stage == "downloading" and total_bytes is not None and done_bytes > total_bytes // 2:
+                die()
+
+        hub_store.pull("org/model", progress=progress)
+
+    assert killed(pull)
     with pytest.raises(ModelStoreError, match="longreach models pull org/model"):
         hub_store.path("org/model")
     before = {name: len(hub.fetched(name)) for name in hub.files}
@@ -80,15 +80,16 @@ def test_a_killed_download_goes_on_where_it_stopped(hub, hub_store: ModelStore) 
 
 
 @pytest.mark.parametrize("name", ["model.safetensors", "config.json"])
-def test_changed_content_is_refused(hub, hub_store: ModelStore, name: str) -> None:
+def test_changed_content_is_refused(hub: Hub, hub_store: ModelStore, name: str) -> None:
     hub.changed.add(name)
     with pytest.raises(ModelStoreError, match="other content than the hub's listing promised"):
         hub_store.pull("org/model")
     hub.changed.clear()
-    hub_store.verify("org/model") if hub_store.pull("org/model") else None
+    hub_store.pull("org/model")
+    hub_store.verify("org/model")
 
 
-def test_resolve_reads_configuration_without_weights(hub, hub_store: ModelStore, tiny_folder: Path) -> None:
+def test_resolve_reads_configuration_without_weights(hub: Hub, hub_store: ModelStore, tiny_folder: Path) -> None:
     card = hub_store.resolve("org/model")
     assert (card.id, card.revision, card.context_tokens) == ("org/model", hub.commit, 262_144)
     assert card.weights_bytes == (tiny_folder / "model.safetensors").stat().st_size
@@ -100,7 +101,7 @@ def test_resolve_reads_configuration_without_weights(hub, hub_store: ModelStore,
     assert hub.requests == []
 
 
-def test_the_token_file_is_sent_and_nothing_else_is(hub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_token_file_is_sent_and_nothing_else_is(hub: Hub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HF_TOKEN", "from-the-environment")
     ModelStore(tmp_path / "a", settings=hub.settings(tmp_path)).pull("org/model")
     assert hub.tokens == {None}
@@ -121,13 +122,15 @@ def test_an_unknown_repository_and_no_hub_read_differently(hub_store: ModelStore
         store.pull("org/model")
 
 
-def test_pickles_alone_are_refused(hub, hub_store: ModelStore) -> None:
+def test_pickles_alone_are_refused(hub: Hub, hub_store: ModelStore) -> None:
     del hub.files["model.safetensors"]
     with pytest.raises(ModelStoreError, match="no safetensors weights"):
         hub_store.pull("org/model")
 
 
-def test_a_server_that_sends_nothing_is_given_up(hub, hub_store: ModelStore, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_server_that_sends_nothing_is_given_up(
+    hub: Hub, hub_store: ModelStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(ranged_download, "RETRY_PAUSE_S", 0.0)
     hub.files["model.safetensors"] += b"promised"
 

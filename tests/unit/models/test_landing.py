@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import multiprocessing
+import contextlib
+import os
 import shutil
-import signal
 import subprocess
 import sys
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 
@@ -17,40 +17,48 @@ from cluster.models.hub import HubSettings
 from cluster.models.landing import model_lock
 from cluster.models.store import ModelStore
 
-KILLED_AT_STAGE = """
-import os, signal, sys
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+    from tests.unit.models.conftest import Killed
+
+WAITING = """
+import sys
 from pathlib import Path
 from cluster.models.hub import HubSettings
 from cluster.models.store import ModelStore
 
 def progress(stage, done_bytes, total_bytes):
-    if stage == sys.argv[2]:
-        os.kill(os.getpid(), signal.SIGKILL)
+    print(stage, flush=True)
 
 ModelStore(Path(sys.argv[1]), settings=HubSettings()).pull("tiny", progress=progress)
-"""
-KILLED_AT_SYNC = """
-import os, signal, sys
-from pathlib import Path
-from cluster.models.hub import HubSettings
-from cluster.models.store import ModelStore
-
-left = int(sys.argv[2])
-sync = os.fsync
-def counted(descriptor):
-    global left
-    left -= 1
-    if left < 0:
-        os.kill(os.getpid(), signal.SIGKILL)
-    sync(descriptor)
-os.fsync = counted
-ModelStore(Path(sys.argv[1]), settings=HubSettings()).pull("tiny")
+print("done", flush=True)
 """
 SYNCS_OF_A_PULL = 10  # weights written, six files, manifest, folder, then the parent after the rename
 
 
-def run(script: str, *arguments: str) -> int:
-    return subprocess.run([sys.executable, "-c", script, *arguments], check=False, timeout=60).returncode
+def pull_and_die_at_stage(store: ModelStore, stage: str, die: Callable[[], None]) -> None:
+    def progress(at: str, done_bytes: int, total_bytes: int | None) -> None:
+        if at == stage:
+            die()
+
+    store.pull("tiny", progress=progress)
+
+
+def pull_and_die_at_sync(store: ModelStore, syncs: int, die: Callable[[], None]) -> None:
+    left = syncs
+    sync = os.fsync
+
+    def counted(descriptor: int) -> None:
+        nonlocal left
+        left -= 1
+        if left < 0:
+            die()
+        sync(descriptor)
+
+    os.fsync = counted  # this process ends here
+    store.pull("tiny")
 
 
 def assert_absent_then_pullable(store: ModelStore) -> None:
@@ -63,20 +71,20 @@ def assert_absent_then_pullable(store: ModelStore) -> None:
 
 
 @pytest.mark.parametrize("stage", ["generating", "hashing", "landing"])
-def test_killed_at_a_stage(store: ModelStore, stage: str) -> None:
-    assert run(KILLED_AT_STAGE, str(store.root), stage) == -signal.SIGKILL
+def test_killed_at_a_stage(store: ModelStore, killed: Killed, stage: str) -> None:
+    assert killed(lambda die: pull_and_die_at_stage(store, stage, die))
     assert next(status for status in store.list() if status.card.id == "tiny").partial_bytes > 0
     assert_absent_then_pullable(store)
 
 
 @pytest.mark.parametrize("syncs", range(SYNCS_OF_A_PULL - 1))
-def test_killed_at_any_step_of_the_landing(store: ModelStore, syncs: int) -> None:
-    assert run(KILLED_AT_SYNC, str(store.root), str(syncs)) == -signal.SIGKILL
+def test_killed_at_any_step_of_the_landing(store: ModelStore, killed: Killed, syncs: int) -> None:
+    assert killed(lambda die: pull_and_die_at_sync(store, syncs, die))
     assert_absent_then_pullable(store)
 
 
-def test_killed_after_the_rename_is_complete(store: ModelStore) -> None:
-    assert run(KILLED_AT_SYNC, str(store.root), str(SYNCS_OF_A_PULL - 1)) == -signal.SIGKILL
+def test_killed_after_the_rename_is_complete(store: ModelStore, killed: Killed) -> None:
+    assert killed(lambda die: pull_and_die_at_sync(store, SYNCS_OF_A_PULL - 1, die))
     store.verify("tiny")
     assert store.remove("tiny") > 0
     assert store.list()[1].partial_bytes == 0
@@ -99,31 +107,21 @@ def test_a_file_changed_in_place_is_found_by_verify(store: ModelStore) -> None:
         store.verify("tiny")
 
 
-def pull_in_process(root: Path, ready: multiprocessing.synchronize.Event, stages: multiprocessing.Queue[str]) -> None:
-    def progress(stage: str, done_bytes: int, total_bytes: int | None) -> None:
-        stages.put(stage)
-        ready.set()
-
-    ModelStore(root, settings=HubSettings()).pull("tiny", progress=progress)
-    stages.put("done")
-
-
-def test_a_second_pull_waits_and_finds_it_complete(store: ModelStore, tmp_path: Path, tiny_folder: Path) -> None:
-    context = multiprocessing.get_context("fork")
-    waiting = context.Event()
-    stages: multiprocessing.Queue[str] = context.Queue()
+def test_a_second_pull_waits_and_finds_it_complete(store: ModelStore, tmp_path: Path) -> None:
     finished = ModelStore(tmp_path / "other", settings=HubSettings())
     finished.pull("tiny")
-    with model_lock(store.root, "tiny", lambda *_: None):
-        process = context.Process(target=pull_in_process, args=(store.root, waiting, stages))
-        process.start()
-        assert waiting.wait(30)
-        assert process.is_alive()
-        # What the holder of the lock would bring, while the other waits.
-        shutil.copytree(finished.root / "tiny", store.root / "tiny")
-    process.join(30)
-    assert [stages.get(timeout=5), stages.get(timeout=5)] == ["waiting for another process", "done"]
-    assert process.exitcode == 0
+    command = [sys.executable, "-c", WAITING, str(store.root)]
+    with contextlib.ExitStack() as held:
+        held.enter_context(model_lock(store.root, "tiny", lambda *_: None))
+        with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as second:
+            assert second.stdout is not None
+            assert second.stdout.readline() == "waiting for another process\n"
+            # What the holder of the lock would bring, while the other waits.
+            shutil.copytree(finished.root / "tiny", store.root / "tiny")
+            assert second.poll() is None
+            held.close()
+            assert second.stdout.read() == "done\n"
+    assert second.returncode == 0
 
 
 def test_a_full_disk_is_said_before_anything_is_written(store: ModelStore, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -3,6 +3,7 @@ from __future__ import annotations
 import json
 import shutil
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 
@@ -13,6 +14,11 @@ from cluster.models.manifest import MANIFEST_NAME
 from cluster.models.object_store import open_object_store
 from cluster.models.sources import parse_source
 from cluster.models.store import ModelStore, default_root
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from tests.unit.models.conftest import Stages
 
 
 def test_default_root() -> None:
@@ -26,7 +32,7 @@ def test_an_empty_store_lists_the_catalog(store: ModelStore) -> None:
     assert not store.root.exists()
 
 
-def test_pull_list_path_remove(store: ModelStore, stages) -> None:
+def test_pull_list_path_remove(store: ModelStore, stages: Stages) -> None:
     seen, note = stages
     path = store.pull("tiny", progress=note)
     assert path == store.root / "tiny" / "generated-1"
@@ -114,7 +120,7 @@ def test_leftovers_of_another_revision_are_swept(store: ModelStore) -> None:
 
 class TestObjectStore:
     @pytest.fixture
-    def bucket(self, tiny_folder: Path) -> str:
+    def bucket(self, tiny_folder: Path) -> Iterator[str]:
         fsspec = pytest.importorskip("fsspec")
         filesystem = fsspec.filesystem("memory")
         for file in tiny_folder.iterdir():

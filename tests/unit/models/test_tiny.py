@@ -23,7 +23,7 @@ ENGLISH = (
     "Longreach serves large language models with long contexts. A gateway routes each request by how much context it "
     "needs; prefixes computed once are reused everywhere, and clients speak one interface."
 )
-TEXTS = (ENGLISH, "长上下文推理：前缀只计算一次。", "naïve 🚀 code: def f(x):\n\treturn x**2  # 12345\n", "\r\n \x00")
+TEXTS = (ENGLISH, "长上下文推理。前缀只计算一次。", "naïve 🚀 code: def f(x):\n\treturn x**2  # 12345\n", "\r\n \x00")
 
 
 @pytest.fixture(scope="module")
@@ -81,16 +81,23 @@ def test_chat_template_renders_a_conversation_with_tools() -> None:
     )
     assert text.startswith("<|im_start|>system\nBe brief.\n\n# Tools")
     assert text.count("Be brief.") == 1
-    assert '<|im_start|>assistant\n<tool_call>\n{"name": "look", "arguments": {"at": "x"}}\n</tool_call><|im_end|>' in text
+    assert (
+        '<|im_start|>assistant\n<tool_call>\n{"name": "look", "arguments": {"at": "x"}}\n</tool_call><|im_end|>' in text
+    )
     assert "<|im_start|>user\n<tool_response>\nseen\n</tool_response><|im_end|>" in text
     assert text.endswith("<|im_start|>assistant\n")
     plain = template.render(messages=[{"role": "user", "content": "Hi"}], add_generation_prompt=True)
     assert plain == "<|im_start|>user\nHi<|im_end|>\n<|im_start|>assistant\n"
 
 
-@given(st.floats(width=32, allow_nan=False, allow_infinity=False, min_value=-1e38, max_value=1e38))
+@given(st.floats(width=32, min_value=-(2.0**126), max_value=2.0**126, allow_subnormal=False))
 def test_bf16_is_the_nearest(value: float) -> None:
-    pattern = int(to_bf16(np.array([value], dtype=np.float32))[0])
-    neighbours = [np.array([bits << 16], dtype=np.uint32).view(np.float32)[0] for bits in (pattern - 1, pattern, pattern + 1)]
-    errors = [abs(float(neighbour) - value) for neighbour in neighbours if np.isfinite(neighbour)]
-    assert abs(float(neighbours[1]) - value) == min(errors)
+    pattern = to_bf16(np.array([value], dtype=np.float32))
+    rounded = (pattern.astype(np.uint32) << np.uint32(16)).view(np.float32)
+    assert abs(float(rounded[0]) - value) <= abs(value) * 2.0**-9  # half a step of 8 significant bits
+    assert to_bf16(rounded)[0] == pattern[0]
+
+
+def test_bf16_ties_go_to_even() -> None:
+    halfway = np.array([0x3F808000, 0x3F818000], dtype=np.uint32).view(np.float32)
+    assert to_bf16(halfway).tolist() == [0x3F80, 0x3F82]

