@@ -28,6 +28,8 @@ def vllm_arguments(plan: ReplicaPlan) -> list[str]:
         "distributed-executor-backend": "mp",
         # The default pickles; this one is stable between processes and versions, as shared prefixes need.
         "prefix-caching-hash-algo": "sha256_cbor",
+        # Requests without a priority all have the same, and are then served first come, first served.
+        "scheduling-policy": "priority",
         "enable-prompt-tokens-details": True,
         "enable-auto-tool-choice": plan.tool_parser is not None,
         "tool-call-parser": plan.tool_parser,

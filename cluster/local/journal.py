@@ -10,11 +10,6 @@ import json
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
-import psutil
-
-START_TIME_SLACK_S = 1.0
-"""psutil derives a start time from clock ticks since boot; two readings of one process may differ by a tick."""
-
 
 class Phase(enum.StrEnum):
     """How far `up` came."""
@@ -29,17 +24,12 @@ class StartedProcess:
 
     name: str
     pid: int
-    started_at: float
-    """Seconds since the epoch, as the kernel tells."""
+    start_ticks: int
+    """Clock ticks from boot to its start. A time of day would not do: it moves when somebody sets the clock."""
 
     def is_alive(self) -> bool:
         """Whether it still runs; a zombie does not."""
-        try:
-            process = psutil.Process(self.pid)
-            same = abs(process.create_time() - self.started_at) < START_TIME_SLACK_S
-            return same and process.status() != psutil.STATUS_ZOMBIE
-        except psutil.Error:
-            return False
+        return start_ticks(self.pid) == self.start_ticks
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -81,3 +71,18 @@ def read_journal(path: Path) -> Journal | None:
         return Journal(**data, processes=processes)
     except (OSError, ValueError, TypeError, KeyError):
         return None
+
+
+def start_ticks(pid: int) -> int | None:
+    """When a process started, in clock ticks since boot; None when it does not run, a zombie included (proc(5))."""
+    try:
+        stat = Path(f"/proc/{pid}/stat").read_text(encoding="ascii", errors="replace")
+    except OSError:
+        return None
+    # The second field is the name in parentheses, which may itself hold spaces and parentheses.
+    state, *fields = stat.rpartition(")")[2].split()
+    return None if state in {"Z", "X"} else int(fields[START_TICKS_INDEX])
+
+
+START_TICKS_INDEX = 18
+"""Field 22 of the line; counted from the fourth, which follows the state."""

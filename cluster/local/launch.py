@@ -9,10 +9,8 @@ import subprocess
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-import psutil
-
 from cluster.core.errors import SetupError
-from cluster.local.journal import Journal, StartedProcess
+from cluster.local.journal import Journal, StartedProcess, start_ticks
 from cluster.local.rundir import RUN_DIR_VARIABLE, RUN_VARIABLE, RunDir
 
 LOG_TAIL_LINES = 15
@@ -62,7 +60,8 @@ def start(name: str, argv: Sequence[str], env: Mapping[str, str], *, run_dir: Ru
             raise SetupError(
                 f"{name} cannot be started: {error}", "run `make up` again to repair the environment"
             ) from error
-    entry = StartedProcess(name=name, pid=process.pid, started_at=psutil.Process(process.pid).create_time())
+    # None when it has ended already; no process started at tick 0, so it will be found dead.
+    entry = StartedProcess(name=name, pid=process.pid, start_ticks=start_ticks(process.pid) or 0)
     journal = journal.with_process(entry)
     journal.save(run_dir.journal)
     # The journal and /proc know it from here on; a Popen that is dropped while its child runs would only warn.

@@ -43,11 +43,12 @@ def prepare(config: Config, environment: Environment, console: Console) -> Prepa
     weights = pull_models(config, environment, console)
     fit = _fit(config, weights, detect_hardware())
     for need in fit.dropped:
-        gib = need.memory_bytes / GIB
+        wanted = f"{need.gpus} GPUs" if need.gpus else f"{need.memory_bytes / GIB:.1f} GiB of memory"
         console.print(
-            f"  [yellow]little memory:[/] pool {need.pool} is left out (it needs about {gib:.1f} GiB more); "
+            f"  [yellow]too little for everything:[/] pool {need.pool} is left out (it needs {wanted} more); "
             "requests too long for the other pools will be refused",
             highlight=False,
+            soft_wrap=True,
         )
     return Prepared(
         config=without_pools(config, fit.dropped),

@@ -136,6 +136,11 @@ def test_stop(client: openai.OpenAI) -> None:
     assert stop not in stopped.text
 
 
+def test_priority_passes(client: openai.OpenAI) -> None:
+    answer = client.completions.create(model="tiny", prompt="Once", max_tokens=2, extra_body={"priority": 5})
+    assert answer.choices[0].finish_reason == "length"
+
+
 def test_responses(client: openai.OpenAI) -> None:
     answer = client.responses.create(model="tiny", input="Say hello.", max_output_tokens=8)
     assert answer.output_text

@@ -7,7 +7,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from multiprocessing import shared_memory
 from pathlib import Path
@@ -162,13 +161,8 @@ def test_reused_pid_is_not_taken_for_ours(run_dir: RunDir) -> None:
     run_dir.prepare()
     with foreign() as other:
         entry = Journal(run="r", phase=Phase.RUNNING, source="x").with_process(
-            _entry(pid=other.pid, started_at=time.time() - 1000)
+            StartedProcess(name="gateway", pid=other.pid, start_ticks=1)
         )
         entry.save(run_dir.journal)
         tear_down(run_dir)
         assert other.is_running()
-
-
-def _entry(*, pid: int, started_at: float) -> StartedProcess:
-
-    return StartedProcess(name="gateway", pid=pid, started_at=started_at)
