@@ -36,7 +36,7 @@ class ClusterSection(Section):
     ray_port: int = Field(default=6379, ge=0, le=65535, description="GCS port in local mode; 0 picks a free one")
     replica_host: str = Field(
         default="127.0.0.1",
-        description="Address replicas bind and publish in their lease; `node` means the Ray node's own address",
+        description="Address replicas publish in their lease; `node` means the Ray node's own, bound on all interfaces",
     )
     replica_port_min: int = Field(default=30000, ge=1024, le=60000, description="First direct-ingress port")
 
@@ -68,7 +68,7 @@ class LoraSection(Section):
     """One LoRA adapter, requested by its name as the `model`."""
 
     name: ModelId
-    path: str = Field(min_length=1, description="Local folder or hub id of the adapter")
+    path: str = Field(min_length=1, description="Folder of the adapter, on every node")
 
 
 class ModelSection(Section):
@@ -94,7 +94,7 @@ class ModelSection(Section):
 class ReplicasSection(Section):
     """How many replicas a pool runs."""
 
-    min: int = Field(default=1, ge=0, le=MAX_REPLICAS)
+    min: int = Field(default=1, ge=1, le=MAX_REPLICAS)
     max: int = Field(default=1, ge=1, le=MAX_REPLICAS)
 
     @model_validator(mode="after")
@@ -157,10 +157,9 @@ class PoolSection(Section):
 
 
 class RedisSection(Section):
-    """Two logical stores. Absent: local mode embeds a Valkey server; `gateway` alone does without."""
+    """Where replicas and gateways meet. Absent: local mode embeds a Valkey server; `gateway` alone does without."""
 
     state_url: str | None = Field(default=None, pattern=r"^(rediss?|unix)://")
-    cache_url: str | None = Field(default=None, pattern=r"^(rediss?|unix)://")
 
 
 class LimitsSection(Section):

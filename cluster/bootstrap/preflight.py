@@ -85,10 +85,12 @@ def check_cpu(flags: frozenset[str], accelerator: str) -> Finding:
     )
 
 
-def check_memory(available_bytes: int) -> Finding:
-    """Memory for one pool is a must, for two a comfort."""
+def check_memory(available_bytes: int, *, cluster_runs: bool = False) -> Finding:
+    """Memory for one pool is a must, for two a comfort; a cluster that runs already has taken what it needs."""
     gib = available_bytes / GIB
     seen = f"{gib:.1f} GiB available"
+    if cluster_runs:
+        return Finding(check="memory", verdict=Verdict.FINE, seen=f"{seen}, beside a running Longreach")
     if gib < MEMORY_GIB_MIN:
         remedy = f"free some memory: one pool of the demo model needs about {MEMORY_GIB_MIN} GiB"
         return Finding(check="memory", verdict=Verdict.FAILURE, seen=seen, remedy=remedy)
@@ -157,7 +159,7 @@ def run_preflight(
         return tuple(findings)  # the other checks read Linux's own files
     findings += [
         check_cpu(cpu_flags(), accelerator),
-        check_memory(memory_available_bytes()),
+        check_memory(memory_available_bytes(), cluster_runs=_cluster_runs()),
         *_disk_findings(accelerator=accelerator, environment=environment, cache=cache, installs=installs),
         *(check_port(port, use) for port, use in ports.items()),
     ]
@@ -200,6 +202,10 @@ def _existing(path: Path) -> Path:
     while not path.exists():
         path = path.parent
     return path
+
+
+def _cluster_runs() -> bool:
+    return any(_is_ours(int(entry.name)) for entry in Path("/proc").iterdir() if entry.name.isdigit())
 
 
 def _is_ours(pid: int) -> bool:

@@ -15,9 +15,9 @@ from cluster.config import Config
 LOOPBACK = "127.0.0.1"
 OBJECT_STORE_BYTES = 100 * 2**20
 """Nothing of a request crosses the object store; Ray's floor is 75 MB."""
-SPARE_CPUS = 4
+SPARE_CPUS = 64
 """Placement on one machine is by memory, not by Ray's CPU tokens: pools share the cores on purpose. So Ray is told of a
-token for every rank of every replica, and a few more for the replica that is started while another drains."""
+token for every rank of every replica, and of more for replicas that a reload adds or that start while others drain."""
 LOCAL_DRAIN_MIN_S = "3"
 """Serve's floor of 30 s is for load balancers that look every 15 s; the gateway sees a drain within a second."""
 LOOPBACK_ENVIRONMENT = {

@@ -5,6 +5,8 @@ What must not live here: connecting to Ray (cluster/control/apply.py), what runs
 
 from __future__ import annotations
 
+import hashlib
+import importlib.metadata
 from typing import Any
 
 from ray import serve
@@ -37,6 +39,12 @@ def placement_bundle(plan: ReplicaPlan) -> dict[str, float]:
     return bundle
 
 
+def plan_version(plan: ReplicaPlan) -> str:
+    """What tells one generation of replicas from the next: every setting they are built from, and this program."""
+    text = f"{importlib.metadata.version('longreach')} {plan!r}"
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
 def pool_application(pool: PoolSection, plan: ReplicaPlan) -> Application:
     """The Serve application of `pool`, every replica by `plan`."""
     bundle = placement_bundle(plan)
@@ -51,6 +59,10 @@ def pool_application(pool: PoolSection, plan: ReplicaPlan) -> Application:
         }
     deployment = serve.deployment(EngineReplica).options(
         name="replica",
+        # Without a version Serve takes every submission for new code and replaces every replica, also where only
+        # their number changed. Serve still reads it, but keeps it to itself (`_internal`); tests/contract asserts it.
+        version=plan_version(plan),
+        _internal=True,
         # The replica's own layer holds the limit, exactly and with Retry-After. Serve's would drop one of two requests
         # that arrive in the same tick, so it is set where it only bounds what waits to be refused.
         max_ongoing_requests=2 * plan.max_requests,

@@ -72,4 +72,6 @@ class ReplicaReport:
     node: str
     phase_s: float
     """Seconds since the replica began to start, when this report was written."""
+    written_s: float
+    """When it was written, seconds since the epoch: reports outlive runs, and the latest must be told from the last."""
     last_error: str = ""

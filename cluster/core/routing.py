@@ -120,13 +120,14 @@ def route(
     fits = fitting_pools(need, pools)
     if not fits:
         return TooLong(need=need, largest_context_tokens=max((pool.context_tokens for pool in pools), default=0))
+    is_missing = not any(endpoint.pool == fits[0][0].name and endpoint.accepts for endpoint in endpoints)
     healthy: list[Choice] = []
     suspect: list[Choice] = []
     for pool, output_tokens in fits:
         members = [endpoint for endpoint in endpoints if endpoint.pool == pool.name and endpoint.accepts]
         rng.shuffle(members)
         members.sort(key=lambda endpoint: endpoint.load)
-        reason = _reason(need, pool, fits[0][0], output_tokens)
+        reason = _reason(need, pool, fits[0][0], output_tokens, is_missing=is_missing)
         for member in members:
             choice = Choice(endpoint=member, output_tokens=output_tokens, reason=reason)
             (suspect if member.is_suspect else healthy).append(choice)
@@ -135,7 +136,7 @@ def route(
     return Decision(choices=(*healthy, *suspect))
 
 
-def _reason(need: ContextNeed, pool: Pool, smallest: Pool, output_tokens: int) -> str:
+def _reason(need: ContextNeed, pool: Pool, smallest: Pool, output_tokens: int, *, is_missing: bool) -> str:
     total = need.prompt_tokens + output_tokens
     sure = "" if need.count is CountKind.EXACT else f"{need.count.value} "
     size = f"prompt {sure}{need.prompt_tokens} + output {output_tokens} = {sure}{total} tokens"
@@ -143,4 +144,5 @@ def _reason(need: ContextNeed, pool: Pool, smallest: Pool, output_tokens: int) -
         return f"{size}; {pool.name} is the largest pool and counts exactly (limit {pool.context_tokens})"
     if pool.name == smallest.name:
         return f"{size}; {pool.name} is the smallest pool that holds them (limit {pool.context_tokens})"
-    return f"{size}; {smallest.name} has no healthy replica, {pool.name} holds them too (limit {pool.context_tokens})"
+    why = "has no healthy replica" if is_missing else "was busy or failed"
+    return f"{size}; {smallest.name} {why}, {pool.name} holds them too (limit {pool.context_tokens})"

@@ -14,7 +14,8 @@ from cluster.engine.plan import Accelerator, ReplicaPlan
 def vllm_arguments(plan: ReplicaPlan) -> list[str]:
     """Arguments for vLLM's own OpenAI server parser.
 
-    `extra_args` of the pool come last and so win; underscores and dashes in their names mean the same.
+    `extra_args` of the pool come last and so win; underscores and dashes in their names mean the same, and false
+    switches off what vLLM has on by default.
     """
     arguments: dict[str, Any] = {
         "model": plan.folder,
@@ -33,6 +34,7 @@ def vllm_arguments(plan: ReplicaPlan) -> list[str]:
         "enable-prompt-tokens-details": True,
         "enable-auto-tool-choice": plan.tool_parser is not None,
         "tool-call-parser": plan.tool_parser,
+        "reasoning-parser": plan.reasoning_parser,
         "enforce-eager": plan.eager,
         "quantization": plan.quantization,
         "kv-cache-memory-bytes": plan.kv_cache_bytes,
@@ -45,7 +47,11 @@ def vllm_arguments(plan: ReplicaPlan) -> list[str]:
         arguments["enable-lora"] = True
         arguments["max-lora-rank"] = plan.max_lora_rank
         arguments["lora-modules"] = [f"{name}={path}" for name, path in plan.lora]
-    arguments.update({key.replace("_", "-"): value for key, value in plan.extra_args.items()})
+    for name, value in plan.extra_args.items():
+        key = name.replace("_", "-")
+        arguments[key] = value
+        if value is False:
+            arguments[f"no-{key}"] = True
     return [part for key, value in arguments.items() for part in _flag(key, value)]
 
 

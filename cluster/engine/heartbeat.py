@@ -46,6 +46,7 @@ class Heartbeat:
             pid=os.getpid(),
             node=self._node,
             phase_s=time.monotonic() - self._began_s,
+            written_s=time.time(),
             last_error=error,
         )
         if self._store is not None:

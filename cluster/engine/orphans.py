@@ -16,14 +16,15 @@ from pathlib import Path
 import psutil
 
 OWNER_VARIABLE = "LONGREACH_ENGINE_OWNER"
-"""`PID:START` of the replica process; the start time tells a reused pid apart."""
+"""`SCOPE:PID:START` of the replica process. The start time tells a reused pid apart; the scope is the cluster, so that
+one cluster never judges the processes of another on the same machine."""
 START_FIELD = 19
 """Of /proc/PID/stat, counted behind the command's name: the start in ticks since boot (proc_pid_stat(5), starttime)."""
 
 
-def mark_own_engine() -> None:
-    """Mark this process as the owner of the engine it is about to start."""
-    os.environ[OWNER_VARIABLE] = _identity(os.getpid())
+def mark_own_engine(scope: str) -> None:
+    """Mark this process as the owner of the engine it is about to start; `scope` names its cluster."""
+    os.environ[OWNER_VARIABLE] = f"{scope}:{_identity(os.getpid())}"
     # vLLM renames its processes, by default over the memory that holds the mark. Named in setproctitle's documentation.
     os.environ["SPT_NOENV"] = "1"
 
@@ -31,18 +32,18 @@ def mark_own_engine() -> None:
 def engine_processes() -> list[psutil.Process]:
     """The processes this replica's engine runs in, wherever they hang in the process tree."""
     own = _identity(os.getpid())
-    return [process for process, owner in _marked() if owner == own and process.pid != os.getpid()]
+    return [process for process, _, owner in _marked() if owner == own and process.pid != os.getpid()]
 
 
-def reap_orphans() -> list[int]:
-    """End engine processes whose replica is gone.
+def reap_orphans(scope: str) -> list[int]:
+    """End engine processes of the cluster named `scope` whose replica is gone.
 
     Returns:
         Their process ids.
     """
     reaped = []
-    for process, owner in _marked():
-        if process.pid == os.getpid() or _is_alive(owner):
+    for process, marked_scope, owner in _marked():
+        if marked_scope != scope or process.pid == os.getpid() or _is_alive(owner):
             continue
         with contextlib.suppress(psutil.Error):
             process.send_signal(signal.SIGKILL)
@@ -50,7 +51,7 @@ def reap_orphans() -> list[int]:
     return reaped
 
 
-def _marked() -> Iterator[tuple[psutil.Process, str]]:
+def _marked() -> Iterator[tuple[psutil.Process, str, str]]:
     mark = OWNER_VARIABLE.encode() + b"="
     for entry in Path("/proc").iterdir():
         if not entry.name.isdigit():
@@ -59,7 +60,8 @@ def _marked() -> Iterator[tuple[psutil.Process, str]]:
         with contextlib.suppress(OSError, psutil.Error):
             for variable in (entry / "environ").read_bytes().split(b"\0"):
                 if variable.startswith(mark):
-                    yield psutil.Process(int(entry.name)), variable[len(mark) :].decode()
+                    scope, _, owner = variable[len(mark) :].decode().partition(":")
+                    yield psutil.Process(int(entry.name)), scope, owner
 
 
 def _is_alive(owner: str) -> bool:

@@ -42,6 +42,7 @@ class ReplicaPlan:
     stall_s: float
     drain_s: float
     tool_parser: str | None
+    reasoning_parser: str | None
     sampling: dict[str, float | int]
     """Values for requests that give none."""
     lora: tuple[tuple[str, str], ...]

@@ -13,6 +13,7 @@ import logging
 import os
 import signal
 import sys
+from http import HTTPStatus
 from pathlib import Path
 
 import aiohttp
@@ -31,6 +32,8 @@ from cluster.engine.vitals import Vitals
 from cluster.engine.vllm_engine import VllmEngine, start_engine
 
 log = logging.getLogger("longreach.engine")
+RUN_DIR_VARIABLE = "LONGREACH_RUN_DIR"
+"""Set by local mode: where logs go."""
 PORT_POLL_S = 0.3
 PROBE_TIMEOUT_S = 2.0
 """The replica's own routes answer in milliseconds; a drain must be seen within a second."""
@@ -61,13 +64,16 @@ class EngineReplica:
         except BaseException as error:
             await self._heart.report(ReplicaPhase.FAILED, "did not start", error=_short(error))
             raise
+        self._told_drain = False
         self._life = asyncio.create_task(self._live())
 
     async def _start(self) -> None:
-        reaped = await asyncio.to_thread(orphans.reap_orphans)
+        # Two clusters of one name on one machine differ by their run folder, which is why it is part of the scope.
+        scope = f"{self._plan.cluster}@{os.environ.get(RUN_DIR_VARIABLE, '').replace(':', '')}"
+        reaped = await asyncio.to_thread(orphans.reap_orphans, scope)
         if reaped:
             log.warning("replica=%s ended orphaned engine processes %s", self._replica_id, reaped)
-        orphans.mark_own_engine()
+        orphans.mark_own_engine(scope)
         os.environ.update(_engine_environment(self._plan))
         await self._heart.report(ReplicaPhase.IMPORTING, "importing vLLM")
         await asyncio.to_thread(_import_vllm)
@@ -102,8 +108,8 @@ class EngineReplica:
             port = await self._own_port()
             url = f"http://{self._host}:{port}"
             async with aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=PROBE_TIMEOUT_S)) as session:
-                while not await _answers(session, f"{url}/{self._plan.pool}/health"):
-                    await asyncio.sleep(PORT_POLL_S)  # noqa: ASYNC110 - nothing signals that a port answers
+                while await _status(session, f"{url}/{self._plan.pool}/health") != HTTPStatus.OK:
+                    await asyncio.sleep(PORT_POLL_S)
                 await self._heart.report(ReplicaPhase.SERVING, url)
                 await self._hold_lease(session, url)
         except asyncio.CancelledError:
@@ -120,6 +126,7 @@ class EngineReplica:
             await asyncio.sleep(PORT_POLL_S)
 
     async def _hold_lease(self, session: aiohttp.ClientSession, url: str) -> None:
+        renewal: asyncio.Task[None] | None = None
         while True:
             tick = asyncio.create_task(asyncio.sleep(LEASE_RENEW_S))
             try:
@@ -130,11 +137,19 @@ class EngineReplica:
             if verdict.health is Health.STALLED:
                 await self._give_up(verdict.reason)
                 return
-            if not self._gate.draining and not await _answers(session, f"{url}/-/healthz"):
+            if not self._gate.draining and await _status(session, f"{url}/-/healthz") == HTTPStatus.SERVICE_UNAVAILABLE:
                 self._gate.draining = True
-                await self._heart.report(ReplicaPhase.DRAINING, f"{self._gate.in_flight} requests in flight")
-            await self._heart.renew(self._lease(url))
+                log.info("replica=%s drains, %d requests in flight", self._replica_id, self._gate.in_flight)
+            # A state store that hangs must not slow the look at the engine: one renewal at a time, and none awaited.
+            if renewal is None or renewal.done():
+                renewal = asyncio.create_task(self._speak(url))
             await tick
+
+    async def _speak(self, url: str) -> None:
+        if self._gate.draining and not self._told_drain:
+            self._told_drain = True
+            await self._heart.report(ReplicaPhase.DRAINING, f"{self._gate.in_flight} requests in flight")
+        await self._heart.renew(self._lease(url))
 
     def _lease(self, url: str) -> Lease:
         load = self._engine.load
@@ -156,11 +171,11 @@ class EngineReplica:
     async def _give_up(self, reason: str) -> None:
         """Fail what is in flight, leave the routing tables, end the engine; Serve replaces the replica."""
         self._gate.break_off(reason)
-        await self._heart.withdraw()
-        await self._heart.report(ReplicaPhase.STALLED, "waiting to be replaced", error=reason)
         for process in await asyncio.to_thread(orphans.engine_processes):
             with contextlib.suppress(psutil.Error):
                 process.send_signal(signal.SIGKILL)
+        await self._heart.withdraw()
+        await self._heart.report(ReplicaPhase.STALLED, "waiting to be replaced", error=reason)
 
     async def __del__(self) -> None:
         """Serve calls this, and awaits it, once the drain is over."""
@@ -186,12 +201,13 @@ def find_port(replica_id: ReplicaId) -> int | None:
     return None
 
 
-async def _answers(session: aiohttp.ClientSession, url: str) -> bool:
+async def _status(session: aiohttp.ClientSession, url: str) -> int | None:
+    """The status a GET gets; None when there is no answer in time, which says nothing about a drain."""
     try:
         async with session.get(url) as response:
-            return response.status == 200  # noqa: PLR2004 - OK
+            return response.status
     except (aiohttp.ClientError, TimeoutError):
-        return False
+        return None
 
 
 def _engine_environment(plan: ReplicaPlan) -> dict[str, str]:
@@ -213,7 +229,7 @@ def _node_address() -> str:
 
 def _redirect_output(pool: str, replica_id: ReplicaId) -> None:
     """In local mode, send this process's output and its engine's to one file that `longreach logs POOL` shows."""
-    run_dir = os.environ.get("LONGREACH_RUN_DIR")
+    run_dir = os.environ.get(RUN_DIR_VARIABLE)
     if run_dir is None:
         return
     path = Path(run_dir) / "logs" / f"pool-{pool}-{replica_id}.log"

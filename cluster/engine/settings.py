@@ -23,7 +23,7 @@ CPU_STALL_S = 120.0
 """A step of 1,024 tokens far into a long context, while another replica shares the cores, can take a minute."""
 GPU_STALL_S = 30.0
 NATIVE_BF16_FLAGS = frozenset({"avx512_bf16", "amx_bf16"})
-"""With one of these, bf16 is about twice as fast as fp32 here; without, it is emulated and slower."""
+"""With one of these, bf16 decodes 1.4 and prefills 2.7 times as fast as fp32; without, it is emulated and slower."""
 
 
 def replica_plan(
@@ -60,11 +60,13 @@ def replica_plan(
         gpu_memory_ratio=engine.gpu_memory_ratio,
         max_running=engine.max_running,
         max_queued=engine.max_queued,
-        batch_tokens=min(batch_tokens, max(pool.context_tokens, engine.max_running)),
+        # vLLM does not start with fewer tokens in a step than sequences.
+        batch_tokens=max(min(batch_tokens, pool.context_tokens), engine.max_running),
         eager=engine.eager if engine.eager is not None else on_cpu,
         stall_s=stall_s,
         drain_s=engine.drain_s,
         tool_parser=model.tool_parser or card.tool_parser,
+        reasoning_parser=card.reasoning_parser,
         sampling=sampling,
         lora=tuple((adapter.name, adapter.path) for adapter in model.lora),
         env=dict(engine.env),

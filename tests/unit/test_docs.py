@@ -16,7 +16,7 @@ from pydantic.fields import FieldInfo
 from typer.core import TyperGroup
 
 from cluster.cli.app import app
-from cluster.config import Config
+from cluster.config import Config, parse_config
 
 ROOT = Path(__file__).parents[2]
 CONFIGURATION = ROOT / "docs" / "configuration.md"
@@ -71,11 +71,11 @@ def section_of(page: str, heading: str) -> str:
 
 
 def test_every_configuration_key_is_described_with_its_default() -> None:
-    rows = dict(
-        (row["key"], row["default"].strip())
+    rows = {
+        row["key"]: row["default"].strip()
         for line in CONFIGURATION.read_text(encoding="utf-8").splitlines()
         if (row := ROW.match(line))
-    )
+    }
     assert rows == dict(keys(Config))
 
 
@@ -93,3 +93,11 @@ def test_every_command_is_described_with_its_options() -> None:
 def test_links_between_pages_lead_somewhere(page: Path) -> None:
     links = LINK.findall(page.read_text(encoding="utf-8"))
     assert [link for link in links if not (page.parent / link).exists()] == []
+
+
+@pytest.mark.parametrize("page", [CONFIGURATION, ROOT / "README.md"], ids=lambda page: page.name)
+def test_example_configurations_have_no_mistakes(page: Path) -> None:
+    examples = re.findall(r"^```yaml\n(.*?)^```", page.read_text(encoding="utf-8"), re.MULTILINE | re.DOTALL)
+    assert examples
+    for example in examples:
+        parse_config(example, origin=page.name)

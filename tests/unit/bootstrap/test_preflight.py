@@ -56,6 +56,10 @@ def test_memory(gib: int, verdict: Verdict) -> None:
     assert bool(finding.remedy) is (verdict is not Verdict.FINE)
 
 
+def test_memory_does_not_matter_when_the_cluster_runs_already() -> None:
+    assert preflight.check_memory(GIB, cluster_runs=True).verdict is Verdict.FINE
+
+
 def test_disk_says_how_much_is_missing() -> None:
     finding = preflight.check_disk("models", 3 * GIB, 4)
     assert finding.verdict is Verdict.FAILURE
