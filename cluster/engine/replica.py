@@ -108,8 +108,7 @@ class EngineReplica:
             port = await self._own_port()
             url = f"http://{self._host}:{port}"
             async with aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=PROBE_TIMEOUT_S)) as session:
-                while await _status(session, f"{url}/{self._plan.pool}/health") != HTTPStatus.OK:
-                    await asyncio.sleep(PORT_POLL_S)
+                await self._until_answering(session, f"{url}/{self._plan.pool}/health")
                 await self._heart.report(ReplicaPhase.SERVING, url)
                 await self._hold_lease(session, url)
         except asyncio.CancelledError:
@@ -117,6 +116,12 @@ class EngineReplica:
         except Exception as error:
             log.exception("replica=%s stopped looking after its lease", self._replica_id)
             await self._give_up(_short(error))
+
+    async def _until_answering(self, session: aiohttp.ClientSession, url: str) -> None:
+        while True:
+            if await _status(session, url) == HTTPStatus.OK:
+                return
+            await asyncio.sleep(PORT_POLL_S)
 
     async def _own_port(self) -> int:
         while True:

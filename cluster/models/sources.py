@@ -6,7 +6,9 @@ layout (landing.py) and the store's rules (store.py).
 
 from __future__ import annotations
 
+import queue
 import re
+import threading
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, assert_never
 
@@ -160,8 +162,36 @@ def _open_hub_else_wheels(
     if reference.asked == both.wheels.revision:
         return wheels
     try:
-        return open_hub(both.hub, reference.revision, settings, progress)
+        return _open_in_time(both.hub, reference.revision, settings, progress)
     except ModelStoreError:
         if reference.asked is not None:  # the shards are one certain file: no stand-in for a revision asked for by name
             raise
         return wheels
+
+
+def _open_in_time(hub: HubSource, revision: str | None, settings: HubSettings, progress: Progress) -> Fetch:
+    """`open_hub` within the probe's time in all.
+
+    The client's own timeout holds for each address it tries, and name resolution has none: behind a firewall that drops
+    packets the answer "no hub" would take a minute. A thread that is still waiting then is left to end by itself.
+
+    Raises:
+        ModelStoreError: as `open_hub`, and when the time is over.
+    """
+    answers: queue.SimpleQueue[Fetch | ModelStoreError] = queue.SimpleQueue()
+
+    def ask() -> None:
+        try:
+            answers.put(open_hub(hub, revision, settings, progress))
+        except ModelStoreError as error:
+            answers.put(error)
+
+    threading.Thread(target=ask, name="hub-probe", daemon=True).start()
+    try:
+        answer = answers.get(timeout=settings.probe_timeout_s)
+    except queue.Empty:
+        seconds = f"{settings.probe_timeout_s:g} s"
+        raise store_error(f"the model hub had not answered after {seconds}", "check the hub endpoint") from None
+    if isinstance(answer, ModelStoreError):
+        raise answer
+    return answer

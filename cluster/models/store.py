@@ -124,16 +124,16 @@ class ModelStore:
         copies = copies_of(self._root, reference)
         if copies:
             return copies[0].path
-        with model_lock(self._root, folder_name(reference.id), progress):
-            copies = copies_of(self._root, reference)  # another process may have brought it while this one waited
-            if copies:
-                return copies[0].path
-            try:
+        try:
+            with model_lock(self._root, folder_name(reference.id), progress):
+                copies = copies_of(self._root, reference)  # another process may have brought it while this one waited
+                if copies:
+                    return copies[0].path
                 return self._bring(reference, open_fetch(reference, self._settings, progress), progress)
-            except OSError as error:
-                raise store_error(
-                    f"{self._root} cannot take {reference.id}: {error}", "check the disk's space and permissions"
-                ) from error
+        except OSError as error:
+            raise store_error(
+                f"{self._root} cannot take {reference.id}: {error}", "check the disk's space and permissions"
+            ) from error
 
     def verify(self, model: str, *, revision: str | None = None, progress: Progress = silent) -> Path:
         """Read the whole model again and compare every hash with its manifest; the folder that was checked.

@@ -107,6 +107,12 @@ def test_a_broken_manifest_is_no_manifest(store: ModelStore, garbage: bytes) -> 
     store.verify("tiny")
 
 
+def test_a_root_that_cannot_be_written_is_said(tmp_path: Path, offline: HubSettings) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(ModelStoreError, match="cannot take tiny"):
+        ModelStore(tmp_path / "file" / "models", settings=offline).pull("tiny")
+
+
 def test_leftovers_of_another_revision_are_swept(store: ModelStore) -> None:
     stale = store.root / ".partial" / "tiny@generated-0" / "work"
     stale.mkdir(parents=True)

