@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import inspect
 import json
 import subprocess
@@ -15,6 +16,7 @@ from typing import Any
 
 import psutil
 import pytest
+from redis.exceptions import RedisError
 
 from cluster.core.lease import Lease, ReplicaId, ReplicaReport
 from cluster.deployment import load_deployment
@@ -22,6 +24,7 @@ from cluster.state.leases import LeaseStore, connect
 
 CONFIG = Path(__file__).parent / "integration" / "cluster.yaml"
 POLL_S = 0.1
+SETTLE_TIMEOUT_S = 240.0
 
 
 @dataclass(frozen=True)
@@ -76,6 +79,19 @@ def longreach(*arguments: str, env: dict[str, str], timeout_s: float = 120) -> s
     """Run the command-line program as a user would."""
     argv = [str(Path(sys.executable).with_name("longreach")), *arguments]
     return subprocess.run(argv, env=env, capture_output=True, text=True, timeout=timeout_s, check=False)
+
+
+async def settled(cluster: Cluster, *pools: str) -> dict[str, Lease]:
+    """Wait until each of `pools` has a replica: a test before this one may have taken one away."""
+
+    async def leased() -> dict[str, Lease] | None:
+        with contextlib.suppress(RedisError, OSError):
+            leases = await cluster.leases()
+            return leases if set(pools) <= leases.keys() else None
+        return None
+
+    found: dict[str, Lease] = await until(leased, timeout_s=SETTLE_TIMEOUT_S, what=f"replicas of {pools}")
+    return found
 
 
 async def until(look: Callable[[], Any], *, timeout_s: float, what: str) -> Any:

@@ -11,4 +11,5 @@ settings.load_profile("longreach")
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    config.addinivalue_line("filterwarnings", "ignore::DeprecationWarning:ray.*")
+    for library in ("ray", "torch"):
+        config.addinivalue_line("filterwarnings", f"ignore::DeprecationWarning:{library}.*")

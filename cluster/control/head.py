@@ -53,6 +53,8 @@ def serve_environment(config: Config) -> dict[str, str]:
         "RAY_DISABLE_DOCKER_CPU_WARNING": "1",
         "RAY_enable_metrics_collection": "0",
         "RAY_enable_worker_prestart": "0",
+        # Ray runs its workers at a low priority, as for batch jobs; here they answer people.
+        "RAY_worker_niceness": "0",
         "RAY_ENABLE_UV_RUN_RUNTIME_ENV": "0",
         "RAY_DEDUP_LOGS": "0",
     }

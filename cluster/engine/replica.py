@@ -65,6 +65,7 @@ class EngineReplica:
             await self._heart.report(ReplicaPhase.FAILED, "did not start", error=_short(error))
             raise
         self._told_drain = False
+        self._renewal: asyncio.Task[None] | None = None
         self._life = asyncio.create_task(self._live())
 
     async def _start(self) -> None:
@@ -131,7 +132,6 @@ class EngineReplica:
             await asyncio.sleep(PORT_POLL_S)
 
     async def _hold_lease(self, session: aiohttp.ClientSession, url: str) -> None:
-        renewal: asyncio.Task[None] | None = None
         while True:
             tick = asyncio.create_task(asyncio.sleep(LEASE_RENEW_S))
             try:
@@ -146,8 +146,8 @@ class EngineReplica:
                 self._gate.draining = True
                 log.info("replica=%s drains, %d requests in flight", self._replica_id, self._gate.in_flight)
             # A state store that hangs must not slow the look at the engine: one renewal at a time, and none awaited.
-            if renewal is None or renewal.done():
-                renewal = asyncio.create_task(self._speak(url))
+            if self._renewal is None or self._renewal.done():
+                self._renewal = asyncio.create_task(self._speak(url))
             await tick
 
     async def _speak(self, url: str) -> None:
@@ -155,6 +155,13 @@ class EngineReplica:
             self._told_drain = True
             await self._heart.report(ReplicaPhase.DRAINING, f"{self._gate.in_flight} requests in flight")
         await self._heart.renew(self._lease(url))
+
+    async def _withdraw(self) -> None:
+        """Take the lease back; a renewal under way would bring it back to life."""
+        if self._renewal is not None:
+            self._renewal.cancel()
+            await asyncio.wait({self._renewal})
+        await self._heart.withdraw()
 
     def _lease(self, url: str) -> Lease:
         load = self._engine.load
@@ -179,7 +186,7 @@ class EngineReplica:
         for process in await asyncio.to_thread(orphans.engine_processes):
             with contextlib.suppress(psutil.Error):
                 process.send_signal(signal.SIGKILL)
-        await self._heart.withdraw()
+        await self._withdraw()
         await self._heart.report(ReplicaPhase.STALLED, "waiting to be replaced", error=reason)
 
     async def __del__(self) -> None:
@@ -188,7 +195,7 @@ class EngineReplica:
             return
         self._life.cancel()
         self._vitals.close()
-        await self._heart.withdraw()
+        await self._withdraw()
         await self._heart.report(ReplicaPhase.STOPPED, "stopped by Serve")
         await asyncio.to_thread(self._engine.shutdown)
 

@@ -154,6 +154,14 @@ def test_deployment_options() -> None:
     assert {"min_replicas", "max_replicas", "target_ongoing_requests"} <= AutoscalingConfig.model_fields.keys()
 
 
+def test_a_deployment_can_still_be_given_its_version() -> None:
+    """cluster/control/pools.py: without one Serve takes every submission for new code and replaces every replica."""
+    deployment = serve.deployment(EngineReplica).options(name="replica", version="v1", _internal=True)
+    assert deployment.version == "v1"
+    with pytest.raises(ValueError, match="version"):
+        serve.deployment(EngineReplica).options(name="replica", version="v1")
+
+
 def test_serves_own_backpressure_is_a_setting_of_its_own() -> None:
     """cluster/control/pools.py leaves it alone and lets cluster/engine/layer.py refuse; 503 is Serve's default."""
     made = BackpressureConfig()

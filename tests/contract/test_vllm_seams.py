@@ -29,7 +29,9 @@ ADAPTERS = "{id: tiny, lora: [{name: sql, path: /a}, {name: poem, path: /b}]}"
 PLANS = {
     "cpu": plan("tensor_parallel: 2"),
     "cpu, bf16, adapters": plan(model=ADAPTERS, hardware=machine(cpu_flags=frozenset({"amx_bf16"}))),
-    "cuda": plan("tensor_parallel: 4, engine: {quantization: fp8, batch_tokens: 4096}", hardware=CUDA),
+    "cuda": plan(
+        "tensor_parallel: 4, engine: {quantization: fp8, batch_tokens: 4096}", hardware=CUDA, reasoning_parser="qwen3"
+    ),
     "extra": plan(
         "engine: {extra_args: {enable_prefix_caching: false, max_num_seqs: 5, seed: 3, enforce_eager: false}}"
     ),
@@ -162,7 +164,7 @@ def test_the_ping_reaches_the_engine_core(async_llm: Any) -> None:
         return False
 
     engine = object.__new__(async_llm)
-    engine.engine_core = SimpleNamespace(is_scheduler_paused_async=is_scheduler_paused_async)
+    engine.engine_core = SimpleNamespace(is_scheduler_paused_async=is_scheduler_paused_async, shutdown=lambda **_: None)
 
     async def app(scope: Any, receive: Any, send: Any) -> None:
         del scope, receive, send
@@ -174,7 +176,7 @@ def test_the_ping_reaches_the_engine_core(async_llm: Any) -> None:
 def test_death_is_known_to_the_client(async_llm: Any) -> None:
     """cluster/engine/vllm_engine.py: `is_dead` reads what the engine core's client noticed."""
     engine = object.__new__(async_llm)
-    engine.engine_core = SimpleNamespace(resources=SimpleNamespace(engine_dead=True))
+    engine.engine_core = SimpleNamespace(resources=SimpleNamespace(engine_dead=True), shutdown=lambda **_: None)
     assert engine.errored
 
 
@@ -230,9 +232,11 @@ def test_vllms_own_parser_takes_every_plan(parse: Callable[[ReplicaPlan], Any], 
     assert (args.dtype, args.quantization) == (made.dtype, made.quantization)
     assert (args.max_num_seqs, args.max_num_batched_tokens) == (made.max_running, made.batch_tokens)
     assert (args.distributed_executor_backend, args.prefix_caching_hash_algo) == ("mp", "sha256_cbor")
+    assert args.scheduling_policy == "priority"
     assert args.kv_cache_memory_bytes == made.kv_cache_bytes
     assert args.enforce_eager is made.eager
     assert args.enable_prompt_tokens_details is True
+    assert args.reasoning_parser == (made.reasoning_parser or "")
     assert (args.enable_auto_tool_choice, args.tool_call_parser) == (True, made.tool_parser)
     assert args.override_generation_config == made.sampling
     assert [(module.name, module.path) for module in args.lora_modules or []] == list(made.lora)

@@ -21,7 +21,7 @@ from redis.exceptions import RedisError
 
 from cluster.local.rundir import RunDir
 from cluster.state import embedded
-from tests.cluster_harness import Cluster, drive, engine_processes, until
+from tests.cluster_harness import Cluster, drive, engine_processes, settled, until
 
 pytestmark = pytest.mark.integration
 
@@ -79,7 +79,7 @@ class Traffic:
 async def test_fault_of_the_long_pool(
     cluster: Cluster, http: httpx.AsyncClient, fault: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    lease = (await cluster.leases())["long"]
+    lease = (await settled(cluster, "short", "long"))["long"]
     victim = (await cluster.reports())[lease.replica_id].pid
     core = engine_processes(victim, "EngineCore")[0].pid
     traffic = Traffic(http)
@@ -95,8 +95,10 @@ async def test_fault_of_the_long_pool(
         os.kill(target, sent)
 
         async def is_replaced() -> bool:
-            now = (await cluster.leases()).get("long")
-            return now is not None and now.replica_id != lease.replica_id
+            with contextlib.suppress(RedisError, OSError):
+                now = (await cluster.leases()).get("long")
+                return now is not None and now.replica_id != lease.replica_id
+            return False
 
         await until(is_replaced, timeout_s=HEAL_TIMEOUT_S, what="Serve replaced the replica")
         healed_s = time.monotonic()
@@ -133,7 +135,7 @@ def _runs(pid: int) -> bool:
 
 
 async def test_short_requests_use_the_larger_pool_meanwhile(cluster: Cluster, http: httpx.AsyncClient) -> None:
-    lease = (await cluster.leases())["short"]
+    lease = (await settled(cluster, "short", "long"))["short"]
     victim = (await cluster.reports())[lease.replica_id].pid
     os.kill(victim, signal.SIGKILL)
 
@@ -153,6 +155,7 @@ async def test_short_requests_use_the_larger_pool_meanwhile(cluster: Cluster, ht
 
 async def test_redis_gone_and_back(cluster: Cluster, http: httpx.AsyncClient) -> None:
     """The gateway goes on with what it knew, and follows again once the store is back, empty as it is."""
+    await settled(cluster, "short", "long", "tp")
     port = int(cluster.state_url.rsplit(":", 1)[1].split("/")[0])
     command = embedded.server_command(RunDir(root=cluster.run_dir).valkey, port)
     valkey = psutil.Process(cluster.pid("redis"))
@@ -186,7 +189,7 @@ async def test_zz_drain_under_traffic(cluster: Cluster, http: httpx.AsyncClient)
 
     Last of all, because nothing brings this pool back.
     """
-    lease = (await cluster.leases())["tp"]
+    lease = (await settled(cluster, "tp"))["tp"]
     body = {"model": "tiny-tp", "prompt": "x", "max_tokens": 4000, "ignore_eos": True, "stream": True}
     one = {"model": "tiny-tp", "prompt": "x", "max_tokens": 1}
 

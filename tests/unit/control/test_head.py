@@ -7,6 +7,7 @@ from pathlib import Path
 from cluster.control.head import (
     LOOPBACK,
     LOOPBACK_ENVIRONMENT,
+    SPARE_CPUS,
     ProcessSpec,
     address,
     head_process,
@@ -15,9 +16,9 @@ from cluster.control.head import (
 from tests.unit.engine.plans import config
 
 
-def spec() -> ProcessSpec:
+def spec(pool: str = "") -> ProcessSpec:
     return head_process(
-        config(),
+        config(pool),
         temp_dir=Path("/tmp/lr"),
         ray_port=6380,
         client_port=6381,
@@ -64,3 +65,8 @@ def test_everything_is_text() -> None:
 
 def test_what_drivers_connect_to() -> None:
     assert address(6380) == "127.0.0.1:6380"
+
+
+def test_every_rank_of_every_replica_has_a_placement_token() -> None:
+    argv = spec("tensor_parallel: 2, replicas: {min: 1, max: 30}").argv
+    assert f"--num-cpus={60 + SPARE_CPUS}" in argv

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from cluster.control.pools import TARGET_LOAD_RATIO, app_name, placement_bundle, pool_application
+from cluster.control.pools import TARGET_LOAD_RATIO, app_name, placement_bundle, plan_version, pool_application
 from cluster.engine.hardware import Hardware
 from cluster.engine.plan import ReplicaPlan
 from cluster.engine.replica import EngineReplica
@@ -44,7 +44,7 @@ def test_a_fixed_pool_does_not_scale() -> None:
     assert deployment._deployment_config.autoscaling_config is None
 
 
-@pytest.mark.parametrize(("least", "most"), [(0, 1), (1, 4)])
+@pytest.mark.parametrize(("least", "most"), [(1, 2), (2, 4)])
 def test_a_pool_with_room_scales(least: int, most: int) -> None:
     deployment, made = built(f"replicas: {{min: {least}, max: {most}}}")
     scaling = deployment._deployment_config.autoscaling_config
@@ -78,3 +78,11 @@ def test_the_application_carries_the_plan() -> None:
 
 def test_names_differ_from_pool_to_pool() -> None:
     assert app_name("short") == "pool-short"
+
+
+def test_replicas_are_replaced_only_when_their_plan_changed() -> None:
+    one, _ = built("replicas: {min: 1, max: 1}")
+    more, _ = built("replicas: {min: 3, max: 3}")
+    other, _ = built("engine: {max_running: 4}")
+    assert one.version == more.version == plan_version(plan())
+    assert other.version != one.version

@@ -16,6 +16,10 @@ from cluster.engine.layer import CURRENT_BUDGET, App, Budget, EngineLayer, Gate,
 PATIENCE_S = 10.0
 """Nothing here waits for anything slow; a test that does has a bug."""
 CHAT = "/v1/chat/completions"
+LIMIT = 100
+"""The context limit in these tests."""
+ASKING = {"model": "tiny", "max_tokens": 30}
+DONE = b"data: [DONE]\n\n"
 EVENT_STREAM = [(b"content-type", b"text/event-stream")]
 
 Inner = Callable[[bytes, MutableMapping[str, Any], Receive, Send], Awaitable[None]]

@@ -54,7 +54,14 @@ def test_what_a_gpu_pool_asks_for() -> None:
     found = flags(plan("engine: {quantization: fp8, gpu_memory_ratio: 0.8}", hardware=CUDA, tool_parser=None))
     assert found["gpu-memory-utilization"] == ["0.8"]
     assert found["quantization"] == ["fp8"]
-    absent = {"kv-cache-memory-bytes", "enforce-eager", "enable-auto-tool-choice", "tool-call-parser"}
+    assert flags(plan(reasoning_parser="qwen3"))["reasoning-parser"] == ["qwen3"]
+    absent = {
+        "reasoning-parser",
+        "kv-cache-memory-bytes",
+        "enforce-eager",
+        "enable-auto-tool-choice",
+        "tool-call-parser",
+    }
     assert not absent & found.keys()
 
 

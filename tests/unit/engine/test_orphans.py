@@ -17,13 +17,8 @@ import pytest
 from cluster.engine import orphans
 
 
-class Spawn(Protocol):
-    """Starts a process that waits, marked as `owner`'s where one is named."""
-
-    def __call__(self, owner: str | None = None) -> psutil.Process: ...
-
-
 MARK = f"LONGREACH_TEST_OWNER_{os.getpid()}"
+SCOPE = "c1@/run/c1"
 RENAMED = """
 import sys
 import setproctitle
@@ -31,6 +26,12 @@ setproctitle.setproctitle("VLLM::EngineCore")
 print("renamed", flush=True)
 sys.stdin.read()
 """
+
+
+class Spawn(Protocol):
+    """Starts a process that waits, marked as `owner`'s where one is named."""
+
+    def __call__(self, owner: str | None = None, *, scope: str = SCOPE) -> psutil.Process: ...
 
 
 @pytest.fixture(autouse=True)
@@ -45,8 +46,8 @@ def own_mark(monkeypatch: pytest.MonkeyPatch) -> None:
 def spawn() -> Iterator[Spawn]:
     started: list[subprocess.Popen[bytes]] = []
 
-    def made(owner: str | None = None) -> psutil.Process:
-        env = dict(os.environ) | ({MARK: owner} if owner is not None else {})
+    def made(owner: str | None = None, *, scope: str = SCOPE) -> psutil.Process:
+        env = dict(os.environ) | ({MARK: f"{scope}:{owner}"} if owner is not None else {})
         process = subprocess.Popen(["cat"], env=env, stdin=subprocess.PIPE, stdout=subprocess.PIPE, bufsize=0)
         started.append(process)
         # Popen returns before the kernel has laid out the new environment; an echo comes after it.
@@ -76,21 +77,34 @@ def dead_owner() -> str:
 def test_a_dead_owners_processes_are_ended(spawn: Spawn) -> None:
     owner = dead_owner()
     engine, worker = spawn(owner), spawn(owner)
-    assert sorted(orphans.reap_orphans()) == sorted([engine.pid, worker.pid])
+    assert sorted(orphans.reap_orphans(SCOPE)) == sorted([engine.pid, worker.pid])
     assert {engine.wait(timeout=10), worker.wait(timeout=10)} == {-9}
 
 
 def test_a_living_owners_processes_survive(spawn: Spawn) -> None:
     engine = spawn(identity(spawn()))
-    assert orphans.reap_orphans() == []
+    assert orphans.reap_orphans(SCOPE) == []
     assert engine.is_running()
 
 
 def test_unmarked_processes_survive(spawn: Spawn) -> None:
     unmarked = spawn()
     spawn(dead_owner())
-    assert unmarked.pid not in orphans.reap_orphans()
+    assert unmarked.pid not in orphans.reap_orphans(SCOPE)
     assert unmarked.is_running()
+
+
+def test_another_clusters_processes_are_none_of_ours(spawn: Spawn) -> None:
+    theirs = spawn(dead_owner(), scope="c2@/run/c2")
+    assert orphans.reap_orphans(SCOPE) == []
+    assert theirs.is_running()
+
+
+def test_a_mark_of_another_form_belongs_to_nobody(spawn: Spawn) -> None:
+    """A replica of another version must not be judged by what this one does not understand."""
+    theirs = spawn("1", scope="28848:444516")
+    assert orphans.reap_orphans(SCOPE) == []
+    assert theirs.is_running()
 
 
 def test_a_zombie_owner_is_dead(spawn: Spawn) -> None:
@@ -98,20 +112,20 @@ def test_a_zombie_owner_is_dead(spawn: Spawn) -> None:
     engine = spawn(identity(owner))
     owner.kill()
     os.waitid(os.P_PID, owner.pid, os.WEXITED | os.WNOWAIT)
-    assert orphans.reap_orphans() == [engine.pid]
+    assert orphans.reap_orphans(SCOPE) == [engine.pid]
 
 
 def test_a_reused_pid_is_told_apart(spawn: Spawn) -> None:
     living = spawn()
     engine = spawn(f"{living.pid}:1")
-    assert orphans.reap_orphans() == [engine.pid]
+    assert orphans.reap_orphans(SCOPE) == [engine.pid]
     assert living.is_running()
 
 
 @pytest.mark.parametrize("owner", ["", "x", "12x:1", ":", "-1:0"])
 def test_a_broken_mark_has_no_living_owner(spawn: Spawn, owner: str) -> None:
     engine = spawn(owner)
-    assert orphans.reap_orphans() == [engine.pid]
+    assert orphans.reap_orphans(SCOPE) == [engine.pid]
 
 
 def test_an_adjusted_clock_makes_no_orphans(spawn: Spawn, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -119,25 +133,25 @@ def test_an_adjusted_clock_makes_no_orphans(spawn: Spawn, monkeypatch: pytest.Mo
     engine = spawn(identity(spawn()))
     booted_s = psutil.boot_time()
     monkeypatch.setattr(psutil._psplatform, "boot_time", lambda: booted_s + 5)
-    assert orphans.reap_orphans() == []
+    assert orphans.reap_orphans(SCOPE) == []
     assert engine.is_running()
 
 
 def test_own_engine_processes_are_found_wherever_they_hang(spawn: Spawn) -> None:
     spawn()
-    orphans.mark_own_engine()
+    orphans.mark_own_engine(SCOPE)
     with subprocess.Popen(["sh", "-c", "sleep 60 & echo $!; wait"], stdout=subprocess.PIPE) as child:
         assert child.stdout is not None
         grandchild = psutil.Process(int(child.stdout.readline()))
         assert {process.pid for process in orphans.engine_processes()} == {child.pid, grandchild.pid}
-        assert orphans.reap_orphans() == []
+        assert orphans.reap_orphans(SCOPE) == []
         grandchild.kill()
 
 
 def test_the_mark_survives_vllms_new_process_title() -> None:
     """setproctitle writes over the memory of the environment, unless it is told not to."""
     pytest.importorskip("setproctitle", reason="vLLM renames its processes only where it is installed")
-    orphans.mark_own_engine()
+    orphans.mark_own_engine(SCOPE)
     with subprocess.Popen(
         [sys.executable, "-c", RENAMED], env=dict(os.environ), stdin=subprocess.PIPE, stdout=subprocess.PIPE
     ) as process:

@@ -123,6 +123,11 @@ def test_tool_parser(model: str, parser: str) -> None:
     assert plan(model=model).tool_parser == parser
 
 
+def test_reasoning_parser_is_the_cards() -> None:
+    assert plan(reasoning_parser="qwen3").reasoning_parser == "qwen3"
+    assert plan().reasoning_parser is None
+
+
 def test_adapters_and_the_one_name() -> None:
     made = plan(model="{id: tiny, aliases: [gpt], lora: [{name: sql, path: /a}]}")
     assert (made.model, made.lora) == ("tiny", (("sql", "/a"),))

@@ -68,6 +68,11 @@ def stop(process: psutil.Process) -> None:
     os.waitid(os.P_PID, process.pid, os.WSTOPPED | os.WNOWAIT)
 
 
+def make_zombie(process: psutil.Process) -> None:
+    process.kill()
+    os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOWAIT)
+
+
 async def test_answered_pings_mean_alive(clock: Clock, child: psutil.Process) -> None:
     pings = Pings(answers_at_once=True)
     watched = watch(pings, child)
@@ -121,18 +126,16 @@ async def test_a_stopped_process_that_goes_on_is_forgiven(clock: Clock, child: p
 async def test_a_zombie_means_stalled(clock: Clock, child: psutil.Process) -> None:
     watched = watch(Pings(), child)
     await watched.look()
-    child.kill()
-    os.waitid(os.P_PID, child.pid, os.WEXITED | os.WNOWAIT)
+    make_zombie(child)
     clock.now_s += STOPPED_S
     assert (await watched.look()).health is Health.STALLED
 
 
-async def test_a_process_that_is_gone_means_stalled(clock: Clock) -> None:
-    with subprocess.Popen(["sleep", "60"]) as process:
-        watched = watch(Pings(), psutil.Process(process.pid))
-        await watched.look()
-        process.kill()
-        process.wait()
+async def test_a_process_that_is_gone_means_stalled(clock: Clock, child: psutil.Process) -> None:
+    watched = watch(Pings(), child)
+    await watched.look()
+    child.kill()
+    child.wait()
     clock.now_s += STOPPED_S
     assert (await watched.look()).health is Health.STALLED
 

@@ -46,6 +46,7 @@ REPORT = ReplicaReport(
     pid=42,
     node="127.0.0.1",
     phase_s=1.5,
+    written_s=1_790_000_000.25,
     last_error="ValueError: größer \u2028",
 )
 KEY = "longreach:{c1}:"

@@ -1,0 +1,171 @@
+"""The replica's voice while its engine lives, stalls and goes; without Ray around it and without an engine in it."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass, field
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from cluster.core.errors import EngineStalledError
+from cluster.core.lease import Lease, ReplicaId, ReplicaPhase, ReplicaState
+from cluster.core.liveness import Health, Verdict
+from cluster.engine import replica
+from cluster.engine.replica import EngineReplica
+from tests.unit.engine.layer_harness import gate
+from tests.unit.engine.plans import plan
+
+URL = "http://127.0.0.1:30000"
+ALIVE = Verdict(health=Health.ALIVE, reason="steps advance")
+STALLED = Verdict(health=Health.STALLED, reason="no step for 9 s")
+
+
+@dataclass(slots=True)
+class Heart:
+    """A state store that takes its time when told to."""
+
+    said: list[str] = field(default_factory=list)
+    leases: list[Lease] = field(default_factory=list)
+    answers: asyncio.Event = field(default_factory=asyncio.Event)
+    asked: asyncio.Event = field(default_factory=asyncio.Event)
+
+    async def report(self, phase: ReplicaPhase, detail: str, *, error: str = "") -> None:
+        del detail
+        self.said.append(f"{phase} {error}".strip())
+
+    async def renew(self, lease: Lease) -> None:
+        self.asked.set()
+        await self.answers.wait()
+        self.leases.append(lease)
+        self.said.append("lease")
+
+    async def withdraw(self) -> None:
+        self.said.append("withdrawn")
+
+
+@dataclass(slots=True)
+class Looks:
+    """Verdicts in their order; the last one holds until `more` is set."""
+
+    verdicts: list[Verdict]
+    more: asyncio.Event
+    step_age_s: float = 0.1
+
+    async def look(self) -> Verdict:
+        if len(self.verdicts) == 1:
+            await self.more.wait()
+        return self.verdicts.pop(0)
+
+    def close(self) -> None:
+        pass
+
+
+class Uncollected(EngineReplica):  # type: ignore[misc]
+    """Serve awaits the destructor; the garbage collector would only call it."""
+
+    def __del__(self) -> None:
+        pass
+
+
+def made(heart: Heart, looks: Looks) -> Any:
+    """A replica that has started."""
+    found: Any = object.__new__(Uncollected)
+    found._plan = plan()
+    found._replica_id = ReplicaId("r1")
+    found._heart = heart
+    found._vitals = looks
+    found._gate = gate()
+    found._engine = SimpleNamespace(
+        load=SimpleNamespace(running=3, waiting=2, kv_use_ratio=0.5), shutdown=lambda: heart.said.append("shut down")
+    )
+    found._told_drain = False
+    found._renewal = None
+    return found
+
+
+@pytest.fixture
+def health(monkeypatch: pytest.MonkeyPatch) -> list[int | None]:
+    """What the replica's own health route answers, one after the other; the last for good."""
+    answers: list[int | None] = [200]
+
+    async def status(session: object, url: str) -> int | None:
+        del session, url
+        return answers.pop(0) if len(answers) > 1 else answers[0]
+
+    monkeypatch.setattr(replica, "_status", status)
+    monkeypatch.setattr(replica, "LEASE_RENEW_S", 0)
+    monkeypatch.setattr(replica.orphans, "engine_processes", list)
+    return answers
+
+
+async def test_a_stalled_engine_takes_the_lease_away_for_good(health: list[int | None]) -> None:
+    heart = Heart()
+    found = made(heart, Looks([ALIVE, STALLED], heart.asked))
+    await found._hold_lease(object(), URL)
+    heart.answers.set()
+    await asyncio.wait({found._renewal})
+    assert heart.said == ["withdrawn", "stalled no step for 9 s"]
+    with pytest.raises(EngineStalledError, match="no step for 9 s"):
+        await found.check_health()
+
+
+async def test_a_hanging_store_does_not_keep_from_looking(health: list[int | None]) -> None:
+    heart = Heart()
+    found = made(heart, Looks([ALIVE] * 20 + [STALLED], heart.asked))
+    async with asyncio.timeout(10):
+        await found._hold_lease(object(), URL)
+    assert heart.said[0] == "withdrawn"
+
+
+async def test_a_stop_by_serve_takes_the_lease_away_for_good(health: list[int | None]) -> None:
+    heart = Heart()
+    found = made(heart, Looks([ALIVE, ALIVE], asyncio.Event()))
+    found._life = asyncio.create_task(found._hold_lease(object(), URL))
+    await heart.asked.wait()
+    await EngineReplica.__bases__[0].__del__(found)
+    heart.answers.set()
+    await asyncio.wait({found._renewal, found._life})
+    assert heart.said == ["withdrawn", "stopped", "shut down"]
+
+
+async def test_what_failed_to_start_has_nothing_to_stop() -> None:
+    await EngineReplica.__bases__[0].__del__(object.__new__(Uncollected))
+
+
+@pytest.mark.parametrize(
+    ("answers", "state"), [([None, 500, 200], ReplicaState.READY), ([200, 503], ReplicaState.DRAINING)]
+)
+async def test_only_serves_own_word_means_draining(
+    health: list[int | None], answers: list[int | None], state: ReplicaState
+) -> None:
+    health[:] = answers
+    heart = Heart()
+    heart.answers.set()
+    found = made(heart, Looks([ALIVE] * 10 + [STALLED], heart.asked))
+    await found._hold_lease(object(), URL)
+    assert heart.leases[-1].state is state
+    assert found._gate.draining is (state is ReplicaState.DRAINING)
+    assert heart.said.count("draining") == (state is ReplicaState.DRAINING)
+
+
+@pytest.mark.parametrize(("in_flight", "load"), [(0, (0, 0)), (1, (3, 2))])
+async def test_the_lease_counts_only_what_is_here(in_flight: int, load: tuple[int, int]) -> None:
+    found = made(Heart(), Looks([ALIVE], asyncio.Event()))
+    found._gate.in_flight = in_flight
+    lease = found._lease(URL)
+    assert (lease.running, lease.waiting) == load
+    assert (lease.url, lease.pool, lease.context_tokens) == (f"{URL}/short", "short", 32768)
+
+
+async def test_what_the_ping_raises_is_the_end(health: list[int | None]) -> None:
+    heart = Heart()
+
+    async def look() -> Verdict:
+        raise ConnectionError("core gone")
+
+    found = made(heart, Looks([], asyncio.Event()))
+    found._vitals = SimpleNamespace(look=look)
+    await found._hold_lease(object(), URL)
+    assert heart.said == ["withdrawn", "stalled ConnectionError: core gone"]
