@@ -109,14 +109,18 @@ class EngineSection(Section):
 
     dtype: Literal["auto", "bfloat16", "float16", "float32"] = "auto"
     quantization: str | None = None
-    kv_cache_gib: float | None = Field(default=None, gt=0, description="CPU only: KV cache size per replica")
+    kv_cache_gib: float | None = Field(
+        default=None,
+        gt=0,
+        description="KV cache of a replica; default on CPU: 1.25 contexts, on GPU: what gpu_memory_ratio leaves",
+    )
     gpu_memory_ratio: float = Field(default=0.9, gt=0, le=1, description="GPU only: share of the card vLLM may take")
     max_running: int = Field(default=32, ge=1, le=4096, description="Sequences decoded together (max_num_seqs)")
     max_queued: int = Field(default=64, ge=0, le=100_000, description="Waiting in the replica before it refuses")
     batch_tokens: int | None = Field(default=None, ge=64, description="Tokens per step (max_num_batched_tokens)")
     eager: bool | None = Field(default=None, description="Skip compilation; default: true on CPU, false on GPU")
     stall_s: float | None = Field(
-        default=None, gt=0, le=3600, description="Longest one engine step may take before the replica counts as dead"
+        default=None, ge=5, le=3600, description="Longest one engine step may take before the replica counts as dead"
     )
     drain_s: float = Field(default=600, ge=0, le=86_400, description="Longest a draining replica lets streams finish")
     env: dict[str, str] = Field(default_factory=dict, description="Extra environment of the engine's processes")

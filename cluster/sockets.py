@@ -13,6 +13,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
+COMMAND_CHARACTERS_MAX = 200
 LISTEN = "0A"
 """The kernel's number of the TCP state LISTEN (include/net/tcp_states.h)."""
 
@@ -63,9 +64,9 @@ def listeners_of(pids: Iterable[int]) -> tuple[Listener, ...]:
     return tuple(listener for listener in listeners() if listener.inode in inodes)
 
 
-def owner_of_port(port: int) -> Owner | None:
-    """Who listens on `port`; None when nobody does, or when this user may not know."""
-    inodes = {listener.inode for listener in listeners() if listener.port == port}
+def owner_of_port(port: int, host: str | None = None) -> Owner | None:
+    """Who listens on `port`, in the way of a server at `host`; None when nobody does, or this user may not know."""
+    inodes = {found.inode for found in listeners() if found.port == port and _overlap(found.address, host)}
     if not inodes:
         return None
     for entry in Path("/proc").iterdir():
@@ -76,23 +77,31 @@ def owner_of_port(port: int) -> Owner | None:
 
 def is_port_free(host: str, port: int) -> bool:
     """Whether a server could listen there now."""
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    with socket.socket(family, socket.SOCK_STREAM) as probe:
+    return listen_refusal(host, port) is None
+
+
+def listen_refusal(host: str, port: int) -> OSError | None:
+    """Why a server could not listen there now; None when it could. EADDRINUSE is a port that is taken."""
+    with socket.socket(_family(host), socket.SOCK_STREAM) as probe:
         # Servers set it too: a port in TIME_WAIT counts as free.
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             probe.bind((host, port))
-        except OSError:
-            return False
-    return True
+        except OSError as error:
+            return error
+    return None
 
 
 def free_port(host: str = "127.0.0.1") -> int:
     """A port nobody listens on, chosen by the kernel; somebody may still take it before it is used."""
-    with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as probe:
+    with socket.socket(_family(host), socket.SOCK_STREAM) as probe:
         probe.bind((host, 0))
         port: int = probe.getsockname()[1]
         return port
+
+
+def _family(host: str) -> socket.AddressFamily:
+    return socket.AF_INET6 if ":" in host else socket.AF_INET
 
 
 def _address(text: str) -> str:
@@ -123,4 +132,15 @@ def _command(pid: int) -> str:
         raw = Path(f"/proc/{pid}/cmdline").read_bytes()
     except OSError:
         return "?"
-    return raw.replace(b"\0", b" ").decode(errors="replace").strip()[:200] or "?"
+    # On one line, whatever the arguments hold: it is read in messages.
+    return " ".join(raw.replace(b"\0", b" ").decode(errors="replace").split())[:COMMAND_CHARACTERS_MAX] or "?"
+
+
+def _overlap(address: str, host: str | None) -> bool:
+    """Whether a listener at `address` keeps another from listening at `host`; a name that needs looking up may."""
+    try:
+        wanted = ipaddress.ip_address(host or "")
+    except ValueError:
+        return True
+    taken = ipaddress.ip_address(address)
+    return taken == wanted or taken.is_unspecified or wanted.is_unspecified

@@ -13,6 +13,8 @@ from rich.text import Text
 from cluster.core.lease import ReplicaPhase
 from cluster.local.observe import ClusterStatus, PoolStatus
 
+MINUTE_S = 60.0
+HOUR_S = 3600.0
 PHASE_STYLES = {"ready": "green", "running": "green", "serving": "green", "failed": "red", "broken": "red"}
 
 
@@ -23,9 +25,7 @@ def status_view(status: ClusterStatus) -> RenderableType:
     parts: list[RenderableType] = [_head(status), _pools(status.pools)]
     if any(pool.replicas for pool in status.pools):
         parts.append(_replicas(status.pools))
-    parts += [
-        Text(f"{pool.name}: last error: {pool.last_error}", style="red") for pool in status.pools if pool.last_error
-    ]
+    parts += [_last_error(pool) for pool in status.pools if pool.last_error]
     return Group(*parts)
 
 
@@ -82,6 +82,18 @@ def _replicas(pools: tuple[PoolStatus, ...]) -> Table:
                 escape(replica.last_error or replica.detail),
             )
     return table
+
+
+def _last_error(pool: PoolStatus) -> Text:
+    """Red while it may be why the pool is not ready."""
+    text = f"{pool.name}: last error, {_age(pool.last_error_age_s or 0.0)} ago: {pool.last_error}"
+    return Text(text, style="dim" if pool.is_ready else "red")
+
+
+def _age(age_s: float) -> str:
+    if age_s < MINUTE_S:
+        return f"{age_s:.0f} s"
+    return f"{age_s / MINUTE_S:.0f} min" if age_s < HOUR_S else f"{age_s / HOUR_S:.0f} h"
 
 
 def _table(*columns: str) -> Table:

@@ -19,7 +19,7 @@ from ray import serve
 from cluster.config import Config, load_config
 from cluster.control.head import LOOPBACK
 from cluster.control.pools import app_name, pool_application
-from cluster.core.errors import LongreachError
+from cluster.core.errors import LongreachError, SetupError
 from cluster.deployment import Deployment, load_deployment
 from cluster.engine.hardware import Hardware, detect_hardware
 from cluster.engine.plan import ReplicaPlan
@@ -39,7 +39,9 @@ def plans(config: Config, deployment: Deployment, hardware: Hardware) -> list[Re
     made = []
     for pool in pools:
         model = config.model(pool.model)
-        folder = deployment.model_folders[model.id]
+        folder = deployment.model_folders.get(model.id)
+        if folder is None:
+            raise SetupError(f"the deployment names no folder for model {model.id}", "run `longreach up` again")
         card = _card(model.source or model.id, Path(folder))
         made.append(
             replica_plan(config, pool, card=card, folder=folder, state_url=deployment.state_url, hardware=hardware)

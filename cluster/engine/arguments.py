@@ -37,7 +37,8 @@ def vllm_arguments(plan: ReplicaPlan) -> list[str]:
         "reasoning-parser": plan.reasoning_parser,
         "enforce-eager": plan.eager,
         "quantization": plan.quantization,
-        "kv-cache-memory-bytes": plan.kv_cache_bytes,
+        # vLLM takes it for each rank, and ranks share the KV heads.
+        "kv-cache-memory-bytes": plan.kv_cache_bytes // plan.tensor_parallel if plan.kv_cache_bytes else None,
     }
     if plan.accelerator is Accelerator.CUDA:
         arguments["gpu-memory-utilization"] = plan.gpu_memory_ratio

@@ -47,6 +47,8 @@ class Budget:
     """One request's output budget, and what became of it once the prompt was tokenized."""
 
     output_tokens: int
+    is_beam_search: bool = False
+    """vLLM's beam search calls the engine once a step, its prompt growing: only the first call tells the prompt."""
     checked: bool = False
     refused_prompt_tokens: int | None = None
     context_tokens: int = 0
@@ -57,6 +59,8 @@ class Budget:
         Raises:
             ContextRefusedError: prompt plus output are over it; vLLM would silently shorten the output.
         """
+        if self.is_beam_search and self.checked:
+            return
         self.context_tokens = context_tokens
         if prompt_tokens + self.output_tokens > context_tokens:
             self.refused_prompt_tokens = prompt_tokens
@@ -155,7 +159,9 @@ class EngineLayer:
         scope = dict(scope)
         scope["headers"] = _clean_headers(scope["headers"], len(raw))
         output_tokens = wire.requested_output_tokens(route, body) if route.generates else None
-        budget = Budget(output_tokens=output_tokens) if output_tokens is not None else None
+        budget = None
+        if output_tokens is not None:
+            budget = Budget(output_tokens=output_tokens, is_beam_search=body.get("use_beam_search") is True)
         CURRENT_BUDGET.set(budget)
         guard = _Guard(send, self._gate, budget)
         task = asyncio.create_task(self._call(scope, _replay(raw, receive), guard))

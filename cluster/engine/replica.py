@@ -85,7 +85,7 @@ class EngineReplica:
         self._gate = Gate(engine_is_dead=lambda: self._engine.is_dead, max_requests=self._plan.max_requests)
         self._vitals = Vitals(
             ping=self._engine.ping,
-            processes=await asyncio.to_thread(orphans.engine_processes),
+            processes=_essential(await asyncio.to_thread(orphans.engine_processes)),
             stall_s=self._plan.stall_s,
         )
         self._layer = EngineLayer(self._engine.app, self._gate)
@@ -200,6 +200,11 @@ class EngineReplica:
         await asyncio.to_thread(self._engine.shutdown)
 
 
+def _essential(processes: list[psutil.Process]) -> list[psutil.Process]:
+    """Those whose loss is the loss of the engine: core and workers, by vLLM's titles; helpers may end as they like."""
+    return [process for process in processes if "VLLM::" in " ".join(process.cmdline())] or processes
+
+
 def find_port(replica_id: ReplicaId) -> int | None:
     """The port Serve gave this replica; None until Serve lists it as running."""
     from ray.serve.context import _get_global_client
@@ -252,6 +257,9 @@ def _redirect_output(pool: str, replica_id: ReplicaId) -> None:
     os.dup2(target, 1)
     os.dup2(target, 2)
     os.close(target)
+    # Ray has put its own objects in their place, which write to its worker files.
+    sys.stdout = open(1, "w", buffering=1, closefd=False, encoding="utf-8")  # noqa: SIM115 - for good
+    sys.stderr = open(2, "w", buffering=1, closefd=False, encoding="utf-8")  # noqa: SIM115 - for good
 
 
 def _short(error: BaseException) -> str:

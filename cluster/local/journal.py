@@ -40,6 +40,8 @@ class Journal:
     phase: Phase
     source: str
     """The configuration file `up` was given."""
+    began_s: float = 0.0
+    """When `up` began, seconds since the epoch: an external Redis remembers replicas of earlier runs."""
     url: str = ""
     """The gateway's address, without /v1."""
     dropped_pools: tuple[str, ...] = ()

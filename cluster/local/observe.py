@@ -6,15 +6,16 @@ What must not live here: printing (cluster/cli), changing anything.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
-from dataclasses import dataclass
+import time
+from collections.abc import Mapping, Sequence, Set
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from redis.exceptions import RedisError
 
 from cluster.config import Config, PoolSection, load_config
 from cluster.core.errors import SetupError
-from cluster.core.lease import Lease, ReplicaPhase, ReplicaReport, ReplicaState
+from cluster.core.lease import Lease, ReplicaId, ReplicaPhase, ReplicaReport, ReplicaState
 from cluster.deployment import load_deployment
 from cluster.local.client import GatewayClient
 from cluster.local.journal import Journal, Phase, read_journal
@@ -22,6 +23,8 @@ from cluster.local.rundir import RunDir
 from cluster.state.leases import LeaseStore, connect
 
 STARTING = (ReplicaPhase.IMPORTING, ReplicaPhase.LOADING, ReplicaPhase.PROBING)
+CLOCK_SLACK_S = 2.0
+"""How far a replica's clock may be behind ours before its first report counts as one of an earlier run."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -30,7 +33,14 @@ class StateView:
 
     leases: tuple[Lease, ...] = ()
     reports: tuple[ReplicaReport, ...] = ()
+    read_s: float = 0.0
+    """When it was read, seconds since the epoch."""
     error: str = ""
+
+    def since(self, began_s: float) -> StateView:
+        """Without the reports written before `began_s`, which belong to replicas of earlier runs."""
+        kept = tuple(report for report in self.reports if report.written_s >= began_s - CLOCK_SLACK_S)
+        return replace(self, reports=kept)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -67,6 +77,8 @@ class PoolStatus:
     waiting: int
     kv_use_ratio: float
     last_error: str
+    """The latest, until a replica that began to serve after it proves that it is over; then empty."""
+    last_error_age_s: float | None
     replicas: tuple[ReplicaStatus, ...]
 
     @property
@@ -110,14 +122,14 @@ def read_state(url: str | None, cluster: str) -> StateView:
         redis = connect(url)
         try:
             store = LeaseStore(redis, cluster)
-            return StateView(leases=await store.leases(), reports=await store.reports())
+            return StateView(leases=await store.leases(), reports=await store.reports(), read_s=time.time())
         finally:
             await redis.aclose()
 
     try:
         return asyncio.run(read())
     except (RedisError, OSError) as error:
-        return StateView(error=str(error) or type(error).__name__)
+        return StateView(read_s=time.time(), error=str(error) or type(error).__name__)
 
 
 def pool_statuses(config: Config, state: StateView) -> tuple[PoolStatus, ...]:
@@ -136,7 +148,7 @@ def observe(run_dir: RunDir, *, cluster: str) -> ClusterStatus:
         return _stopped(cluster, run_dir.root)
     config = load_config(run_dir.config)
     state_url = _state_url(run_dir)
-    state = read_state(state_url, config.cluster.name)
+    state = read_state(state_url, config.cluster.name).since(journal.began_s)
     client = GatewayClient(journal.url) if journal.url else None
     healthy = client is not None and client.is_healthy()
     return ClusterStatus(
@@ -171,7 +183,8 @@ def _pool(pool: PoolSection, state: StateView) -> PoolStatus:
     )
     ready = [lease for lease in leases.values() if lease.state is ReplicaState.READY]
     target = 0 if pool.is_static else pool.replicas.min
-    phase, detail = _pool_phase(pool, ready=len(ready), target=target, reports=tuple(reports.values()))
+    phase, detail = _pool_phase(pool, ready={lease.replica_id for lease in ready}, target=target, reports=reports)
+    error = _last_error(tuple(reports.values()))
     return PoolStatus(
         name=pool.name,
         model=pool.model,
@@ -184,22 +197,30 @@ def _pool(pool: PoolSection, state: StateView) -> PoolStatus:
         running=sum(lease.running for lease in leases.values()),
         waiting=sum(lease.waiting for lease in leases.values()),
         kv_use_ratio=max((lease.kv_use_ratio for lease in leases.values()), default=0.0),
-        last_error=_last_error(tuple(reports.values())),
+        last_error=error.last_error if error else "",
+        last_error_age_s=max(0.0, state.read_s - error.written_s) if error else None,
         replicas=replicas,
     )
 
 
-def _pool_phase(pool: PoolSection, *, ready: int, target: int, reports: Sequence[ReplicaReport]) -> tuple[str, str]:
+def _pool_phase(
+    pool: PoolSection, *, ready: Set[ReplicaId], target: int, reports: Mapping[ReplicaId, ReplicaReport]
+) -> tuple[str, str]:
     if pool.is_static:
         return "static", ", ".join(endpoint.url for endpoint in pool.endpoints)
-    if ready >= target:
+    if len(ready) >= target:
         return "ready", ""
-    starting = [report for report in reports if report.phase in STARTING]
+    starting = [report for report in reports.values() if report.phase in STARTING]
     if starting:
-        youngest = min(starting, key=lambda report: report.phase_s)
-        return str(youngest.phase), youngest.detail
-    if any(report.phase is ReplicaPhase.FAILED for report in reports):
+        newest = max(starting, key=_written)
+        return str(newest.phase), newest.detail
+    latest = max(reports.values(), key=_written, default=None)
+    if latest is not None and latest.phase is ReplicaPhase.FAILED:
         return "failed", ""
+    if reports.keys() - ready:
+        return "waiting", "waiting for Serve to start a replacement"
+    if ready:
+        return "waiting", "waiting for Serve to start another replica"
     return "waiting", "waits for its turn: pools start one after the other on few cores"
 
 
@@ -219,8 +240,20 @@ def _replica(replica_id: str, lease: Lease | None, report: ReplicaReport | None)
     )
 
 
-def _last_error(reports: Sequence[ReplicaReport]) -> str:
-    return next((report.last_error for report in reversed(reports) if report.last_error), "")
+def _last_error(reports: Sequence[ReplicaReport]) -> ReplicaReport | None:
+    """The report with the latest error; None without one, or when a replica has begun to serve since."""
+    latest = max((report for report in reports if report.last_error), key=_written, default=None)
+    if latest is None:
+        return None
+    healed = any(
+        report.phase is ReplicaPhase.SERVING and report.written_s > latest.written_s and not report.last_error
+        for report in reports
+    )
+    return None if healed else latest
+
+
+def _written(report: ReplicaReport) -> float:
+    return report.written_s
 
 
 def _state_url(run_dir: RunDir) -> str | None:

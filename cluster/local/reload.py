@@ -1,7 +1,8 @@
 """Reading a running cluster's configuration again, and changing what can change under load.
 
-The gateway takes new limits, aliases, output rules, sampling and log levels on SIGHUP. Replica counts go to Ray Serve.
-What an engine is built from waits for a restart. What must not live here: how the gateway reloads.
+The gateway takes new limits, aliases, output rules, log levels and whole static pools on SIGHUP. Replica counts go to
+Ray Serve. What an engine is built from waits for a restart, and so does what the gateway reads once; what waits keeps
+its running value. What must not live here: how the gateway reloads.
 """
 
 from __future__ import annotations
@@ -9,11 +10,12 @@ from __future__ import annotations
 import os
 import signal
 import sys
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from cluster.config import Config, load_config
+from cluster.config import Config, PoolSection, load_config
 from cluster.control.head import LOOPBACK_ENVIRONMENT, address, serve_environment
 from cluster.core.errors import SetupError
 from cluster.environment import Environment
@@ -25,8 +27,12 @@ from cluster.local.up import exclusively
 
 ENGINE_KEYS = frozenset({"model", "context_tokens", "tensor_parallel", "engine"})
 """Parts of a pool that its engines are built from."""
+ENGINE_MODEL_KEYS = frozenset({"source", "revision", "sampling", "lora", "tool_parser"})
+"""Parts of a model that the engines of its served pools are built from; in a static pool they are the gateway's."""
 FIXED_SECTIONS = ("cluster", "redis")
 FIXED_GATEWAY_KEYS = ("host", "port")
+FIXED_TELEMETRY_KEYS = ("log_format",)
+"""Bound when the gateway starts, as in services/gateway/current.py."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -94,15 +100,16 @@ def merge(running: Config, wanted: Config, *, dropped: frozenset[str]) -> tuple[
         if getattr(wanted.gateway, key) not in {getattr(running.gateway, key), 0}
     ]
     applied += _changed("gateway", running.gateway, gateway)
-    applied += _changed("telemetry", running.telemetry, wanted.telemetry)
+    fixed = {key: getattr(running.telemetry, key) for key in FIXED_TELEMETRY_KEYS}
+    telemetry = wanted.telemetry.model_copy(update=fixed)
+    waiting += _changed("telemetry", wanted.telemetry, telemetry)
+    applied += _changed("telemetry", running.telemetry, telemetry)
 
     pools, pool_applied, pool_waiting, scales = _merge_pools(running, wanted, dropped)
-    models, model_applied, model_waiting = _merge_models(running, wanted, {pool.model for pool in pools})
+    models, model_applied, model_waiting = _merge_models(running, wanted, pools)
     applied += pool_applied + model_applied
     waiting += pool_waiting + model_waiting
-    merged = running.model_copy(
-        update={"gateway": gateway, "telemetry": wanted.telemetry, "pools": pools, "models": models}
-    )
+    merged = running.model_copy(update={"gateway": gateway, "telemetry": telemetry, "pools": pools, "models": models})
     return merged, Reloaded(applied=tuple(applied), waiting=tuple(waiting)), scales
 
 
@@ -117,13 +124,17 @@ def _merge_pools(
     scales = False
     for name, pool in before.items():
         new = after.get(name, pool)
+        if new.is_static != pool.is_static:
+            waiting.append(f"pools.{name}")
+            pools.append(pool)
+            continue
         if pool.is_static:
             applied += _changed(f"pools.{name}", pool, new) if name in after else [f"pools.{name}"]
             pools += [new] if name in after else []
             continue
         for key in sorted(ENGINE_KEYS):
             waiting += [f"pools.{name}.{key}"] if getattr(pool, key) != getattr(new, key) else []
-        if pool.replicas != new.replicas and not new.is_static:
+        if pool.replicas != new.replicas:
             applied.append(f"pools.{name}.replicas")
             pool = pool.model_copy(update={"replicas": new.replicas})  # noqa: PLW2901 - the pool that goes on
             scales = True
@@ -136,20 +147,23 @@ def _merge_pools(
     return pools, applied, waiting, scales
 
 
-def _merge_models(running: Config, wanted: Config, served: set[str]) -> tuple[list[Any], list[str], list[str]]:
+def _merge_models(
+    running: Config, wanted: Config, pools: Sequence[PoolSection]
+) -> tuple[list[Any], list[str], list[str]]:
+    built = {pool.model for pool in pools if not pool.is_static}
     before = {model.id: model for model in running.models}
     after = {model.id: model for model in wanted.models}
     models: list[Any] = []
     applied: list[str] = []
     waiting: list[str] = []
-    for name in sorted(served):
+    for name in sorted({pool.model for pool in pools}):
         old, new = before.get(name), after.get(name)
         if old is None or new is None:
             models.append(new or old)
             continue
-        fixed = {key: getattr(old, key) for key in ("source", "revision", "lora", "tool_parser")}
-        waiting += [f"models.{name}.{key}" for key, value in fixed.items() if getattr(new, key) != value]
+        fixed = {key: getattr(old, key) for key in ENGINE_MODEL_KEYS} if name in built else {}
         kept = new.model_copy(update=fixed)
+        waiting += _changed(f"models.{name}", new, kept)
         applied += _changed(f"models.{name}", old, kept)
         models.append(kept)
     return models, applied, waiting

@@ -124,7 +124,9 @@ class _Start:
 def _climb(start: _Start) -> UpResult:
     run_dir, console = start.run_dir, start.console
     run_dir.prepare()
-    journal = Journal(run=uuid.uuid4().hex, phase=Phase.STARTING, source=str(start.config_path.absolute()))
+    journal = Journal(
+        run=uuid.uuid4().hex, phase=Phase.STARTING, source=str(start.config_path.absolute()), began_s=time.time()
+    )
     journal.save(run_dir.journal)
     prepared = prepare(start.config, start.environment, console)
     config = prepared.config
@@ -207,7 +209,7 @@ def _look(config: Config, state_url: str | None, run_dir: RunDir, journal: Journ
     for name in ("redis", "ray", "gateway"):
         launch.require_alive(name, run_dir=run_dir, journal=journal)
     _require_not_failed("apply", run_dir, journal)
-    return pool_statuses(config, read_state(state_url, config.cluster.name))
+    return pool_statuses(config, read_state(state_url, config.cluster.name).since(journal.began_s))
 
 
 def _require_not_failed(name: str, run_dir: RunDir, journal: Journal) -> None:

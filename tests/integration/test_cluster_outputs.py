@@ -14,7 +14,7 @@ pytestmark = pytest.mark.integration
 OUTPUT_TOKENS = 64
 LENGTHS = (10, 12, 17, 25, 40, 60, 90, 130, 180, 250, 330, 450, 600, 800, 1000, 1400, 1900, 2500, 3200, 4000)
 ENGLISH = "The harbour was quiet when the last of the boats came in and nobody asked what it carried. "
-CHINESE = "港口很安静，最后一艘船进来的时候，没有人问它运来了什么。长江后浪推前浪，一代新人换旧人。"
+CHINESE = "港口很安静，最后一艘船进来的时候，没有人问它运来了什么。长江后浪推前浪，一代新人换旧人。"  # noqa: RUF001
 CODE = "def route(need, pools):\n    return [p for p in sorted(pools) if need.total <= p.limit]\n"
 
 

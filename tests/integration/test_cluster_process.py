@@ -16,7 +16,7 @@ import psutil
 import pytest
 
 from cluster.environment import read_environment
-from tests.cluster_harness import CONFIG, Cluster, carrying, longreach, until
+from tests.cluster_harness import CONFIG, Cluster, carrying, drive, longreach, until
 
 pytestmark = pytest.mark.integration
 
@@ -78,6 +78,46 @@ def test_chat_answers(cluster: Cluster) -> None:
     assert "short" in done.stderr
 
 
+async def test_reload_changes_what_it_can_and_keeps_replicas(
+    cluster: Cluster, http: httpx.AsyncClient, tmp_path: Path
+) -> None:
+    before = {pool: lease.replica_id for pool, lease in (await cluster.leases()).items()}
+    wanted = tmp_path / "reloaded.yaml"
+    text = CONFIG.read_text(encoding="utf-8")
+    text = text.replace(
+        "max_running: 8, max_queued: 8}", "max_running: 8, max_queued: 8}\n    replicas: {min: 1, max: 2}"
+    )
+    text = text.replace("aliases: [tiny-alias]", "aliases: [tiny-alias, tiny-new]\n    output: {max_tokens: 4000}")
+    wanted.write_text(text, encoding="utf-8")
+    done = longreach("config", "reload", "--config", str(wanted), "--json", env=cluster.env)
+    assert done.returncode == 0, done.stderr
+    changed = json.loads(done.stdout)
+    assert "pools.short.replicas" in changed["applied"]
+    assert "models.tiny.aliases" in changed["applied"]
+
+    async def answers_to_new_name() -> bool:
+        answer = await http.post("/v1/completions", json={"model": "tiny-new", "prompt": "x", "max_tokens": 1})
+        return answer.status_code == 200
+
+    await until(answers_to_new_name, timeout_s=10, what="the new alias")
+    over = await http.post("/v1/completions", json={"model": "tiny", "prompt": "x", "max_tokens": 4001})
+    assert over.status_code == 400
+    assert "4,000" in over.json()["error"]["message"]
+
+    def has_new_maximum() -> bool:
+        script = (
+            "from ray.serve.context import _get_global_client\n"
+            "details = _get_global_client().get_serve_details()['applications']['pool-short']\n"
+            "config = details['deployments']['replica']['deployment_config']\n"
+            "print((config.get('autoscaling_config') or {}).get('max_replicas'))\n"
+        )
+        return drive(cluster, script).split()[-1] == "2"
+
+    await until(lambda: asyncio.to_thread(has_new_maximum), timeout_s=60, what="Serve has the new maximum")
+    assert longreach("config", "reload", "--config", str(CONFIG), env=cluster.env).returncode == 0
+    assert {pool: lease.replica_id for pool, lease in (await cluster.leases()).items()} == before
+
+
 async def test_disconnect_frees_the_engine(cluster: Cluster, http: httpx.AsyncClient) -> None:
     lease = (await cluster.leases())["short"]
 
@@ -111,7 +151,7 @@ async def test_interrupted_up_leaves_nothing(tmp_path: Path) -> None:
     run_dir = read_environment(env).run_dir("interrupted")
     mark = f"LONGREACH_RUN_DIR={run_dir}"
     program = str(Path(sys.executable).with_name("longreach"))
-    up = subprocess.Popen(
+    up = subprocess.Popen(  # noqa: ASYNC220 - it lives on while the test looks at what it does
         [program, "up", "--config", str(config), "--no-question"],
         env=env,
         stdout=subprocess.PIPE,

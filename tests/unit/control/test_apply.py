@@ -43,8 +43,8 @@ class Serve:
 @pytest.fixture
 def asked(monkeypatch: pytest.MonkeyPatch) -> Serve:
     made = Serve()
-    monkeypatch.setattr(apply.serve, "start", made.start)
-    monkeypatch.setattr(apply.serve, "run_many", made.run_many)
+    monkeypatch.setattr("ray.serve.start", made.start)
+    monkeypatch.setattr("ray.serve.run_many", made.run_many)
     return made
 
 
@@ -131,8 +131,8 @@ def test_the_exit_status_and_the_last_word(
 
     monkeypatch.setenv("RAY_ADDRESS", "127.0.0.1:1")
     monkeypatch.setattr("sys.argv", ["apply", str(file)])
-    monkeypatch.setattr(apply.ray, "init", lambda **options: calls.append(options["address"]))
-    monkeypatch.setattr(apply.ray, "shutdown", lambda: calls.append("shutdown"))
+    monkeypatch.setattr("ray.init", lambda **options: calls.append(options["address"]))
+    monkeypatch.setattr("ray.shutdown", lambda: calls.append("shutdown"))
     monkeypatch.setattr(apply, "apply", failing)
     assert apply.main() == status
     assert calls == ["127.0.0.1:1", "apply", "shutdown"]

@@ -18,7 +18,7 @@ def built(pool: str = "", hardware: Hardware | None = None) -> tuple[Any, Replic
     """The deployment inside the application, and the plan it was made from."""
     made = config(pool)
     plan_of_pool = replica_plan(
-        made, made.pools[0], card=card(), folder="/m", state_url=None, hardware=hardware or machine()
+        made, made.pools[0], card=card(), folder="/models/tiny", state_url=None, hardware=hardware or machine()
     )
     application = pool_application(made.pools[0], plan_of_pool)
     return application._bound_deployment, plan_of_pool

@@ -27,7 +27,8 @@ Inner = Callable[[bytes, MutableMapping[str, Any], Receive, Send], Awaitable[Non
 
 def gate(**changes: Any) -> Gate:
     """A gate of a living engine with room."""
-    return Gate(**({"engine_is_dead": lambda: False, "max_requests": 8} | changes))
+    values: dict[str, Any] = {"engine_is_dead": lambda: False, "max_requests": 8}
+    return Gate(**(values | changes))
 
 
 def head(status: int = 200, headers: Sequence[tuple[bytes, bytes]] = ()) -> Message:

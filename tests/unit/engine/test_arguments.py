@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from cluster.engine.arguments import engine_environment, vllm_arguments
 from cluster.engine.plan import ReplicaPlan
-from tests.unit.engine.plans import CUDA, machine, plan
+from tests.unit.engine.plans import CUDA, GIB, machine, plan
 
 
 def flags(made: ReplicaPlan) -> dict[str, list[str]]:
@@ -48,6 +48,11 @@ def test_what_a_cpu_pool_asks_for() -> None:
     assert int(found["kv-cache-memory-bytes"][0]) > 0
     assert json.loads(found["override-generation-config"][0]) == {"temperature": 0.7, "top_k": 20}
     assert not {"quantization", "gpu-memory-utilization", "enable-lora", "lora-modules"} & found.keys()
+
+
+def test_ranks_share_the_replicas_kv_cache() -> None:
+    found = flags(plan("tensor_parallel: 2, engine: {kv_cache_gib: 4}"))
+    assert found["kv-cache-memory-bytes"] == [str(2 * GIB)]
 
 
 def test_what_a_gpu_pool_asks_for() -> None:

@@ -16,7 +16,6 @@ import pytest
 
 from cluster.engine import orphans
 
-
 MARK = f"LONGREACH_TEST_OWNER_{os.getpid()}"
 SCOPE = "c1@/run/c1"
 RENAMED = """
@@ -132,7 +131,7 @@ def test_an_adjusted_clock_makes_no_orphans(spawn: Spawn, monkeypatch: pytest.Mo
     """psutil's create_time is start plus boot time, and the kernel's boot time moves when the clock is set."""
     engine = spawn(identity(spawn()))
     booted_s = psutil.boot_time()
-    monkeypatch.setattr(psutil._psplatform, "boot_time", lambda: booted_s + 5)
+    monkeypatch.setattr("psutil._psplatform.boot_time", lambda: booted_s + 5)
     assert orphans.reap_orphans(SCOPE) == []
     assert engine.is_running()
 

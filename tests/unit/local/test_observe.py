@@ -35,7 +35,9 @@ def lease(replica: str, pool: str, state: ReplicaState = ReplicaState.READY, run
     )
 
 
-def report(replica: str, pool: str, phase: ReplicaPhase, *, age_s: float = 1, error: str = "") -> ReplicaReport:
+def report(
+    replica: str, pool: str, phase: ReplicaPhase, *, age_s: float = 1, written_s: float = 0, error: str = ""
+) -> ReplicaReport:
     return ReplicaReport(
         replica_id=ReplicaId(replica),
         pool=PoolName(pool),
@@ -44,6 +46,7 @@ def report(replica: str, pool: str, phase: ReplicaPhase, *, age_s: float = 1, er
         pid=7,
         node="n",
         phase_s=age_s,
+        written_s=written_s,
         last_error=error,
     )
 
@@ -75,17 +78,72 @@ def test_load_is_summed_and_drainers_are_not_ready() -> None:
 def test_start_up_shows_the_youngest_replica() -> None:
     state = StateView(
         reports=(
-            report("old", "long", ReplicaPhase.FAILED, error="out of memory"),
-            report("new", "long", ReplicaPhase.LOADING),
-        )
+            report("z-old", "long", ReplicaPhase.FAILED, written_s=100, error="out of memory"),
+            report("killed", "long", ReplicaPhase.IMPORTING, written_s=101, age_s=0.1),
+            report("a-new", "long", ReplicaPhase.LOADING, written_s=130, age_s=20),
+        ),
+        read_s=160,
     )
     found = pools(state)["long"]
     assert (found.phase, found.detail, found.last_error) == ("loading", "loading it", "out of memory")
+    assert found.last_error_age_s == 60
+
+
+def test_latest_error_is_shown_not_the_last_by_name() -> None:
+    state = StateView(
+        reports=(
+            report("a", "long", ReplicaPhase.FAILED, written_s=200, error="second"),
+            report("b", "long", ReplicaPhase.FAILED, written_s=100, error="first"),
+        ),
+        read_s=210,
+    )
+    assert (pools(state)["long"].last_error, pools(state)["long"].last_error_age_s) == ("second", 10)
+
+
+def test_error_is_over_once_a_newer_replica_serves() -> None:
+    failed = report("a", "long", ReplicaPhase.FAILED, written_s=100, error="out of memory")
+    healed = StateView(reports=(failed, report("b", "long", ReplicaPhase.SERVING, written_s=150)), read_s=200)
+    assert (pools(healed)["long"].last_error, pools(healed)["long"].last_error_age_s) == ("", None)
+    assert [replica.last_error for replica in pools(healed)["long"].replicas] == ["out of memory", ""]
+    failing = StateView(reports=(failed, report("b", "long", ReplicaPhase.SERVING, written_s=50)), read_s=200)
+    assert pools(failing)["long"].last_error == "out of memory", "an older replica proves nothing"
+
+
+def test_pool_whose_replica_died_waits_for_serve_not_for_its_turn() -> None:
+    assert "its turn" in pools(StateView())["long"].detail
+    died = StateView(reports=(report("a", "long", ReplicaPhase.SERVING),))
+    assert (pools(died)["long"].phase, pools(died)["long"].detail) == (
+        "waiting",
+        "waiting for Serve to start a replacement",
+    )
+    growing = StateView(leases=(lease("a", "short"),), reports=(report("a", "short", ReplicaPhase.SERVING),))
+    assert pools(growing)["short"].detail == "waiting for Serve to start another replica"
+    long_ago = report("f", "long", ReplicaPhase.FAILED, written_s=10, error="no")
+    served = StateView(reports=(long_ago, report("s", "long", ReplicaPhase.SERVING, written_s=20)))
+    assert pools(served)["long"].phase == "waiting", "that failure is history"
+    broken = StateView(reports=(report("s", "long", ReplicaPhase.STOPPED, written_s=5), long_ago))
+    assert pools(broken)["long"].phase == "failed"
+
+
+def test_reports_of_earlier_runs_are_left_out() -> None:
+    state = StateView(
+        leases=(lease("l", "long"),),
+        reports=(
+            report("old", "long", ReplicaPhase.FAILED, written_s=1000),
+            report("new", "long", ReplicaPhase.FAILED, written_s=2000),
+        ),
+        read_s=2001,
+    )
+    since = state.since(1999.5)
+    assert [found.replica_id for found in since.reports] == ["new"]
+    assert (since.leases, since.read_s) == (state.leases, 2001)
+    # The replica's clock may be a little behind.
+    assert [found.replica_id for found in state.since(2001).reports] == ["new"]
 
 
 def test_state_store_that_is_away_is_told_not_raised() -> None:
     assert read_state("redis://127.0.0.1:1/0", "c").error
-    assert read_state(None, "c") == StateView()
+    assert read_state(None, "c").reports == ()
 
 
 def test_cluster_that_never_ran(tmp_path: Path) -> None:

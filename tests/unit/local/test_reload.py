@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import pytest
+
 from cluster.config import Config, parse_config
 from cluster.local.reload import merge
 
 BASE = """
 cluster: {name: c, ray_port: 0}
-models: [{id: m, output: {default_tokens: 100}}]
+models:
+  - {id: m, output: {default_tokens: 100}}
+  - {id: elsewhere, sampling: {top_p: 0.5}}
 pools:
   - {name: short, model: m, context_tokens: 100}
   - {name: long, model: m, context_tokens: 1000}
   - {name: away, model: m, context_tokens: 5000, endpoints: [{url: 'http://127.0.0.1:1'}]}
+  - {name: remote, model: elsewhere, context_tokens: 5000, endpoints: [{url: 'http://127.0.0.1:3'}]}
 gateway: {port: 0}
 """
 
@@ -72,7 +77,7 @@ def test_dropped_pools_stay_away() -> None:
     small = running().model_copy(update={"pools": [pool for pool in running().pools if pool.name != "long"]})
     merged, result, _ = merge(small, parse_config(BASE), dropped=frozenset({"long"}))
     assert (result.applied, result.waiting) == ((), ())
-    assert [pool.name for pool in merged.pools] == ["short", "away"]
+    assert [pool.name for pool in merged.pools] == ["short", "away", "remote"]
 
 
 def test_new_and_missing_pools_wait() -> None:
@@ -80,3 +85,39 @@ def test_new_and_missing_pools_wait() -> None:
     merged, result, _ = merge(running(), parse_config(without), dropped=frozenset())
     assert result.waiting == ("pools.long",)
     assert "long" in [pool.name for pool in merged.pools]
+
+
+def test_sampling_of_served_models_waits() -> None:
+    wanted = changed("output: {default_tokens: 100}", "output: {default_tokens: 100}, sampling: {temperature: 0.1}")
+    merged, result, _ = merge(running(), wanted, dropped=frozenset())
+    assert (result.applied, result.waiting) == ((), ("models.m.sampling",))
+    assert merged.model("m").sampling.temperature is None, "replicas were built with what the file said before"
+
+
+def test_models_of_static_pools_change_at_once() -> None:
+    wanted = changed("{top_p: 0.5}", "{top_p: 0.9}, lora: [{name: extra, path: /x}]")
+    merged, result, scales = merge(running(), wanted, dropped=frozenset())
+    assert (result.applied, result.waiting) == (("models.elsewhere.sampling", "models.elsewhere.lora"), ())
+    assert merged.model("elsewhere").sampling.top_p == 0.9
+    assert not scales
+
+
+def test_log_format_waits_and_log_level_does_not() -> None:
+    wanted = changed("{port: 0}", "{port: 0}\ntelemetry: {log_level: debug, log_format: json}")
+    merged, result, _ = merge(running(), wanted, dropped=frozenset())
+    assert (result.applied, result.waiting) == (("telemetry.log_level",), ("telemetry.log_format",))
+    assert (merged.telemetry.log_level, merged.telemetry.log_format) == ("debug", "text")
+
+
+@pytest.mark.parametrize(
+    ("pool", "old", "new"),
+    [
+        ("long", "context_tokens: 1000}", "context_tokens: 2000, endpoints: [{url: 'http://127.0.0.1:2'}]}"),
+        ("away", ", endpoints: [{url: 'http://127.0.0.1:1'}]}", ", replicas: {min: 2, max: 2}}"),
+    ],
+    ids=["served to static", "static to served"],
+)
+def test_pool_that_changes_its_kind_waits_as_it_is(pool: str, old: str, new: str) -> None:
+    merged, result, scales = merge(running(), changed(old, new), dropped=frozenset())
+    assert (result.applied, result.waiting, scales) == ((), (f"pools.{pool}",), False)
+    assert merged.pool(pool) == running().pool(pool)

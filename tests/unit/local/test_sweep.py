@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import sys
+import tempfile
 from collections.abc import Iterator
 from multiprocessing import shared_memory
 from pathlib import Path
@@ -47,6 +48,19 @@ import time
 from multiprocessing import shared_memory
 block = shared_memory.SharedMemory(create=True, size=4096)
 print(block.name, flush=True)
+time.sleep(60)
+"""
+
+CHILD = """
+import subprocess, time
+print(subprocess.Popen(["sleep", "60"], env={env}, stdout=subprocess.DEVNULL, start_new_session=True).pid, flush=True)
+time.sleep(60)
+"""
+MAPPING_FILES = """
+import mmap, time
+files = [open(name, "r+b") for name in {files}]
+maps = [mmap.mmap(file.fileno(), 0, access=access) for file in files for access in (mmap.ACCESS_READ, mmap.ACCESS_COPY)]
+print("mapped", flush=True)
 time.sleep(60)
 """
 
@@ -100,6 +114,39 @@ def test_run_folder_whose_name_begins_alike_is_another(run_dir: RunDir, tmp_path
     assert members(tmp_path / "clus") == []
 
 
+def test_child_that_replaced_its_environment_goes_too(run_dir: RunDir) -> None:
+    process, pid = spawn(run_dir, CHILD.format(env="{}"))
+    assert {found.pid for found in members(run_dir.root)} == {process.pid, int(pid)}
+
+
+def test_another_cluster_below_a_process_of_ours_is_left_alone(run_dir: RunDir) -> None:
+    """Somebody ran `longreach up` for it in a terminal, a notebook or a job that this cluster started."""
+    process, pid = spawn(run_dir, CHILD.format(env="{'LONGREACH_RUN_DIR': '/elsewhere'}"))
+    other = psutil.Process(int(pid))
+    try:
+        assert [found.pid for found in members(run_dir.root)] == [process.pid]
+        assert sweep(run_dir.root, grace_s=5) == []
+        assert other.is_running()
+    finally:
+        other.kill()
+
+
+def test_same_folder_in_a_container_is_another(run_dir: RunDir, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A container's processes are seen from outside, and its home has the same path as ours."""
+    process, _ = spawn(run_dir, "print('up', flush=True); import time; time.sleep(60)")
+    elsewhere = os.stat_result((0,) * 10)
+    real = os.stat
+
+    def stat(path: str | Path, *args: object, **options: object) -> os.stat_result:
+        is_root_of_it = str(path) == f"/proc/{process.pid}/root"
+        return elsewhere if is_root_of_it else real(path, *args, **options)  # type: ignore[arg-type]
+
+    with monkeypatch.context() as patched:
+        patched.setattr(os, "stat", stat)
+        assert members(run_dir.root) == []
+    assert [found.pid for found in members(run_dir.root)] == [process.pid]
+
+
 def test_deaf_process_is_killed(run_dir: RunDir) -> None:
     process, _ = spawn(run_dir, STUBBORN)
     assert sweep(run_dir.root, grace_s=0.2) == []
@@ -135,6 +182,31 @@ def test_shared_memory_of_killed_processes_is_removed(run_dir: RunDir) -> None:
     finally:
         kept.close()
         kept.unlink()
+
+
+def test_files_in_shared_memory_are_not_the_clusters_because_it_read_them(run_dir: RunDir) -> None:
+    """Models are kept there, for speed: weights are mapped read-only or privately, and are never ours to delete."""
+    with tempfile.TemporaryDirectory(dir="/dev/shm", prefix="longreach-test-") as folder:
+        files = [Path(folder, "model.safetensors"), Path(f"{folder}-weights.bin")]
+        for file in files:
+            file.write_bytes(b"w" * 4096)
+        try:
+            process, _ = spawn(run_dir, MAPPING_FILES.format(files=[str(file) for file in files]))
+            assert shared_memory_of(members(run_dir.root)) == set()
+            process.kill()
+            process.wait()
+            assert tear_down(run_dir).shared_memory == ()
+            assert all(file.exists() for file in files)
+        finally:
+            files[1].unlink()
+
+
+def test_shared_folders_below_shared_memory_stay(run_dir: RunDir) -> None:
+    with tempfile.TemporaryDirectory(dir="/dev/shm", prefix="longreach-test-") as folder:
+        file = Path(folder, "cache")
+        file.write_bytes(b"c" * 4096)
+        spawn(run_dir, MAPPING_FILES.replace("ACCESS_COPY", "ACCESS_WRITE").format(files=[str(file)]))
+        assert shared_memory_of(members(run_dir.root)) == set()
 
 
 def test_started_process_is_in_the_journal_and_outlives_nothing(run_dir: RunDir) -> None:

@@ -5,14 +5,18 @@ from __future__ import annotations
 import dataclasses
 import io
 from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import pytest
 from rich.console import Console
 
+from cluster.config import parse_config
 from cluster.core.errors import SetupError
-from cluster.core.lease import ReplicaPhase
-from cluster.local import watch
-from cluster.local.observe import PoolStatus, ReplicaStatus
+from cluster.core.lease import PoolName, ReplicaId, ReplicaPhase, ReplicaReport
+from cluster.local import up, watch
+from cluster.local.journal import Journal, Phase
+from cluster.local.observe import PoolStatus, ReplicaStatus, StateView
+from cluster.local.rundir import RunDir
 
 
 @pytest.fixture(autouse=True)
@@ -36,6 +40,20 @@ def replica(phase: ReplicaPhase, error: str = "") -> ReplicaStatus:
     )
 
 
+def failure(replica_id: str, *, written_s: float) -> ReplicaReport:
+    return ReplicaReport(
+        replica_id=ReplicaId(replica_id),
+        pool=PoolName("short"),
+        phase=ReplicaPhase.FAILED,
+        detail="did not start",
+        pid=1,
+        node="n",
+        phase_s=1,
+        written_s=written_s,
+        last_error="broken",
+    )
+
+
 def pool(name: str, ready: int = 0, detail: str = "importing vLLM") -> PoolStatus:
     return PoolStatus(
         name=name,
@@ -50,6 +68,7 @@ def pool(name: str, ready: int = 0, detail: str = "importing vLLM") -> PoolStatu
         waiting=0,
         kv_use_ratio=0,
         last_error="",
+        last_error_age_s=None,
         replicas=(),
     )
 
@@ -88,6 +107,24 @@ def test_pool_that_keeps_failing_ends_the_wait_with_its_error() -> None:
     with pytest.raises(SetupError, match=r"pool short failed 3 times\n  short: no such dtype") as failed:
         wait(lambda: (broken,))
     assert "longreach logs short" in failed.value.remedy
+
+
+def test_failures_of_earlier_runs_are_not_counted(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """An external Redis remembers them for a day."""
+    config = parse_config("models: [{id: m}]\npools: [{name: short, model: m, context_tokens: 100}]")
+    reports = [failure(f"old-{number}", written_s=1000) for number in range(watch.FAILURES_MAX)]
+    reports.append(failure("new", written_s=5000))
+    monkeypatch.setattr(up, "read_state", lambda *_: StateView(reports=tuple(reports), read_s=5001))
+    journal = Journal(run="r", phase=Phase.STARTING, source="c.yaml", began_s=4000)
+
+    def look() -> tuple[PoolStatus, ...]:
+        return up._look(config, "redis://x", RunDir(root=tmp_path), journal)
+
+    with pytest.raises(SetupError, match="pool short not ready after 0 s"):
+        wait(look, timeout_s=0)
+    reports += [failure(f"new-{number}", written_s=5000) for number in range(watch.FAILURES_MAX - 1)]
+    with pytest.raises(SetupError, match=r"pool short failed 3 times\n  short: broken"):
+        wait(look)
 
 
 def test_wait_is_bounded() -> None:
