@@ -2,6 +2,7 @@
 
 PYTHON ?= python3
 CONFIG ?=
+WITH_CONFIG := $(if $(CONFIG),--config '$(CONFIG)')
 BIN := .venv/bin
 BOOTSTRAP := $(PYTHON) -m cluster.bootstrap
 # Pytest's fifth exit status means that no test ran; make fails on it as on any other.
@@ -16,22 +17,22 @@ help: ## list the targets
 
 up: ## set everything up, start a cluster here, ask the model one question
 	@$(BOOTSTRAP) $(if $(CONFIG),--own-ports)
-	@$(BIN)/longreach up $(if $(CONFIG),--config $(CONFIG))
+	@$(BIN)/longreach up $(WITH_CONFIG)
 
 down: ## stop the cluster and everything it started
-	@if [ -x $(BIN)/longreach ]; then $(BIN)/longreach down $(if $(CONFIG),--config $(CONFIG)); else echo "nothing was installed here, so nothing runs"; fi
+	@if [ -x $(BIN)/longreach ]; then $(BIN)/longreach down $(WITH_CONFIG); else echo "nothing was installed here, so nothing runs"; fi
 
 status: ## pools, replicas, load
-	@$(BIN)/longreach status $(if $(CONFIG),--config $(CONFIG))
+	@$(BIN)/longreach status $(WITH_CONFIG)
 
 logs: ## the log of POOL=name, or of the gateway, ray, redis
-	@$(BIN)/longreach logs $(or $(POOL),gateway)
+	@$(BIN)/longreach logs $(or $(POOL),gateway) $(WITH_CONFIG)
 
 demo: ## 60 seconds that show what the pools and the prefix cache do
-	@$(BIN)/longreach demo
+	@$(BIN)/longreach demo $(WITH_CONFIG)
 
 chat: ## talk to the model
-	@$(BIN)/longreach chat
+	@$(BIN)/longreach chat $(WITH_CONFIG)
 
 test: ## the tests, real Valkey, Ray and vLLM included (up to 15 minutes on 2 cores)
 	@$(BOOTSTRAP) --own-ports

@@ -9,7 +9,7 @@ import json
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -108,14 +108,44 @@ async def until(look: Callable[[], Any], *, timeout_s: float, what: str) -> Any:
         await asyncio.sleep(POLL_S)
 
 
-def drive(cluster: Cluster, script: str, *, timeout_s: float = 120) -> str:
-    """Run a Ray driver in a process of its own, inside the cluster's environment; returns what it printed."""
+def _driver(cluster: Cluster, script: str) -> tuple[list[str], dict[str, str]]:
     ray = psutil.Process(cluster.pid("ray"))
     env = {**cluster.env, **{key: value for key, value in ray.environ().items() if key.startswith("RAY_")}}
     port = next(part.partition("=")[2] for part in ray.cmdline() if part.startswith("--port="))
     connect_first = f"import ray\nray.init('127.0.0.1:{port}', log_to_driver=False, logging_level='ERROR')\n"
+    return [sys.executable, "-c", connect_first + script], env
+
+
+@contextlib.asynccontextmanager
+async def waiting_driver(cluster: Cluster, script: str) -> AsyncIterator[Callable[[], None]]:
+    """A connected Ray driver that runs `script` once the function it yields is called.
+
+    Connecting takes seconds of CPU, and half a minute beside a busy engine on two cores.
+    """
+    argv, env = _driver(cluster, "print('ready', flush=True)\ninput()\n" + script)
+    pipe = asyncio.subprocess.PIPE
+    process = await asyncio.create_subprocess_exec(*argv, env=env, stdin=pipe, stdout=pipe)
+    assert process.stdin is not None
+    assert process.stdout is not None
+    assert await process.stdout.readline() == b"ready\n"
+    tell = process.stdin
+
+    def go() -> None:
+        tell.write(b"\n")
+
+    try:
+        yield go
+        assert await process.wait() == 0
+    finally:
+        if process.returncode is None:
+            process.kill()
+
+
+def drive(cluster: Cluster, script: str, *, timeout_s: float = 120) -> str:
+    """Run a Ray driver in a process of its own, inside the cluster's environment; returns what it printed."""
+    argv, env = _driver(cluster, script)
     done = subprocess.run(
-        [sys.executable, "-c", connect_first + script],
+        argv,
         env=env,
         capture_output=True,
         text=True,

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from cluster.cli.target import JsonOption, ModelOption, UrlOption, gateway_url, print_json
+from cluster.cli.target import ConfigOption, JsonOption, ModelOption, UrlOption, gateway_url, print_json
 
 if TYPE_CHECKING:
     from cluster.local.client import ChatAnswer, GatewayClient
@@ -31,6 +31,7 @@ def chat(
     system: Annotated[str | None, typer.Option(help="System prompt.")] = None,
     max_tokens: Annotated[int | None, typer.Option(min=1, help="Longest answer, in tokens.")] = None,
     url: UrlOption = None,
+    config: ConfigOption = None,
     json: JsonOption = False,
 ) -> None:
     """Ask the model, or talk to it; answers stream, and their pool and reason are shown."""
@@ -42,7 +43,7 @@ def chat(
         prompt = sys.stdin.read().strip()
         if not prompt:
             raise typer.BadParameter("no question: give one as the argument or on standard input")
-    client = GatewayClient(gateway_url(url), api_key=key)
+    client = GatewayClient(gateway_url(url, config), api_key=key)
     with contextlib.closing(client):
         talk = Talk(client, model=model or client.default_model(), max_tokens=max_tokens)
         talk.begin(system, file or [], directory or [])

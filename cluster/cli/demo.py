@@ -10,11 +10,12 @@ import random
 import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import typer
 
-from cluster.cli.target import JsonOption, ModelOption, UrlOption, gateway_url, print_json, run_dir
+from cluster.cli.target import ConfigOption, JsonOption, ModelOption, UrlOption, gateway_url, print_json, run_dir
 
 if TYPE_CHECKING:
     from cluster.local.client import ChatAnswer, GatewayClient
@@ -43,7 +44,9 @@ class Measured:
     text: str
 
 
-def demo(model: ModelOption = None, url: UrlOption = None, json: JsonOption = False) -> None:
+def demo(
+    model: ModelOption = None, url: UrlOption = None, config: ConfigOption = None, json: JsonOption = False
+) -> None:
     """Show in a minute what Longreach is for: pools by context length, and a prefix computed once."""
     from rich.console import Console
 
@@ -52,12 +55,12 @@ def demo(model: ModelOption = None, url: UrlOption = None, json: JsonOption = Fa
 
     console = Console(stderr=json)
     started = time.monotonic()
-    client = GatewayClient(gateway_url(url), api_key=read_environment().secret("LONGREACH_API_KEY"))
+    client = GatewayClient(gateway_url(url, config), api_key=read_environment().secret("LONGREACH_API_KEY"))
     with contextlib.closing(client):
         name = model or client.default_model()
         console.print("1. A short question", style="bold")
         rows = [_ask(client, name, "short question", SHORT_QUESTION, SHORT_TOKENS_MAX, quiet=json)]
-        document, question = _document(client, name, pool_limits(name))
+        document, question = _document(client, name, pool_limits(name, config))
         console.print("2. A long document, just written, so nobody has it cached", style="bold")
         prompt = f"{document}\n{question}"
         rows.append(_ask(client, name, "long document", prompt, LONG_TOKENS_MAX, quiet=json))
@@ -103,11 +106,16 @@ def document_tokens(limits: Sequence[int]) -> int:
     return min(wanted, int(largest * BELOW_LONG_RATIO))
 
 
-def pool_limits(model: str) -> list[int]:
-    """The context limits of the local cluster's pools for `model`; empty when there is no local cluster."""
+def pool_limits(model: str, file: Path | None) -> list[int]:
+    """The context limits of a local cluster's pools for `model`; empty when it does not run.
+
+    Args:
+        model: by any of its names.
+        file: configuration that names the cluster; None takes the one commands mean by default.
+    """
     from cluster.config import load_config
 
-    path = run_dir(None).config
+    path = run_dir(file).config
     if not path.exists():
         return []
     config = load_config(path)

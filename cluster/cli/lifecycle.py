@@ -13,9 +13,18 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from cluster.cli.target import ConfigOption, JsonOption, print_json, program, run_dir
+from cluster.cli.target import (
+    ConfigOption,
+    JsonOption,
+    default_run_dir,
+    print_json,
+    program,
+    run_dir,
+    started_besides,
+)
 
 if TYPE_CHECKING:
+    from cluster.local.rundir import RunDir
     from cluster.local.up import UpResult
 
 WATCH_INTERVAL_S = 1.0
@@ -48,7 +57,7 @@ def up(
     else:
         took = f"ready after {result.total_s:.0f} s" if not result.was_running else "running"
         typer.echo(f"\nLongreach is {took}: {result.url}/v1")
-        _print_next_steps(result)
+        _print_next_steps(result, config)
 
 
 def down(config: ConfigOption = None, json: JsonOption = False) -> None:
@@ -56,7 +65,9 @@ def down(config: ConfigOption = None, json: JsonOption = False) -> None:
     from cluster.local.down import down as take_down
 
     started = time.monotonic()
-    ended = take_down(run_dir(config))
+    # Never guessed, unlike what other commands look at: another cluster is not stopped unless it is named.
+    where = run_dir(config) if config is not None else default_run_dir()
+    ended = take_down(where)
     took_s = time.monotonic() - started
     if json:
         print_json({"processes": ended.processes, "shared_memory": [str(path) for path in ended.shared_memory]})
@@ -64,6 +75,9 @@ def down(config: ConfigOption = None, json: JsonOption = False) -> None:
         typer.echo(f"Stopped {ended.processes} processes in {took_s:.0f} s; nothing of the cluster is left running")
     else:
         typer.echo("Nothing was running")
+        others = [] if config is not None else started_besides(where)
+        if others:
+            typer.echo(f"Other clusters are left alone: {', '.join(_named(other) for other in others)}")
 
 
 def status(
@@ -96,6 +110,13 @@ def status(
             return
 
 
+def _named(other: RunDir) -> str:
+    from cluster.local.journal import read_journal
+
+    journal = read_journal(other.journal)
+    return f"{other.root.name} (longreach down --config {journal.source})" if journal else other.root.name
+
+
 def _first_question(result: UpResult, console: object) -> dict[str, object]:
     from rich.console import Console
 
@@ -113,11 +134,11 @@ def _first_question(result: UpResult, console: object) -> dict[str, object]:
         client.close()
 
 
-def _print_next_steps(result: UpResult) -> None:
+def _print_next_steps(result: UpResult, config: Path | None) -> None:
     from cluster.local.question import next_steps
 
     called = program()
     if called != "longreach":
         called = os.path.relpath(called)
         called = called if len(called) < len(program()) else program()
-    typer.echo(next_steps(result.url, result.model, program=str(Path(called))))
+    typer.echo(next_steps(result.url, result.model, program=str(Path(called)), config=str(config) if config else None))

@@ -17,6 +17,9 @@ if TYPE_CHECKING:
 app = typer.Typer(help="List, fetch, find and remove models.", no_args_is_help=True)
 NameArgument = Annotated[str, typer.Argument(help="Catalog id, hub id (org/name) or folder.")]
 GIGABYTE = 10**9
+KIBIBYTE = 2**10
+SHORT_DTYPES = {"bfloat16": "bf16", "float16": "fp16", "float32": "fp32"}
+"""As people write them; of a quantized model the quantization is shown instead. JSON has both, in full."""
 RevisionOption = Annotated[str | None, typer.Option(help="Branch, tag or commit, for hub models.")]
 
 
@@ -30,19 +33,22 @@ def list_models(json: JsonOption = False) -> None:
     if json:
         print_json(entries)
         return
-    table = Table(box=None, pad_edge=False, header_style="dim", padding=(0, 2, 0, 0))
-    table.add_column("model", no_wrap=True)
+    # 78 columns with the catalog's longest name; longer ones (hub ids) are folded, numbers and headers never are.
+    table = Table(box=None, pad_edge=False, header_style="dim", padding=(0, 1, 0, 0))
+    table.add_column("model", overflow="fold")
     for column in ("context", "KV/token", "weights"):
-        table.add_column(column, justify="right")
+        table.add_column(column, justify="right", no_wrap=True)
     for column in ("dtype", "licence", "here"):
-        table.add_column(column)
+        table.add_column(column, no_wrap=True)
     for entry in entries:
         table.add_row(
             entry["id"],
             f"{entry['context_tokens']:,}",
-            f"{entry['kv_bytes_per_token']:,} B",
+            _kibibytes(entry["kv_bytes_per_token"]),
             _size(entry["weights_bytes"]),
-            entry["dtype"] if entry["quantization"] == "none" else f"{entry['dtype']} {entry['quantization']}",
+            SHORT_DTYPES.get(entry["dtype"], entry["dtype"])
+            if entry["quantization"] == "none"
+            else entry["quantization"],
             entry["licence"] or "-",
             _size(entry["size_bytes"]) if entry["path"] else "partly" if entry["partial_bytes"] else "-",
         )
@@ -107,6 +113,10 @@ def _entry(entry: ModelStatus) -> dict[str, Any]:
         "size_bytes": entry.size_bytes,
         "partial_bytes": entry.partial_bytes,
     }
+
+
+def _kibibytes(size_bytes: int) -> str:
+    return f"{size_bytes / KIBIBYTE:.0f} KiB" if size_bytes >= KIBIBYTE else f"{size_bytes} B"
 
 
 def _size(size_bytes: int) -> str:

@@ -25,7 +25,7 @@ def status_view(status: ClusterStatus) -> RenderableType:
     parts: list[RenderableType] = [_head(status), _pools(status.pools)]
     if any(pool.replicas for pool in status.pools):
         parts.append(_replicas(status.pools))
-    parts += [_last_error(pool) for pool in status.pools if pool.last_error]
+    parts += [last_error(pool) for pool in status.pools if pool.last_error]
     return Group(*parts)
 
 
@@ -84,8 +84,8 @@ def _replicas(pools: tuple[PoolStatus, ...]) -> Table:
     return table
 
 
-def _last_error(pool: PoolStatus) -> Text:
-    """Red while it may be why the pool is not ready."""
+def last_error(pool: PoolStatus) -> Text:
+    """A pool's last error and its age; red while it may be why the pool is not ready."""
     text = f"{pool.name}: last error, {_age(pool.last_error_age_s or 0.0)} ago: {pool.last_error}"
     return Text(text, style="dim" if pool.is_ready else "red")
 

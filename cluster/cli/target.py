@@ -26,7 +26,7 @@ ConfigOption = Annotated[
 ]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON instead.")]
 UrlOption = Annotated[
-    str | None, typer.Option("--url", help="Address of the gateway; default: the local cluster's.", metavar="URL")
+    str | None, typer.Option("--url", help="Address of the gateway; default: the cluster's.", metavar="URL")
 ]
 ModelOption = Annotated[str | None, typer.Option("--model", "-m", help="Model name; default: the first on the list.")]
 
@@ -43,25 +43,51 @@ def run_dir(config: Path | None) -> RunDir:
     from cluster.environment import read_environment
     from cluster.local.rundir import RunDir
 
-    environment = read_environment()
     if config is not None:
-        return RunDir(root=environment.run_dir(load_config(config).cluster.name).absolute())
-    default = RunDir(root=environment.run_dir(DEFAULT_CLUSTER).absolute())
-    if not default.journal.exists() and environment.state_home.is_dir():
-        started = [path.parent for path in environment.state_home.glob("*/processes.json")]
-        if len(started) == 1:
-            return RunDir(root=started[0].absolute())
-    return default
+        return RunDir(root=read_environment().run_dir(load_config(config).cluster.name).absolute())
+    default = default_run_dir()
+    others = started_besides(default)
+    return others[0] if not default.journal.exists() and len(others) == 1 else default
 
 
-def gateway_url(url: str | None) -> str:
-    """The gateway's address: what was asked for, else the running local cluster's, else the default."""
+def default_run_dir() -> RunDir:
+    """The run folder of the default cluster."""
+    from cluster.environment import read_environment
+    from cluster.local.rundir import RunDir
+
+    return RunDir(root=read_environment().run_dir(DEFAULT_CLUSTER).absolute())
+
+
+def started_besides(default: RunDir) -> list[RunDir]:
+    """The run folders of this user's other clusters that were started, by name."""
+    from cluster.local.rundir import RunDir
+
+    found = sorted(path.parent.absolute() for path in default.root.parent.glob("*/processes.json"))
+    return [RunDir(root=root) for root in found if root != default.root]
+
+
+def gateway_url(url: str | None, config: Path | None) -> str:
+    """The gateway's address: what was asked for, else the running cluster's, else where one alone would listen.
+
+    Raises:
+        ConfigError: the configuration has mistakes.
+        SetupError: the cluster of `config` does not run, and its port is not fixed.
+    """
+    from cluster.config import load_config
+    from cluster.core.errors import SetupError
     from cluster.local.journal import read_journal
 
     if url is not None:
         return url
-    journal = read_journal(run_dir(None).journal)
-    return journal.url if journal is not None and journal.url else DEFAULT_URL
+    journal = read_journal(run_dir(config).journal)
+    if journal is not None and journal.url:
+        return journal.url
+    if config is None:
+        return DEFAULT_URL
+    wanted = load_config(config)
+    if wanted.gateway.port == 0:
+        raise SetupError(f"cluster {wanted.cluster.name} is not running", f"longreach up --config {config}")
+    return f"http://{wanted.gateway.host}:{wanted.gateway.port}"
 
 
 def program() -> str:

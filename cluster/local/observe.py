@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Mapping, Sequence, Set
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -181,9 +181,9 @@ def _pool(pool: PoolSection, state: StateView) -> PoolStatus:
         _replica(replica_id, leases.get(replica_id), reports.get(replica_id))
         for replica_id in sorted(leases.keys() | reports.keys())
     )
-    ready = [lease for lease in leases.values() if lease.state is ReplicaState.READY]
+    ready = frozenset(lease.replica_id for lease in leases.values() if lease.state is ReplicaState.READY)
     target = 0 if pool.is_static else pool.replicas.min
-    phase, detail = _pool_phase(pool, ready={lease.replica_id for lease in ready}, target=target, reports=reports)
+    phase, detail = _pool_phase(pool, ready=ready, target=target, reports=reports)
     error = _last_error(tuple(reports.values()))
     return PoolStatus(
         name=pool.name,
@@ -204,7 +204,7 @@ def _pool(pool: PoolSection, state: StateView) -> PoolStatus:
 
 
 def _pool_phase(
-    pool: PoolSection, *, ready: Set[ReplicaId], target: int, reports: Mapping[ReplicaId, ReplicaReport]
+    pool: PoolSection, *, ready: frozenset[ReplicaId], target: int, reports: Mapping[ReplicaId, ReplicaReport]
 ) -> tuple[str, str]:
     if pool.is_static:
         return "static", ", ".join(endpoint.url for endpoint in pool.endpoints)
@@ -217,11 +217,15 @@ def _pool_phase(
     latest = max(reports.values(), key=_written, default=None)
     if latest is not None and latest.phase is ReplicaPhase.FAILED:
         return "failed", ""
-    if reports.keys() - ready:
-        return "waiting", "waiting for Serve to start a replacement"
+    return "waiting", _waits_for(ready, reports.keys())
+
+
+def _waits_for(ready: frozenset[ReplicaId], known: Iterable[ReplicaId]) -> str:
+    if set(known) - ready:
+        return "waiting for Serve to start a replacement"
     if ready:
-        return "waiting", "waiting for Serve to start another replica"
-    return "waiting", "waits for its turn: pools start one after the other on few cores"
+        return "waiting for Serve to start another replica"
+    return "waits for its turn: pools start one after the other on few cores"
 
 
 def _replica(replica_id: str, lease: Lease | None, report: ReplicaReport | None) -> ReplicaStatus:

@@ -11,7 +11,6 @@ from cluster.config import Config
 from cluster.core.errors import SetupError
 from cluster.sockets import free_port, listen_refusal, owner_of_port
 
-
 RAY_HOST = "127.0.0.1"
 
 

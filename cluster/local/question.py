@@ -5,6 +5,8 @@ What must not live here: HTTP (client.py), starting anything.
 
 from __future__ import annotations
 
+import shlex
+
 from rich.console import Console
 from rich.text import Text
 
@@ -50,14 +52,28 @@ def routed(answer: ChatAnswer) -> Text:
     return text
 
 
-def next_steps(url: str, model: str, *, program: str) -> str:
+COMMANDS = {
+    "chat": "talk to it; --file and --dir add documents",
+    "demo": "what the pools are for, in 60 seconds",
+    "status": "pools, replicas, load",
+    "down": "stop everything",
+}
+
+
+def next_steps(url: str, model: str, *, program: str, config: str | None = None) -> str:
     """Lines to copy.
 
     Args:
         url: the gateway's address, without /v1.
         model: a model's name.
         program: how `longreach` is called from here.
+        config: the file that names the cluster, where it is not the default one.
     """
+    option = f" --config {shlex.quote(config)}" if config else ""
+    commands = "\n".join(
+        f"  {f'{program} {command}{option}':<{len(program) + len(option) + 9}} {use}"
+        for command, use in COMMANDS.items()
+    )
     return f"""
 Try it
   curl {url}/v1/chat/completions -H 'content-type: application/json' \\
@@ -68,8 +84,5 @@ Try it
   answer = client.chat.completions.create(model="{model}", messages=[{{"role": "user", "content": "Hello"}}])
   print(answer.choices[0].message.content)
 
-  {program} chat                       talk to it; --file and --dir add documents
-  {program} demo                       what the pools are for, in 60 seconds
-  {program} status                     pools, replicas, load
-  {program} down                       stop everything
+{commands}
 """

@@ -1,7 +1,8 @@
 """Finding and ending every process of a cluster, and only those.
 
 A process belongs to a cluster when its environment carries the cluster's run folder: Ray's workers and the engine's
-processes inherit it, however they detach. What must not live here: the order in which a cluster is ended.
+processes inherit it, however they detach. A user may run several clusters: whoever carries another run folder, or sees
+another root folder (a container), is never touched. What must not live here: the order in which a cluster is ended.
 """
 
 from __future__ import annotations
@@ -26,15 +27,17 @@ SHARED_MEMORY = Path("/dev/shm")  # noqa: S108 - the kernel's name for it
 def members(run_dir: Path) -> list[psutil.Process]:
     """The live processes of the cluster at `run_dir`, without this process and its ancestors."""
     spared = {os.getpid(), *(parent.pid for parent in psutil.Process().parents())}
-    marker = f"{RUN_DIR_VARIABLE}={run_dir}".encode()
     found: dict[int, psutil.Process] = {}
     for process in psutil.process_iter():
-        if process.pid in spared or process.pid in found or not _carries(process.pid, marker):
+        if process.pid in spared or process.pid in found or _run_dir_of(process.pid) != run_dir:
+            continue
+        if not _sees_our_root(process.pid):
             continue
         found[process.pid] = process
         # A child may have replaced its environment; its parent shows where it belongs.
         with contextlib.suppress(psutil.Error):
-            found.update({child.pid: child for child in process.children(recursive=True)})
+            children = process.children(recursive=True)
+            found.update({child.pid: child for child in children if _run_dir_of(child.pid) in {None, run_dir}})
     return [process for pid, process in found.items() if pid not in spared and _is_live(process)]
 
 
@@ -66,11 +69,17 @@ def sweep(run_dir: Path, *, grace_s: float) -> list[psutil.Process]:
 
 
 def shared_memory_of(processes: Iterable[psutil.Process]) -> set[Path]:
-    """The named shared-memory files these processes have mapped: what a hard end would leave behind."""
-    found: set[Path] = set()
-    for process in processes:
-        found |= _mapped(process.pid)
-    return found
+    """The named shared memory of these processes: what a hard end would leave behind.
+
+    That is what they map shared and writable, directly below /dev/shm, where shm_open(3) makes it. Other files there
+    are somebody's own: people keep models in /dev/shm, and weights are mapped read-only or privately.
+    """
+    return {
+        file
+        for process in processes
+        for file, access in _mapped(process.pid)
+        if access.startswith("rw") and access.endswith("s") and file.parent == SHARED_MEMORY
+    }
 
 
 def remove_shared_memory(files: Iterable[Path]) -> list[Path]:
@@ -79,21 +88,32 @@ def remove_shared_memory(files: Iterable[Path]) -> list[Path]:
     Returns:
         What was deleted.
     """
-    orphans = {file for file in files if file.is_file()}
+    orphans = {file for file in files if file.is_file() and file.stat().st_uid == os.getuid()}
     if orphans:
         for process in psutil.process_iter():
-            orphans -= _mapped(process.pid)
+            orphans -= {file for file, _ in _mapped(process.pid)}
     for file in orphans:
         file.unlink(missing_ok=True)
     return sorted(orphans)
 
 
-def _carries(pid: int, marker: bytes) -> bool:
+def _run_dir_of(pid: int) -> Path | None:
+    """The run folder of the cluster a process belongs to; None for most processes."""
+    marker = f"{RUN_DIR_VARIABLE}=".encode()
     try:
         environment = Path(f"/proc/{pid}/environ").read_bytes()
     except OSError:
-        return False  # ended, or another user's
-    return marker in environment.split(b"\0")
+        return None  # ended, or another user's
+    named = next((entry for entry in environment.split(b"\0") if entry.startswith(marker)), None)
+    return Path(os.fsdecode(named.removeprefix(marker))) if named is not None else None
+
+
+def _sees_our_root(pid: int) -> bool:
+    """Whether a path means the same to a process as to us; in a container it does not."""
+    try:
+        return os.path.samestat(os.stat(f"/proc/{pid}/root"), os.stat("/"))  # noqa: PTH116 - samestat's partner
+    except OSError:
+        return False
 
 
 def _is_live(process: psutil.Process) -> bool:
@@ -111,11 +131,11 @@ def _signal(process: psutil.Process, number: signal.Signals) -> None:
             process.send_signal(signal.SIGCONT)
 
 
-def _mapped(pid: int) -> set[Path]:
+def _mapped(pid: int) -> set[tuple[Path, str]]:
+    """What a process maps below /dev/shm, each with its access, like `rw-s` (proc_pid_maps(5))."""
     try:
         lines = Path(f"/proc/{pid}/maps").read_text(encoding="utf-8", errors="replace").splitlines()
     except OSError:
         return set()
-    prefix = f"{SHARED_MEMORY}/"
-    paths = (line[line.index(prefix) :] for line in lines if prefix in line)
-    return {Path(path) for path in paths if not path.endswith(" (deleted)")}
+    fields = (line.split(maxsplit=5) for line in lines if f" {SHARED_MEMORY}/" in line)
+    return {(Path(path), access) for _, access, *_, path in fields if not path.endswith(" (deleted)")}

@@ -19,7 +19,7 @@ from cluster.environment import Environment
 from cluster.models.card import ModelCard
 from cluster.models.hub import HubSettings
 from cluster.models.progress import Progress as ModelProgress
-from cluster.models.store import ModelStore
+from cluster.models.store import ModelStore, default_root
 
 
 def open_store(environment: Environment) -> ModelStore:
@@ -29,7 +29,7 @@ def open_store(environment: Environment) -> ModelStore:
         token_file=environment.hub_token_file,
         offline=environment.hub_offline,
     )
-    return ModelStore(environment.cache_home / "models", settings=settings)
+    return ModelStore(default_root(environment.cache_home), settings=settings)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

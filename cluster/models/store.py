@@ -50,8 +50,8 @@ class ModelStatus:
 
 
 def default_root(cache_home: Path) -> Path:
-    """Where models are kept unless told otherwise: `cache_home` is the user's cache folder, ~/.cache by default."""
-    return cache_home / "longreach" / "models"
+    """Where models are kept: `cache_home` is Longreach's own cache folder, ~/.cache/longreach by default."""
+    return cache_home / "models"
 
 
 class ModelStore:

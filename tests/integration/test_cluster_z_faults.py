@@ -20,7 +20,7 @@ from redis.exceptions import RedisError
 
 from cluster.local.rundir import RunDir
 from cluster.state import embedded
-from tests.cluster_harness import Cluster, drive, engine_processes, settled, until
+from tests.cluster_harness import Cluster, engine_processes, settled, until, waiting_driver
 
 pytestmark = pytest.mark.integration
 
@@ -197,51 +197,49 @@ async def test_zz_drain_under_traffic(cluster: Cluster, http: httpx.AsyncClient)
     Last of all, because nothing brings this pool back.
     """
     lease = (await settled(cluster, "tp"))["tp"]
-    body = {"model": "tiny-tp", "prompt": "x", "max_tokens": 4000, "ignore_eos": True, "stream": True}
+    body = {"model": "tiny-tp", "prompt": "x", "max_tokens": 2000, "ignore_eos": True, "stream": True}
     one = {"model": "tiny-tp", "prompt": "x", "max_tokens": 1}
 
     async def long_stream() -> str:
         async with http.stream("POST", "/v1/completions", json=body) as answer:
             return (await answer.aread()).decode()
 
-    stream = asyncio.create_task(long_stream())
-    await asyncio.sleep(1)
-    deletion = asyncio.create_task(
-        asyncio.to_thread(drive, cluster, "from ray import serve\nserve.delete('pool-tp', _blocking=False)")
-    )
     base = lease.url.rsplit("/", 1)[0]
-    draining_s = marked_s = 0.0
-    statuses: set[int] = set()
-    while not marked_s:
-        # Continuous new work: without the replica's refusals, Serve's drain would never end.
-        statuses.add((await http.post("/v1/completions", json=one)).status_code)
-        if not draining_s and (await http.get(f"{base}/-/healthz")).status_code == 503:
-            draining_s = time.monotonic()
-        now = (await cluster.leases()).get("tp")
-        if now is not None and now.state == "draining":
-            marked_s = time.monotonic()
-            draining_s = draining_s or marked_s
-    assert marked_s - draining_s < 1.0
-    assert not stream.done(), "the stream was too short to prove anything"
+    async with waiting_driver(cluster, "from ray import serve\nserve.delete('pool-tp', _blocking=False)") as delete:
+        stream = asyncio.create_task(long_stream())
+        await asyncio.sleep(1)
+        delete()
+        draining_s = marked_s = 0.0
+        statuses: set[int] = set()
+        while not marked_s:
+            # Continuous new work: without the replica's refusals, Serve's drain would never end.
+            statuses.add((await http.post("/v1/completions", json=one)).status_code)
+            if not draining_s and (await http.get(f"{base}/-/healthz")).status_code == 503:
+                draining_s = time.monotonic()
+            now = (await cluster.leases()).get("tp")
+            if now is not None and now.state == "draining":
+                marked_s = time.monotonic()
+                draining_s = draining_s or marked_s
+        assert marked_s - draining_s < 1.0
+        assert not stream.done(), "the stream was too short to prove anything"
 
-    async def is_refused() -> bool:
-        answer = await http.post("/v1/completions", json=one)
-        return answer.status_code == 503 and "retry-after" in answer.headers
+        async def is_refused() -> bool:
+            answer = await http.post("/v1/completions", json=one)
+            return answer.status_code == 503 and "retry-after" in answer.headers
 
-    await until(is_refused, timeout_s=2, what="the gateway refuses what no replica takes")
-    direct = await http.post(f"{lease.url}/v1/completions", json=one)
-    assert direct.status_code == 503
-    assert direct.headers["x-longreach-refusal"] == "draining"
-    text = await stream
-    assert text.rstrip().endswith("data: [DONE]"), "the drain cut the stream"
+        await until(is_refused, timeout_s=2, what="the gateway refuses what no replica takes")
+        direct = await http.post(f"{lease.url}/v1/completions", json=one)
+        assert direct.status_code == 503
+        assert direct.headers["x-longreach-refusal"] == "draining"
+        text = await stream
+        assert text.rstrip().endswith("data: [DONE]"), "the drain cut the stream"
 
-    async def is_gone() -> bool:
-        try:
-            await http.get(f"{base}/-/healthz")
-        except httpx.ConnectError:
-            return "tp" not in await cluster.leases()
-        return False
+        async def is_gone() -> bool:
+            try:
+                await http.get(f"{base}/-/healthz")
+            except httpx.ConnectError:
+                return "tp" not in await cluster.leases()
+            return False
 
-    await until(is_gone, timeout_s=60, what="the drained replica ends")
-    await deletion
-    assert statuses <= {200, 503}
+        await until(is_gone, timeout_s=60, what="the drained replica ends")
+        assert statuses <= {200, 503}

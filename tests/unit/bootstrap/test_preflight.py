@@ -109,14 +109,15 @@ MEMINFO = "MemTotal: 67108864 kB\nMemFree: 1 kB\nMemAvailable: 33554432 kB\n"
 
 
 @pytest.mark.parametrize(
-    ("limit_gib", "used_gib", "cache_gib", "available_gib"),
-    [(16, 12, 0, 4), (16, 12, 8, 12), (64, 8, 4, 32), (16, 20, 1, 0), ("max", 12, 0, 32)],
+    ("memory_gib", "available_gib"),
+    [((16, 12, 0), 4), ((16, 12, 8), 12), ((64, 8, 4), 32), ((16, 20, 1), 0), (("max", 12, 0), 32)],
     ids=["tight", "page cache is not used", "never more than the machine has", "over its limit", "no limit"],
 )
 @pytest.mark.parametrize("version", [1, 2])
 def test_available_memory_in_a_cgroup(
-    version: int, limit_gib: int | str, used_gib: int, cache_gib: int, available_gib: int, tmp_path: Path
+    version: int, memory_gib: tuple[int | str, int, int], available_gib: int, tmp_path: Path
 ) -> None:
+    limit_gib, used_gib, cache_gib = memory_gib
     (tmp_path / "meminfo").write_text(MEMINFO)
     limit = limit_gib * GIB if isinstance(limit_gib, int) else "max" if version == 2 else 2**63 - 4096
     if version == 2:

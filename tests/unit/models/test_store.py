@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 
 def test_default_root() -> None:
-    assert default_root(Path("/home/a/.cache")) == Path("/home/a/.cache/longreach/models")
+    assert default_root(Path("/home/a/.cache/longreach")) == Path("/home/a/.cache/longreach/models")
 
 
 def test_an_empty_store_lists_the_catalog(store: ModelStore) -> None:
