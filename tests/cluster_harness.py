@@ -118,11 +118,12 @@ def _driver(cluster: Cluster, script: str) -> tuple[list[str], dict[str, str]]:
 
 @contextlib.asynccontextmanager
 async def waiting_driver(cluster: Cluster, script: str) -> AsyncIterator[Callable[[], None]]:
-    """A connected Ray driver that runs `script` once the function it yields is called.
+    """A Ray driver, connected to Serve, that runs `script` once the function it yields is called.
 
-    Connecting takes seconds of CPU, and half a minute beside a busy engine on two cores.
+    Imports and connecting take seconds of CPU, and were seen to take minutes beside a decoding engine on two cores.
     """
-    argv, env = _driver(cluster, "print('ready', flush=True)\ninput()\n" + script)
+    prepare = "from ray import serve\nserve.status()\nprint('ready', flush=True)\ninput()\n"
+    argv, env = _driver(cluster, prepare + script)
     pipe = asyncio.subprocess.PIPE
     process = await asyncio.create_subprocess_exec(*argv, env=env, stdin=pipe, stdout=pipe)
     assert process.stdin is not None

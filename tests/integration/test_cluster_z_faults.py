@@ -205,7 +205,7 @@ async def test_zz_drain_under_traffic(cluster: Cluster, http: httpx.AsyncClient)
             return (await answer.aread()).decode()
 
     base = lease.url.rsplit("/", 1)[0]
-    async with waiting_driver(cluster, "from ray import serve\nserve.delete('pool-tp', _blocking=False)") as delete:
+    async with waiting_driver(cluster, "serve.delete('pool-tp', _blocking=False)") as delete:
         stream = asyncio.create_task(long_stream())
         await asyncio.sleep(1)
         delete()
