@@ -20,6 +20,7 @@ from redis.exceptions import RedisError
 
 from cluster.core.lease import Lease, ReplicaId, ReplicaReport
 from cluster.deployment import load_deployment
+from cluster.engine import orphans
 from cluster.state.leases import LeaseStore, connect
 
 CONFIG = Path(__file__).parent / "integration" / "cluster.yaml"
@@ -165,9 +166,12 @@ def placement_groups(cluster: Cluster) -> list[dict[str, Any]]:
 
 
 def engine_processes(replica_pid: int, kind: str) -> list[psutil.Process]:
-    """Living processes of a replica's engine; `kind` is EngineCore or Worker."""
+    """Living processes of a replica's engine, by the mark they carry; `kind` is EngineCore or Worker."""
+    owner = f":{orphans._identity(replica_pid)}"
     return [
-        child
-        for child in psutil.Process(replica_pid).children(recursive=True)
-        if kind in " ".join(child.cmdline()) and child.status() != psutil.STATUS_ZOMBIE
+        process
+        for process, _, marked in orphans._marked()
+        if owner.endswith(f":{marked}")
+        and f"VLLM::{kind}" in " ".join(process.cmdline())
+        and process.status() != psutil.STATUS_ZOMBIE
     ]

@@ -15,9 +15,13 @@ from pathlib import Path
 
 import psutil
 
+from cluster.shared_memory import remove_shared_memory, shared_memory_of
+
 OWNER_VARIABLE = "LONGREACH_ENGINE_OWNER"
 """`SCOPE:PID:START` of the replica process. The start time tells a reused pid apart; the scope is the cluster, so that
 one cluster never judges the processes of another on the same machine."""
+KILL_WAIT_S = 5.0
+"""A killed process is gone at once, unless the kernel still writes out its memory."""
 START_FIELD = 19
 """Of /proc/PID/stat, counted behind the command's name: the start in ticks since boot (proc_pid_stat(5), starttime)."""
 
@@ -41,14 +45,23 @@ def reap_orphans(scope: str) -> list[int]:
     Returns:
         Their process ids.
     """
-    reaped = []
-    for process, marked_scope, owner in _marked():
-        if marked_scope != scope or process.pid == os.getpid() or _is_alive(owner):
-            continue
+    orphans = [
+        process
+        for process, marked_scope, owner in _marked()
+        if marked_scope == scope and process.pid != os.getpid() and not _is_alive(owner)
+    ]
+    end(orphans)
+    return [process.pid for process in orphans]
+
+
+def end(processes: list[psutil.Process]) -> None:
+    """Kill an engine's processes, and remove the shared memory that they then cannot remove themselves."""
+    files = shared_memory_of(processes)
+    for process in processes:
         with contextlib.suppress(psutil.Error):
             process.send_signal(signal.SIGKILL)
-            reaped.append(process.pid)
-    return reaped
+    psutil.wait_procs(processes, timeout=KILL_WAIT_S)
+    remove_shared_memory(files)
 
 
 def _marked() -> Iterator[tuple[psutil.Process, str, str]]:

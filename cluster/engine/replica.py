@@ -8,10 +8,8 @@ steps advance, mark it when Serve drains, give everything up when steps stop. Wh
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import logging
 import os
-import signal
 import sys
 from http import HTTPStatus
 from pathlib import Path
@@ -49,7 +47,7 @@ class EngineReplica:
         self._plan = plan
         self._replica_id = ReplicaId(context.replica_id.unique_id)
         _redirect_output(plan.pool, self._replica_id)
-        logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s %(message)s", force=True)
+        _log_to_stderr()
         node = _node_address()
         self._host = node if plan.replica_host == "node" else plan.replica_host
         self._heart = Heartbeat(
@@ -80,6 +78,7 @@ class EngineReplica:
         await asyncio.to_thread(_import_vllm)
         await self._heart.report(ReplicaPhase.LOADING, f"loading {self._plan.model} on {self._plan.accelerator}")
         self._engine: VllmEngine = await start_engine(self._plan)
+        _log_to_stderr()  # vLLM has set logging up for itself
         await self._heart.report(ReplicaPhase.PROBING, "making a first token")
         await self._engine.probe()
         self._gate = Gate(engine_is_dead=lambda: self._engine.is_dead, max_requests=self._plan.max_requests)
@@ -183,9 +182,7 @@ class EngineReplica:
     async def _give_up(self, reason: str) -> None:
         """Fail what is in flight, leave the routing tables, end the engine; Serve replaces the replica."""
         self._gate.break_off(reason)
-        for process in await asyncio.to_thread(orphans.engine_processes):
-            with contextlib.suppress(psutil.Error):
-                process.send_signal(signal.SIGKILL)
+        await asyncio.to_thread(_end_engine)
         await self._withdraw()
         await self._heart.report(ReplicaPhase.STALLED, "waiting to be replaced", error=reason)
 
@@ -198,6 +195,15 @@ class EngineReplica:
         await self._withdraw()
         await self._heart.report(ReplicaPhase.STOPPED, "stopped by Serve")
         await asyncio.to_thread(self._engine.shutdown)
+
+
+def _log_to_stderr() -> None:
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s %(message)s", force=True)
+    log.disabled = False
+
+
+def _end_engine() -> None:
+    orphans.end(orphans.engine_processes())
 
 
 def _essential(processes: list[psutil.Process]) -> list[psutil.Process]:

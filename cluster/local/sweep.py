@@ -21,7 +21,6 @@ KILL_WAIT_S = 10.0
 """A killed process is gone at once, unless the kernel still writes out its memory."""
 SWEEPS_MAX = 5
 """A supervisor may start a process between our look and our signal; each round leaves fewer supervisors."""
-SHARED_MEMORY = Path("/dev/shm")  # noqa: S108 - the kernel's name for it
 
 
 def members(run_dir: Path) -> list[psutil.Process]:
@@ -68,35 +67,6 @@ def sweep(run_dir: Path, *, grace_s: float) -> list[psutil.Process]:
     return members(run_dir)
 
 
-def shared_memory_of(processes: Iterable[psutil.Process]) -> set[Path]:
-    """The named shared memory of these processes: what a hard end would leave behind.
-
-    That is what they map shared and writable, directly below /dev/shm, where shm_open(3) makes it. Other files there
-    are somebody's own: people keep models in /dev/shm, and weights are mapped read-only or privately.
-    """
-    return {
-        file
-        for process in processes
-        for file, access in _mapped(process.pid)
-        if access.startswith("rw") and access.endswith("s") and file.parent == SHARED_MEMORY
-    }
-
-
-def remove_shared_memory(files: Iterable[Path]) -> list[Path]:
-    """Delete those of the files that no live process maps any more.
-
-    Returns:
-        What was deleted.
-    """
-    orphans = {file for file in files if file.is_file() and file.stat().st_uid == os.getuid()}
-    if orphans:
-        for process in psutil.process_iter():
-            orphans -= {file for file, _ in _mapped(process.pid)}
-    for file in orphans:
-        file.unlink(missing_ok=True)
-    return sorted(orphans)
-
-
 def _run_dir_of(pid: int) -> Path | None:
     """The run folder of the cluster a process belongs to; None for most processes."""
     marker = f"{RUN_DIR_VARIABLE}=".encode()
@@ -129,13 +99,3 @@ def _signal(process: psutil.Process, number: signal.Signals) -> None:
         if number is signal.SIGTERM and process.status() == psutil.STATUS_STOPPED:
             # A stopped process hears SIGTERM only once it runs again.
             process.send_signal(signal.SIGCONT)
-
-
-def _mapped(pid: int) -> set[tuple[Path, str]]:
-    """What a process maps below /dev/shm, each with its access, like `rw-s` (proc_pid_maps(5))."""
-    try:
-        lines = Path(f"/proc/{pid}/maps").read_text(encoding="utf-8", errors="replace").splitlines()
-    except OSError:
-        return set()
-    fields = (line.split(maxsplit=5) for line in lines if f" {SHARED_MEMORY}/" in line)
-    return {(Path(path), access) for _, access, *_, path in fields if not path.endswith(" (deleted)")}

@@ -14,7 +14,8 @@ import psutil
 from cluster.core.errors import SetupError
 from cluster.local.journal import Journal, StartedProcess, read_journal
 from cluster.local.rundir import RunDir
-from cluster.local.sweep import end, members, remove_shared_memory, shared_memory_of, sweep
+from cluster.local.sweep import end, members, sweep
+from cluster.shared_memory import remove_shared_memory, shared_memory_of
 
 GATEWAY_DRAIN_S = 5.0
 """Answers in flight get this long: whoever takes a cluster down on their own machine is waiting for it."""

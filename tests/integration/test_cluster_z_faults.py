@@ -80,7 +80,7 @@ async def test_fault_of_the_long_pool(
 ) -> None:
     lease = (await settled(cluster, "short", "long"))["long"]
     victim = (await cluster.reports())[lease.replica_id].pid
-    core = engine_processes(victim, "EngineCore")[0].pid
+    core = (await until(lambda: engine_processes(victim, "EngineCore"), timeout_s=10, what="the engine core"))[0].pid
     traffic = Traffic(http)
     running = asyncio.create_task(traffic.run())
     try:
@@ -237,7 +237,7 @@ async def test_zz_drain_under_traffic(cluster: Cluster, http: httpx.AsyncClient)
         async def is_gone() -> bool:
             try:
                 await http.get(f"{base}/-/healthz")
-            except httpx.ConnectError:
+            except httpx.TransportError:
                 return "tp" not in await cluster.leases()
             return False
 

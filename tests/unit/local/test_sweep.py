@@ -18,8 +18,9 @@ import pytest
 from cluster.local.journal import Journal, Phase, StartedProcess, read_journal
 from cluster.local.launch import marked, start
 from cluster.local.rundir import RunDir
-from cluster.local.sweep import members, remove_shared_memory, shared_memory_of, sweep
+from cluster.local.sweep import members, sweep
 from cluster.local.teardown import tear_down
+from cluster.shared_memory import remove_shared_memory, shared_memory_of
 
 DAEMONIZING = """
 import os, sys, time
