@@ -16,12 +16,13 @@ from typing import Any
 
 import psutil
 import pytest
+from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
 from cluster.core.lease import Lease, ReplicaId, ReplicaReport
 from cluster.deployment import load_deployment
 from cluster.engine import orphans
-from cluster.state.leases import LeaseStore, connect
+from cluster.state.leases import LeaseStore
 
 CONFIG = Path(__file__).parent / "integration" / "cluster.yaml"
 POLL_S = 0.1
@@ -39,14 +40,14 @@ class Cluster:
 
     async def leases(self) -> dict[str, Lease]:
         """The lease of each pool; the tests' pools have one replica each."""
-        client = connect(self.state_url)
+        client = _patient(self.state_url)
         try:
             return {lease.pool: lease for lease in await LeaseStore(client, "test").leases()}
         finally:
             await client.aclose()
 
     async def reports(self) -> dict[ReplicaId, ReplicaReport]:
-        client = connect(self.state_url)
+        client = _patient(self.state_url)
         try:
             return {report.replica_id: report for report in await LeaseStore(client, "test").reports()}
         finally:
@@ -62,6 +63,11 @@ class Cluster:
 
     def processes(self) -> list[str]:
         return carrying(f"LONGREACH_RUN_DIR={self.run_dir}")
+
+
+def _patient(url: str) -> Redis:
+    """A client that waits longer than the product's: beside a busy engine, this process starves."""
+    return Redis.from_url(url, socket_connect_timeout=30, socket_timeout=30, decode_responses=True)
 
 
 def carrying(mark: str) -> list[str]:
