@@ -86,9 +86,12 @@ async def test_32k_prompt(http: httpx.AsyncClient) -> None:
 @pytest.mark.slow
 @pytest.mark.timeout(900)
 async def test_200k_prompt(http: httpx.AsyncClient) -> None:
-    text = "The long context is read from end to end. " * 1
-    count = (await http.post("/tokenize", json={"model": "tiny", "prompt": text})).json()["count"]
-    body = {"model": "tiny", "prompt": text * (200_000 // count + 1), "max_tokens": 4, "ignore_eos": True}
+    text = "The long context is read from end to end. "
+    # Tokens reach over the seams, so many repetitions are counted, not one.
+    sample = {"model": "tiny", "prompt": text * 1000}
+    per_thousand = (await http.post("/tokenize", json=sample)).json()["count"]
+    repetitions = 200_000 * 1000 // per_thousand + 1000
+    body = {"model": "tiny", "prompt": text * repetitions, "max_tokens": 4, "ignore_eos": True}
     answer = await http.post("/v1/completions", json=body, timeout=800)
     assert answer.status_code == 200, answer.text
     assert answer.json()["usage"]["prompt_tokens"] >= 200_000
