@@ -22,6 +22,7 @@ from cluster.core.errors import EngineStalledError
 from cluster.core.lease import LEASE_RENEW_S, Lease, PoolName, ReplicaId, ReplicaPhase, ReplicaState
 from cluster.core.liveness import Health
 from cluster.engine import orphans
+from cluster.engine.arguments import engine_environment
 from cluster.engine.heartbeat import Heartbeat
 from cluster.engine.layer import EngineLayer, Gate
 from cluster.engine.plan import ReplicaPlan
@@ -73,7 +74,7 @@ class EngineReplica:
         if reaped:
             log.warning("replica=%s ended orphaned engine processes %s", self._replica_id, reaped)
         orphans.mark_own_engine(scope)
-        os.environ.update(_engine_environment(self._plan))
+        os.environ.update(engine_environment(self._plan))
         await self._heart.report(ReplicaPhase.IMPORTING, "importing vLLM")
         await asyncio.to_thread(_import_vllm)
         await self._heart.report(ReplicaPhase.LOADING, f"loading {self._plan.model} on {self._plan.accelerator}")
@@ -231,12 +232,6 @@ async def _status(session: aiohttp.ClientSession, url: str) -> int | None:
             return response.status
     except (aiohttp.ClientError, TimeoutError):
         return None
-
-
-def _engine_environment(plan: ReplicaPlan) -> dict[str, str]:
-    from cluster.engine.arguments import engine_environment
-
-    return engine_environment(plan)
 
 
 def _import_vllm() -> None:

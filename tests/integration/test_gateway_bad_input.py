@@ -9,19 +9,9 @@ from collections.abc import AsyncIterator
 import pytest
 
 from tests.fake_engine import FakeEngine, serve
-from tests.gateway_harness import Running, leases_of, running
+from tests.gateway_harness import TWO_POOLS, Running, leases_of, running
 
-CONFIG = """
-models:
-  - id: tiny
-    aliases: [gpt-4o]
-    output: {default_tokens: 100, max_tokens: 500}
-    lora: [{name: tiny-sql, path: /nowhere}]
-pools:
-  - {name: short, model: tiny, context_tokens: 1000}
-  - {name: long, model: tiny, context_tokens: 4000}
-gateway: {limits: {body_bytes: 100000, client_stall_s: 0.5}}
-"""
+CONFIG = TWO_POOLS + "gateway: {limits: {body_bytes: 100000, client_stall_s: 0.5}}\n"
 HI = '"messages": [{"role": "user", "content": "hi"}]'
 
 
