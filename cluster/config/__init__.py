@@ -1,0 +1,51 @@
+"""The configuration file: one typed schema, and the loader that turns a mistake into a line, a field and a remedy."""
+
+from cluster.config.base import Name, Section
+from cluster.config.file import load_config, parse_config
+from cluster.config.gateway import (
+    AdminSection,
+    AuthSection,
+    GatewaySection,
+    LimitsSection,
+    RoutingSection,
+    TenantSection,
+    TlsSection,
+)
+from cluster.config.pools import (
+    ClusterSection,
+    EndpointSection,
+    EngineSection,
+    LoraSection,
+    ModelSection,
+    OutputSection,
+    PoolSection,
+    ReplicasSection,
+    SamplingSection,
+)
+from cluster.config.schema import Config, RedisSection, TelemetrySection
+
+__all__ = [
+    "AdminSection",
+    "AuthSection",
+    "ClusterSection",
+    "Config",
+    "EndpointSection",
+    "EngineSection",
+    "GatewaySection",
+    "LimitsSection",
+    "LoraSection",
+    "ModelSection",
+    "Name",
+    "OutputSection",
+    "PoolSection",
+    "RedisSection",
+    "ReplicasSection",
+    "RoutingSection",
+    "SamplingSection",
+    "Section",
+    "TelemetrySection",
+    "TenantSection",
+    "TlsSection",
+    "load_config",
+    "parse_config",
+]

@@ -1,0 +1,110 @@
+"""From a configuration file to the schema, or to every mistake in it with its line and field.
+
+What must not live here: the schema (schema.py).
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import yaml
+from pydantic import ValidationError
+
+from cluster.config.schema import Config
+from cluster.core.errors import ConfigError, ConfigMistake
+
+
+def load_config(path: Path) -> Config:
+    """Read and check a configuration file.
+
+    Raises:
+        ConfigError: the file cannot be read, is not YAML, or has mistakes; it lists every mistake with its line.
+    """
+    try:
+        text = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(str(path), (ConfigMistake(line=0, field="", problem=f"cannot be read: {error}"),)) from error
+    return parse_config(text, origin=str(path))
+
+
+def parse_config(text: str, *, origin: str = "<config>") -> Config:
+    """Check the text of a configuration file; `origin` names it in errors.
+
+    Raises:
+        ConfigError: as `load_config`.
+    """
+    try:
+        root = yaml.compose(text, Loader=yaml.SafeLoader)
+        _refuse_duplicate_keys(root, origin)
+        data = yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        mark = getattr(error, "problem_mark", None)
+        line = mark.line + 1 if mark is not None else 0
+        problem = str(getattr(error, "problem", None) or error)
+        raise ConfigError(origin, (ConfigMistake(line=line, field="", problem=f"not YAML: {problem}"),)) from error
+    if not isinstance(data, dict):
+        mistake = ConfigMistake(line=1, field="", problem="must be a mapping with the keys models and pools")
+        raise ConfigError(origin, (mistake,))
+    try:
+        return Config.model_validate(data)
+    except ValidationError as error:
+        mistakes = tuple(
+            ConfigMistake(
+                line=_line_of(root, tuple(item["loc"])), field=_dotted(tuple(item["loc"])), problem=_problem(item)
+            )
+            for item in error.errors()
+        )
+        raise ConfigError(origin, mistakes) from error
+
+
+def _refuse_duplicate_keys(node: yaml.Node | None, origin: str) -> None:
+    pending = [node]
+    while pending:
+        current = pending.pop()
+        if isinstance(current, yaml.MappingNode):
+            seen: set[str] = set()
+            for key, value in current.value:
+                if key.value in seen:
+                    mistake = ConfigMistake(line=key.start_mark.line + 1, field=key.value, problem="is given twice")
+                    raise ConfigError(origin, (mistake,))
+                seen.add(key.value)
+                pending.append(value)
+        elif isinstance(current, yaml.SequenceNode):
+            pending.extend(current.value)
+
+
+def _line_of(node: yaml.Node | None, location: tuple[int | str, ...]) -> int:
+    """The 1-based line of the deepest part of `location` that the file has."""
+    line = 1
+    for step in location:
+        if isinstance(node, yaml.MappingNode):
+            found = next(((key, value) for key, value in node.value if key.value == step), None)
+            if found is None:
+                return line
+            line = found[0].start_mark.line + 1
+            node = found[1]
+        elif isinstance(node, yaml.SequenceNode) and isinstance(step, int) and step < len(node.value):
+            node = node.value[step]
+            line = node.start_mark.line + 1
+        else:
+            return line
+    return line
+
+
+def _dotted(location: tuple[int | str, ...]) -> str:
+    text = ""
+    for step in location:
+        text += f"[{step}]" if isinstance(step, int) else f".{step}" if text else str(step)
+    return text
+
+
+def _problem(item: Any) -> str:
+    if item["type"] == "extra_forbidden":
+        return "is not a known key"
+    if item["type"] == "missing":
+        return "is required"
+    given = item.get("input")
+    shown = f" (given: {given!r})" if isinstance(given, (str, int, float, bool)) else ""
+    message = str(item["msg"]).removeprefix("Value error, ")
+    return f"{message}{shown}"

@@ -1,0 +1,92 @@
+"""The gateway and its tenants, as the configuration file has them.
+
+What must not live here: secrets (API keys are in a file of their own, hashed).
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import Field
+
+from cluster.config.base import Name, Section
+
+
+class LimitsSection(Section):
+    """Bounds on what a client may send and how long it may take."""
+
+    body_bytes: int = Field(default=32 * 2**20, ge=1024, le=2**31, description="Largest request body; over it: 413")
+    header_bytes: int = Field(default=32 * 2**10, ge=1024, le=2**20, description="Request line and headers; over: 431")
+    header_s: float = Field(default=10, gt=0, description="Longest a client may take to send its request's head")
+    concurrent_requests: int = Field(default=4096, ge=1, description="In flight in one worker; over it: 429")
+    queued_requests: int = Field(default=1024, ge=0, description="Waiting in one worker for a free replica; over: 429")
+    queue_s: float = Field(default=30, ge=0, description="Longest wait for a free replica; over it: 429")
+    request_s: float = Field(
+        default=3600, gt=0, le=86_400, description="A request's deadline where it names none; its engine is aborted"
+    )
+    client_stall_s: float = Field(default=60, gt=0, description="Longest pause while a client sends its body")
+    connect_s: float = Field(default=2, gt=0, description="Connecting to a replica")
+    first_byte_s: float = Field(default=1800, gt=0, description="Longest wait for a replica's first byte")
+    idle_s: float = Field(default=120, gt=0, description="Longest silence inside an answer before it counts as broken")
+    attempts: int = Field(default=2, ge=1, le=10, description="Replicas tried for one request before the first byte")
+    retry_ratio: float = Field(
+        default=0.2, ge=0, le=1, description="Further attempts allowed across requests, as a share of recent requests"
+    )
+    drain_s: float = Field(default=600, ge=0, description="Longest a stopping gateway lets answers finish")
+
+
+class TlsSection(Section):
+    """TLS on the gateway's listener; files are read again on SIGHUP."""
+
+    cert_file: str = Field(description="Certificate chain, PEM")
+    key_file: str = Field(description="Private key, PEM")
+    client_ca_file: str | None = Field(default=None, description="CA whose client certificates are required")
+
+
+class AuthSection(Section):
+    """Who may ask. Without keys the gateway listens on loopback only."""
+
+    keys_file: str | None = Field(
+        default=None, description="API keys, hashed (`longreach keys`); none: every client is the tenant `default`"
+    )
+
+
+class AdminSection(Section):
+    """The listener for metrics, explain and the other routes that are not for clients."""
+
+    host: str = "127.0.0.1"
+    port: int = Field(default=8081, ge=0, le=65535, description="0 picks a free one")
+
+
+class RoutingSection(Section):
+    """How an endpoint is chosen among those that hold a request."""
+
+    policy: Literal["round-robin", "least-work", "prefix", "balanced"] = "balanced"
+    reserve_ratio: float = Field(
+        default=0.25, ge=0, le=1, description="Share of a larger pool's slots that spilled requests never take"
+    )
+
+
+class GatewaySection(Section):
+    """Where the gateway listens and what it bounds."""
+
+    host: str = "127.0.0.1"
+    port: int = Field(default=8080, ge=0, le=65535, description="0 picks a free one")
+    workers: int = Field(default=1, ge=1, le=64, description="Processes that share the port")
+    tls: TlsSection | None = None
+    auth: AuthSection = AuthSection()
+    admin: AdminSection = AdminSection()
+    routing: RoutingSection = RoutingSection()
+    limits: LimitsSection = LimitsSection()
+
+
+class TenantSection(Section):
+    """What one tenant may have. A tenant that is not listed has the defaults."""
+
+    name: Name
+    weight: float = Field(default=1, gt=0, le=1000, description="Share of a saturated pool, against other tenants")
+    priority: Literal["high", "normal", "low"] = Field(
+        default="normal", description="The highest priority class its requests may ask for, and what they get"
+    )
+    requests_per_minute: int | None = Field(default=None, ge=1, description="Over it: 429")
+    tokens_per_minute: int | None = Field(default=None, ge=1, description="Prompt and output tokens; over it: 429")

@@ -1,0 +1,146 @@
+"""The cluster, its models and its pools, as the configuration file has them.
+
+What must not live here: what gateways do with them (gateway.py), secrets.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Literal, Self
+
+from pydantic import Field, model_validator
+
+from cluster.config.base import ModelId, Name, Section
+
+MAX_CONTEXT_TOKENS = 16_777_216
+MAX_REPLICAS = 1_000
+
+
+class ClusterSection(Section):
+    """Which cluster this is, and how local mode reaches it."""
+
+    name: Name = "local"
+    ray_port: int = Field(default=6379, ge=0, le=65535, description="GCS port in local mode; 0 picks a free one")
+    replica_host: str = Field(
+        default="127.0.0.1",
+        description="Address replicas publish in their lease; `node` means the Ray node's own, bound on all interfaces",
+    )
+    replica_port_min: int = Field(default=30000, ge=1024, le=60000, description="First direct-ingress port")
+
+
+class SamplingSection(Section):
+    """Sampling values used where a request gives none; they go over the catalog's own for the model."""
+
+    temperature: float | None = Field(default=None, ge=0, le=2)
+    top_p: float | None = Field(default=None, gt=0, le=1)
+    top_k: int | None = Field(default=None, ge=-1)
+    min_p: float | None = Field(default=None, ge=0, le=1)
+    repetition_penalty: float | None = Field(default=None, gt=0, le=2)
+
+
+class OutputSection(Section):
+    """How many output tokens a request may ask for, and what one that says nothing gets."""
+
+    default_tokens: int = Field(default=1024, ge=1, description="Output budget of a request without max_tokens")
+    max_tokens: int | None = Field(default=None, ge=1, description="Cap: a request that asks for more is refused")
+
+    @model_validator(mode="after")
+    def _default_within_cap(self) -> Self:
+        if self.max_tokens is not None and self.default_tokens > self.max_tokens:
+            raise ValueError(f"default_tokens {self.default_tokens} is over max_tokens {self.max_tokens}")
+        return self
+
+
+class LoraSection(Section):
+    """One LoRA adapter, requested by its name as the `model`."""
+
+    name: ModelId
+    path: str = Field(min_length=1, description="Folder of the adapter, on every node")
+
+
+class ModelSection(Section):
+    """A model that clients can ask for."""
+
+    id: ModelId
+    source: str | None = Field(
+        default=None, description="Catalog id, hub id (org/name), or a folder; default: the id itself"
+    )
+    revision: str | None = None
+    aliases: list[ModelId] = Field(default_factory=list)
+    sampling: SamplingSection = SamplingSection()
+    output: OutputSection = OutputSection()
+    lora: list[LoraSection] = Field(default_factory=list)
+    tool_parser: str | None = Field(default=None, description="vLLM tool-call parser; default: the catalog's")
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Every name a client may put in `model`: the id, the aliases, the adapters."""
+        return (self.id, *self.aliases, *(adapter.name for adapter in self.lora))
+
+
+class ReplicasSection(Section):
+    """How many replicas a pool runs."""
+
+    min: int = Field(default=1, ge=1, le=MAX_REPLICAS)
+    max: int = Field(default=1, ge=1, le=MAX_REPLICAS)
+
+    @model_validator(mode="after")
+    def _ordered(self) -> Self:
+        if self.min > self.max:
+            raise ValueError(f"min {self.min} is over max {self.max}")
+        return self
+
+
+class EngineSection(Section):
+    """Engine settings of a pool; what is left out is chosen from what the machine has."""
+
+    dtype: Literal["auto", "bfloat16", "float16", "float32"] = "auto"
+    quantization: str | None = None
+    kv_cache_gib: float | None = Field(
+        default=None,
+        gt=0,
+        description="KV cache of a replica; default on CPU: 1.25 contexts, on GPU: what gpu_memory_ratio leaves",
+    )
+    gpu_memory_ratio: float = Field(default=0.9, gt=0, le=1, description="GPU only: share of the card vLLM may take")
+    max_running: int = Field(default=32, ge=1, le=4096, description="Sequences decoded together (max_num_seqs)")
+    max_queued: int = Field(default=64, ge=0, le=100_000, description="Waiting in the replica before it refuses")
+    batch_tokens: int | None = Field(default=None, ge=64, description="Tokens per step (max_num_batched_tokens)")
+    eager: bool | None = Field(default=None, description="Skip compilation; default: true on CPU, false on GPU")
+    stall_s: float | None = Field(
+        default=None, ge=5, le=3600, description="Longest one engine step may take before the replica counts as dead"
+    )
+    drain_s: float = Field(default=600, ge=0, le=86_400, description="Longest a draining replica lets streams finish")
+    env: dict[str, str] = Field(default_factory=dict, description="Extra environment of the engine's processes")
+    extra_args: dict[str, Any] = Field(default_factory=dict, description="Further vLLM engine arguments, by their name")
+
+
+class EndpointSection(Section):
+    """A static member of a pool: any OpenAI-compatible engine."""
+
+    url: str = Field(pattern=r"^https?://[^\s/]+(/.*)?$", description="Base URL, without /v1")
+    model: str | None = Field(default=None, description="The model's name there; default: the same as here")
+    api_key_env: str | None = Field(default=None, description="Environment variable that holds its API key")
+
+
+class PoolSection(Section):
+    """Replicas of one model with one context limit."""
+
+    name: Name
+    model: ModelId
+    context_tokens: int = Field(ge=16, le=MAX_CONTEXT_TOKENS, description="Prompt plus output, per request")
+    tensor_parallel: int = Field(default=1, ge=1, le=64)
+    replicas: ReplicasSection = ReplicasSection()
+    engine: EngineSection = EngineSection()
+    endpoints: list[EndpointSection] = Field(default_factory=list, description="Static members instead of replicas")
+
+    @property
+    def is_static(self) -> bool:
+        """Whether the pool's members are listed here instead of run by Ray Serve."""
+        return bool(self.endpoints)
+
+    @model_validator(mode="after")
+    def _static_or_served(self) -> Self:
+        if self.endpoints:
+            for key in ("replicas", "engine", "tensor_parallel"):
+                if key in self.model_fields_set:
+                    raise ValueError(f"{key} has no meaning in a pool with static endpoints: leave one of them out")
+        return self

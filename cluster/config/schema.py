@@ -1,0 +1,97 @@
+"""The whole configuration file as one typed schema, the same in local mode and in the chart.
+
+What must not live here: reading files (file.py), the environment (cluster/environment.py), secrets.
+"""
+
+from __future__ import annotations
+
+from typing import Literal, Self
+
+from pydantic import Field, field_validator, model_validator
+
+from cluster.config.base import Section
+from cluster.config.gateway import GatewaySection, TenantSection
+from cluster.config.pools import ClusterSection, ModelSection, PoolSection
+
+
+class RedisSection(Section):
+    """Where replicas and gateways meet. Absent: local mode embeds a Valkey server; `gateway` alone does without."""
+
+    state_url: str | None = Field(default=None, pattern=r"^(rediss?|unix)://")
+
+
+class TelemetrySection(Section):
+    """What is logged. Metrics are always at the gateway's /metrics."""
+
+    log_level: Literal["debug", "info", "warning", "error"] = "info"
+    log_format: Literal["text", "json"] = "text"
+
+
+class Config(Section):
+    """The whole file."""
+
+    cluster: ClusterSection = ClusterSection()
+    models: list[ModelSection] = Field(min_length=1)
+    pools: list[PoolSection] = Field(min_length=1)
+    redis: RedisSection = RedisSection()
+    gateway: GatewaySection = GatewaySection()
+    tenants: list[TenantSection] = Field(default_factory=list)
+    telemetry: TelemetrySection = TelemetrySection()
+
+    @field_validator("models")
+    @classmethod
+    def _names_unique(cls, models: list[ModelSection]) -> list[ModelSection]:
+        owner: dict[str, str] = {}
+        for model in models:
+            for name in model.names:
+                if name in owner:
+                    raise ValueError(f"the name {name!r} is used by {owner[name]!r} and by {model.id!r}")
+                owner[name] = model.id
+        return models
+
+    @field_validator("tenants")
+    @classmethod
+    def _tenants_unique(cls, tenants: list[TenantSection]) -> list[TenantSection]:
+        names = [tenant.name for tenant in tenants]
+        twice = sorted({name for name in names if names.count(name) > 1})
+        if twice:
+            raise ValueError(f"tenants listed twice: {', '.join(twice)}")
+        return tenants
+
+    @model_validator(mode="after")
+    def _pools_fit_models(self) -> Self:
+        ids = {model.id for model in self.models}
+        seen: set[str] = set()
+        for index, pool in enumerate(self.pools):
+            if pool.name in seen:
+                raise ValueError(f"pools[{index}].name: {pool.name!r} is used twice")
+            seen.add(pool.name)
+            if pool.model not in ids:
+                known = ", ".join(sorted(ids))
+                raise ValueError(f"pools[{index}].model: {pool.model!r} is not among the models ({known})")
+        without = ids - {pool.model for pool in self.pools}
+        if without:
+            raise ValueError(f"models without a pool: {', '.join(sorted(without))}")
+        return self
+
+    def model(self, model_id: str) -> ModelSection:
+        """The model with this id.
+
+        Raises:
+            KeyError: no model has this id.
+        """
+        for model in self.models:
+            if model.id == model_id:
+                return model
+        raise KeyError(model_id)
+
+    def pool(self, name: str) -> PoolSection:
+        """The pool with this name.
+
+        Raises:
+            KeyError: no pool has this name.
+        """
+        for pool in self.pools:
+            if pool.name == name:
+                return pool
+        raise KeyError(name)
