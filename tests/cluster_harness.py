@@ -124,25 +124,33 @@ def _driver(cluster: Cluster, script: str) -> tuple[list[str], dict[str, str]]:
 
 
 @contextlib.asynccontextmanager
-async def waiting_driver(cluster: Cluster, script: str) -> AsyncIterator[Callable[[], None]]:
-    """A Ray driver, connected to Serve, that runs `script` once the function it yields is called.
+async def waiting_worker(cluster: Cluster, script: str, folder: Path) -> AsyncIterator[Callable[[], None]]:
+    """A Ray worker, connected to Serve, that runs `script` once the function it yields is called.
 
-    Imports and connecting take seconds of CPU, and were seen to take minutes beside a decoding engine on two cores.
+    A worker and not this process's child: where a busy engine leaves no core free, the kernel serves the engine's own
+    session before all others, and a driver of ours was seen to wait 19 s for its first millisecond.
     """
-    prepare = "from ray import serve\nserve.status()\nprint('ready', flush=True)\ninput()\n"
-    argv, env = _driver(cluster, prepare + script)
-    pipe = asyncio.subprocess.PIPE
-    process = await asyncio.create_subprocess_exec(*argv, env=env, stdin=pipe, stdout=pipe)
-    assert process.stdin is not None
-    assert process.stdout is not None
-    assert await process.stdout.readline() == b"ready\n"
-    tell = process.stdin
+    ready, go = folder / "ready", folder / "go"
+    work = f"""
+import ray
 
-    def go() -> None:
-        tell.write(b"\n")
+@ray.remote(num_cpus=0, max_retries=0)
+def wait():
+    import pathlib, time
+    from ray import serve
+    serve.status()
+    pathlib.Path({str(ready)!r}).touch()
+    while not pathlib.Path({str(go)!r}).exists():
+        time.sleep(0.02)
+    {script}
 
+ray.get(wait.remote())
+"""
+    argv, env = _driver(cluster, work)
+    process = await asyncio.create_subprocess_exec(*argv, env=env)
     try:
-        yield go
+        await until(ready.exists, timeout_s=60, what="the worker is connected")
+        yield go.touch
         assert await process.wait() == 0
     finally:
         if process.returncode is None:
