@@ -12,6 +12,9 @@ from pathlib import Path
 
 import platformdirs
 
+CREDENTIAL_VARIABLE = "LONGREACH_REPLICA_CREDENTIAL"
+"""The cluster's secret, for its gateways and replicas: never in an argument, a log or a file others can read."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Environment:
@@ -26,6 +29,8 @@ class Environment:
     hub_endpoint: str | None
     hub_token_file: Path | None
     hub_offline: bool
+    replica_credential: str | None
+    """What a gateway shows to replicas and a replica asks of gateways; None where no cluster gave one."""
     variables: Mapping[str, str]
 
     def run_dir(self, cluster: str) -> Path:
@@ -47,5 +52,6 @@ def read_environment(variables: Mapping[str, str] | None = None) -> Environment:
         hub_endpoint=env.get("HF_ENDPOINT"),
         hub_token_file=Path(token) if token else None,
         hub_offline=env.get("HF_HUB_OFFLINE", "").lower() in {"1", "true", "yes", "on"},
+        replica_credential=env.get(CREDENTIAL_VARIABLE) or None,
         variables=env,
     )

@@ -19,9 +19,11 @@ import pytest
 from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
+from cluster.core import wire
 from cluster.core.lease import Lease, ReplicaId, ReplicaReport
 from cluster.deployment import load_deployment
 from cluster.engine import orphans
+from cluster.local.rundir import RunDir
 from cluster.state.leases import LeaseStore
 
 CONFIG = Path(__file__).parent / "integration" / "cluster.yaml"
@@ -52,6 +54,12 @@ class Cluster:
             return {report.replica_id: report for report in await LeaseStore(client, "test").reports()}
         finally:
             await client.aclose()
+
+    @property
+    def credential(self) -> dict[str, str]:
+        """The header by which a replica knows a gateway of its cluster."""
+        secret = RunDir(root=self.run_dir).credential.read_text(encoding="ascii")
+        return {wire.HEADER_CREDENTIAL: secret}
 
     def model_folder(self, model: str) -> Path:
         return Path(load_deployment(self.run_dir / "deployment.json").model_folders[model])

@@ -8,7 +8,6 @@ from __future__ import annotations
 import asyncio
 import random
 import textwrap
-import time
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -18,16 +17,15 @@ import httpx
 
 from cluster.config import parse_config
 from cluster.core.lease import Lease, PoolName, ReplicaId, ReplicaState
+from services.gateway.access import Access
+from services.gateway.assembly import Surroundings, assemble
 from services.gateway.catalog import Catalog
 from services.gateway.current import Current
-from services.gateway.directory import Directory, LeaseReader
-from services.gateway.dispatch import Dispatcher
-from services.gateway.metrics import Metrics
+from services.gateway.directory import LeaseReader
 from services.gateway.probes import StaticProbes
-from services.gateway.server import GatewayServer, bind
+from services.gateway.server import GatewayServer
 from services.gateway.tokens import PromptCounter
-from services.gateway.upstream import AiohttpUpstream
-from services.rest.app import build_app
+from services.http1.listener import Listener, bind
 from services.rest.gateway import Gateway
 from tests.fake_engine import FakeEngine
 
@@ -78,9 +76,14 @@ class Running:
     """A gateway that serves, and a client for it."""
 
     url: str
+    admin_url: str
     client: httpx.AsyncClient
     gateway: Gateway
     probes: StaticProbes
+
+    async def metrics(self) -> str:
+        """The Prometheus text."""
+        return (await self.client.get(f"{self.admin_url}/metrics")).text
 
     async def chat(self, words: int = 3, **fields: object) -> httpx.Response:
         body = {"model": "tiny", "messages": [{"role": "user", "content": "word " * words}], **fields}
@@ -101,35 +104,44 @@ async def running(
     current = Current(Catalog(config, known.get), known.get)
     counter = PromptCounter()
     counter.use(tokenizers or {})
-    upstream = AiohttpUpstream()
-    metrics = Metrics()
-    directory = Directory(store, clock=time.monotonic)
-    dispatcher = Dispatcher(
+    around = Surroundings(
         current=current,
-        directory=directory,
+        access=Access(config),
         counter=counter,
-        upstream=upstream,
-        metrics=metrics,
+        leases=store,
+        redis=None,
+        usage_folder=None,
+        credential=None,
         rng=random.Random(1),
     )
-    gateway = Gateway(current=current, directory=directory, dispatcher=dispatcher, metrics=metrics)
-    server = GatewayServer(build_app(gateway), ready_file=None, on_drain=gateway.drain, drain_s=1)
-    listener = bind("127.0.0.1", 0)
-    url = f"http://127.0.0.1:{listener.getsockname()[1]}"
-    probes = StaticProbes(current, directory, upstream)
-    await directory.refresh()
+    parts = assemble(around)
+    admin = Listener(parts.admin, parts.limits, bind("127.0.0.1", 0))
+    server = GatewayServer(
+        Listener(parts.front, parts.limits, bind("127.0.0.1", 0)),
+        [admin],
+        ready_file=None,
+        on_drain=parts.gateway.drain,
+        drain_s=lambda: 1.0,
+    )
+    await parts.gateway.directory.refresh()
     await counter.ready()
-    follow = asyncio.create_task(directory.follow())
-    serving = asyncio.create_task(server.listen(listener))
+    follow = asyncio.create_task(parts.gateway.directory.follow())
+    serving = asyncio.create_task(server.run())
+    url = f"http://127.0.0.1:{server.port}"
     try:
         async with httpx.AsyncClient(base_url=url, timeout=20) as client:
-            yield Running(url=url, client=client, gateway=gateway, probes=probes)
+            yield Running(
+                url=url,
+                admin_url=f"http://127.0.0.1:{admin.port}",
+                client=client,
+                gateway=parts.gateway,
+                probes=parts.probes,
+            )
     finally:
-        server.should_exit = True
+        server.drain(0)
         await serving
         follow.cancel()
-        await upstream.close()
-        counter.close()
+        await parts.close()
 
 
 def leases_of(**engines: FakeEngine) -> Leases:

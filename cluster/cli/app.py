@@ -11,7 +11,7 @@ from typing import Any
 import typer
 from typer.core import TyperGroup
 
-from cluster.cli import chat, config, demo, gateway, lifecycle, logs, models
+from cluster.cli import bench, chat, config, demo, explain, gateway, keys, lifecycle, logs, models, usage
 from cluster.core.errors import ConfigError, LongreachError
 
 EXIT_FAILED = 1
@@ -52,5 +52,9 @@ app.command()(logs.logs)
 app.command()(chat.chat)
 app.command()(demo.demo)
 app.command()(gateway.gateway)
+app.command()(usage.usage)
+app.command()(explain.explain)
+app.add_typer(bench.app, name="bench")
+app.add_typer(keys.app, name="keys")
 app.add_typer(models.app, name="models")
 app.add_typer(config.app, name="config")

@@ -21,6 +21,9 @@ DEFAULT_CLUSTER = "local"
 DEFAULT_URL = "http://127.0.0.1:8080"
 """Where a gateway that `up` did not start listens by default."""
 
+DEFAULT_ADMIN_URL = "http://127.0.0.1:8081"
+"""Where its admin listener does."""
+
 ConfigOption = Annotated[
     Path | None, typer.Option("--config", "-c", help="Configuration file of the cluster; its name says which one.")
 ]
@@ -88,6 +91,31 @@ def gateway_url(url: str | None, config: Path | None) -> str:
     if wanted.gateway.port == 0:
         raise SetupError(f"cluster {wanted.cluster.name} is not running", f"longreach up --config {config}")
     return f"http://{wanted.gateway.host}:{wanted.gateway.port}"
+
+
+def admin_url(url: str | None, config: Path | None) -> str:
+    """The address of the gateway's admin listener, found as `gateway_url` finds the gateway's.
+
+    Raises:
+        ConfigError: the configuration has mistakes.
+        SetupError: the cluster of `config` does not run, and its admin port is not fixed.
+    """
+    from cluster.config import load_config
+    from cluster.core.errors import SetupError
+
+    if url is not None:
+        return url.rstrip("/")
+    ready = run_dir(config).gateway_ready
+    if ready.is_file():
+        told = json.loads(ready.read_text(encoding="utf-8"))
+        if "admin_port" in told:
+            return f"http://127.0.0.1:{told['admin_port']}"
+    if config is None:
+        return DEFAULT_ADMIN_URL
+    wanted = load_config(config)
+    if wanted.gateway.admin.port == 0:
+        raise SetupError(f"cluster {wanted.cluster.name} is not running", f"longreach up --config {config}")
+    return f"http://{wanted.gateway.admin.host}:{wanted.gateway.admin.port}"
 
 
 def program() -> str:

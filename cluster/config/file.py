@@ -1,18 +1,24 @@
-"""From a configuration file to the schema, or to every mistake in it with its line and field.
+"""From a configuration file to its schema, or to every mistake in it with its line and field.
 
-What must not live here: the schema (schema.py).
+What must not live here: the schemas (schema.py, keys.py).
 """
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import yaml
 from pydantic import ValidationError
+from yaml.constructor import SafeConstructor
 
+from cluster.config.base import Section
 from cluster.config.schema import Config
 from cluster.core.errors import ConfigError, ConfigMistake
+
+FileSection = TypeVar("FileSection", bound=Section)
+# Ten times as fast where libyaml is there, which a file of thousands of keys needs.
+_Loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
 
 def load_config(path: Path) -> Config:
@@ -21,11 +27,7 @@ def load_config(path: Path) -> Config:
     Raises:
         ConfigError: the file cannot be read, is not YAML, or has mistakes; it lists every mistake with its line.
     """
-    try:
-        text = path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError(str(path), (ConfigMistake(line=0, field="", problem=f"cannot be read: {error}"),)) from error
-    return parse_config(text, origin=str(path))
+    return parse_config(read_text(path), origin=str(path))
 
 
 def parse_config(text: str, *, origin: str = "<config>") -> Config:
@@ -34,24 +36,56 @@ def parse_config(text: str, *, origin: str = "<config>") -> Config:
     Raises:
         ConfigError: as `load_config`.
     """
+    return parse_section(text, Config, origin=origin, expects="the keys models and pools")
+
+
+def read_text(path: Path) -> str:
+    """A file's text.
+
+    Raises:
+        ConfigError: it cannot be read.
+    """
     try:
-        root = yaml.compose(text, Loader=yaml.SafeLoader)
+        return path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(str(path), (ConfigMistake(line=0, field="", problem=f"cannot be read: {error}"),)) from error
+
+
+def parse_section(
+    text: str, section: type[FileSection], *, origin: str, expects: str, is_secret: bool = False
+) -> FileSection:
+    """Check the text of a file against the schema of its whole content.
+
+    Args:
+        text: YAML.
+        section: the schema.
+        origin: names the file in errors.
+        expects: what a file that is no mapping should have, as words.
+        is_secret: values given are not repeated in errors.
+
+    Raises:
+        ConfigError: as `load_config`.
+    """
+    try:
+        root = yaml.compose(text, Loader=_Loader)
         _refuse_duplicate_keys(root, origin)
-        data = yaml.safe_load(text)
+        data = None if root is None else SafeConstructor().construct_document(root)
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
         line = mark.line + 1 if mark is not None else 0
         problem = str(getattr(error, "problem", None) or error)
         raise ConfigError(origin, (ConfigMistake(line=line, field="", problem=f"not YAML: {problem}"),)) from error
     if not isinstance(data, dict):
-        mistake = ConfigMistake(line=1, field="", problem="must be a mapping with the keys models and pools")
+        mistake = ConfigMistake(line=1, field="", problem=f"must be a mapping with {expects}")
         raise ConfigError(origin, (mistake,))
     try:
-        return Config.model_validate(data)
+        return section.model_validate(data)
     except ValidationError as error:
         mistakes = tuple(
             ConfigMistake(
-                line=_line_of(root, tuple(item["loc"])), field=_dotted(tuple(item["loc"])), problem=_problem(item)
+                line=_line_of(root, tuple(item["loc"])),
+                field=_dotted(tuple(item["loc"])),
+                problem=_problem(item, is_secret=is_secret),
             )
             for item in error.errors()
         )
@@ -99,12 +133,12 @@ def _dotted(location: tuple[int | str, ...]) -> str:
     return text
 
 
-def _problem(item: Any) -> str:
+def _problem(item: Any, *, is_secret: bool) -> str:
     if item["type"] == "extra_forbidden":
         return "is not a known key"
     if item["type"] == "missing":
         return "is required"
     given = item.get("input")
-    shown = f" (given: {given!r})" if isinstance(given, (str, int, float, bool)) else ""
+    shown = f" (given: {given!r})" if isinstance(given, (str, int, float, bool)) and not is_secret else ""
     message = str(item["msg"]).removeprefix("Value error, ")
     return f"{message}{shown}"

@@ -1,7 +1,8 @@
 """What a replica says of itself, and how gateways read it.
 
 A lease means "engine steps advance and this address answers": it is written only after a self-probe, renewed every
-`LEASE_RENEW_S`, and gone `LEASE_TTL_S` after the last renewal. What must not live here: Redis, clocks.
+`LEASE_RENEW_S`, and gone `LEASE_TTL_S` after the last renewal. Fields added later have defaults, because gateways and
+replicas of two versions meet while a cluster is upgraded. What must not live here: Redis, clocks.
 """
 
 from __future__ import annotations
@@ -58,6 +59,14 @@ class Lease:
     """Share of KV cache blocks in use, 0 to 1."""
     step_age_s: float
     """Seconds since the engine last proved that its steps advance."""
+    max_running: int = 0
+    """Sequences the engine runs at once; 0 is not known."""
+    max_waiting: int = 0
+    """Requests the replica takes beyond those, before it refuses."""
+    prefill_tokens: int = 0
+    """Prompt tokens of requests that have been tokenized and have no first token yet."""
+    adapters: tuple[str, ...] = ()
+    """LoRA adapters it serves, by name."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -11,6 +11,8 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any
 
+from cluster.core.budget.features import PromptFeatures
+
 
 class CountKind(StrEnum):
     """How a token count relates to what the engine will count."""
@@ -27,7 +29,15 @@ class PromptTokens:
     """The length of a prompt in tokens, and how sure that is."""
 
     tokens: int
+    """What decides where the prompt fits: the count, the bound, or of an estimate the upper end."""
     kind: CountKind
+    expected_tokens: int | None = None
+    """The most likely length, for weighing work; None where `tokens` is that."""
+    low_tokens: int | None = None
+    """With `high_tokens`: the interval of an estimate; None where there is none."""
+    high_tokens: int | None = None
+    features: PromptFeatures | None = field(default=None, repr=False, compare=False)
+    """What to teach with once the true length is known; None where there is nothing to learn."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

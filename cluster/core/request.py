@@ -32,6 +32,11 @@ class Route(StrEnum):
         return self in _GENERATING
 
     @property
+    def is_metered(self) -> bool:
+        """Whether an answer costs a model's work, which is counted as usage."""
+        return self not in _FREE
+
+    @property
     def output_field(self) -> str:
         """The JSON field that bounds the output; empty for routes that generate nothing."""
         return _OUTPUT_FIELD.get(self, "")
@@ -44,6 +49,7 @@ _OUTPUT_FIELD = {
     Route.MESSAGES: "max_tokens",
 }
 _GENERATING = frozenset(_OUTPUT_FIELD)
+_FREE = frozenset({Route.TOKENIZE, Route.DETOKENIZE})
 
 COMPLETIONS_DEFAULT_OUTPUT_TOKENS = 16
 """What the completions API promises when max_tokens is absent (OpenAI API reference; vLLM keeps it)."""
@@ -64,6 +70,12 @@ class InferenceRequest:
     """What the model reads; None for routes that need no context window (tokenize, detokenize)."""
     truncate_prompt_tokens: int | None = None
     """The client lets the engine cut the prompt to this length; -1 means to whatever the window holds."""
+    given: frozenset[str] = frozenset()
+    """The body's top-level fields that are not null: whether it must be rewritten shows without reading it again."""
+    wants_usage: bool = False
+    """The client asked for the usage event at a stream's end."""
+    priority: int | None = None
+    """vLLM's number, lower first; None when the client gave none. What is granted is the gateway's to say."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -94,7 +106,14 @@ class ContextNeed:
     output_tokens: int
     is_explicit: bool
     count: CountKind = CountKind.EXACT
-    """How sure `prompt_tokens` is."""
+    """How sure `prompt_tokens` is. It decides what fits, so of an estimate it is the upper end."""
+    likely_prompt_tokens: int | None = None
+    """The most likely length where `prompt_tokens` is a bound or an upper end; None where it is that itself."""
+
+    @property
+    def expected_prompt_tokens(self) -> int:
+        """The prompt's most likely length: what weighs work."""
+        return self.prompt_tokens if self.likely_prompt_tokens is None else self.likely_prompt_tokens
 
     @property
     def total_tokens(self) -> int:
@@ -117,12 +136,19 @@ def context_need(
     if isinstance(output, OverCap):
         return output
     output_tokens, is_explicit = output
-    prompt_tokens, kind = prompt.tokens, prompt.kind
+    prompt_tokens, likely_tokens = prompt.tokens, prompt.expected_tokens
     cut = request.truncate_prompt_tokens
     if cut is not None:
         kept = max(largest_context_tokens - output_tokens, 1) if cut < 0 else cut
         prompt_tokens = min(prompt_tokens, kept)
-    return ContextNeed(prompt_tokens=prompt_tokens, output_tokens=output_tokens, is_explicit=is_explicit, count=kind)
+        likely_tokens = None if likely_tokens is None else min(likely_tokens, kept)
+    return ContextNeed(
+        prompt_tokens=prompt_tokens,
+        output_tokens=output_tokens,
+        is_explicit=is_explicit,
+        count=prompt.kind,
+        likely_prompt_tokens=likely_tokens,
+    )
 
 
 def output_need(request: InferenceRequest, policy: OutputPolicy) -> tuple[int, bool] | OverCap:

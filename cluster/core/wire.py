@@ -67,12 +67,23 @@ REFUSAL_STALLED = "stalled"
 REFUSAL_OVERLOAD = "overload"
 
 INTERNAL_PREFIX = "x-longreach-"
+HEADER_ENGINE_PRIORITY = "x-vllm-priority"
+"""vLLM obeys it on every API that generates; the one way for those whose body has no field for a priority."""
+ENGINE_CONTROL_HEADERS = frozenset({HEADER_ENGINE_PRIORITY, "x-data-parallel-rank"})
+"""vLLM obeys these from anybody: one overtakes everyone else, the other picks an engine of a group."""
 SERVE_CONTROL_HEADERS = frozenset({"x-request-disconnect-disabled", "x-request-timeout-seconds"})
 """Ray Serve obeys these from anybody: the first stops aborts, the second truncates a 200."""
 
-INTERNAL_BODY_FIELDS = frozenset({"cache_salt", "vllm_xargs", "kv_transfer_params"})
-"""vLLM obeys these from anybody: one picks another tenant's cache, the others steer the engine."""
+INTERNAL_BODY_FIELDS = frozenset({"cache_salt", "vllm_xargs", "kv_transfer_params", "ec_transfer_params", "priority"})
+"""vLLM obeys these from anybody: one picks another tenant's cache, one overtakes everybody, the others steer the
+engine. A client's `priority` is the gateway's to read, and to translate."""
 
+_PRIORITY_FIELD = frozenset({Route.CHAT, Route.COMPLETIONS, Route.RESPONSES})
+"""Generating routes whose body has the field; Anthropic's messages have none."""
+_CACHE_SALT_FIELD = frozenset({
+    Route.CHAT, Route.COMPLETIONS, Route.RESPONSES, Route.MESSAGES, Route.EMBEDDINGS, Route.RERANK,
+})  # fmt: skip
+"""Routes whose body has the field."""
 _OUTPUT_ALIASES = {Route.CHAT: ("max_completion_tokens", "max_tokens")}
 
 
@@ -85,6 +96,11 @@ def requested_output_tokens(route: Route, body: dict[str, Any]) -> int | None:
     return None
 
 
+def has_priority_field(route: Route) -> bool:
+    """Whether a priority travels in the body; other generating routes take `HEADER_ENGINE_PRIORITY`."""
+    return route in _PRIORITY_FIELD
+
+
 def apply_decision(
     route: Route,
     raw: bytes,
@@ -92,13 +108,23 @@ def apply_decision(
     model: str | None,
     output_tokens: int | None,
     sampling: Mapping[str, float] | None = None,
+    priority: int | None = None,
+    cache_salt: str | None = None,
 ) -> bytes:
     """The body an engine should see, as bytes; see `rewrite_body`.
 
     The client's own bytes come back untouched when nothing has to change.
     """
     body: dict[str, Any] = json.loads(raw)
-    if rewrite_body(route, body, model=model, output_tokens=output_tokens, sampling=sampling):
+    if rewrite_body(
+        route,
+        body,
+        model=model,
+        output_tokens=output_tokens,
+        sampling=sampling,
+        priority=priority,
+        cache_salt=cache_salt,
+    ):
         return encode_body(body)
     return raw
 
@@ -110,6 +136,8 @@ def rewrite_body(
     model: str | None,
     output_tokens: int | None,
     sampling: Mapping[str, float] | None = None,
+    priority: int | None = None,
+    cache_salt: str | None = None,
 ) -> bool:
     """Make `body` what an engine should see: internals gone, its own name for the model, the output budget filled in.
 
@@ -119,6 +147,8 @@ def rewrite_body(
         model: the engine's name for the model; None leaves the client's.
         output_tokens: written only where the client named no length; None leaves the body silent.
         sampling: values by field, written only where a generating request gives none.
+        priority: for vLLM's scheduler, where the route's body has a field for it; lower is earlier.
+        cache_salt: keeps one tenant's prefix cache from another's, where the route's body has a field for it.
 
     Returns:
         Whether anything changed.
@@ -138,6 +168,12 @@ def rewrite_body(
             if body.get(field) is None:
                 body[field] = value
                 changed = True
+    if priority is not None and route in _PRIORITY_FIELD:
+        body["priority"] = priority
+        changed = True
+    if cache_salt is not None and route in _CACHE_SALT_FIELD:
+        body["cache_salt"] = cache_salt
+        changed = True
     return changed
 
 

@@ -23,12 +23,14 @@ from cluster.core.lease import LEASE_RENEW_S, Lease, PoolName, ReplicaId, Replic
 from cluster.core.liveness import Health
 from cluster.engine import orphans
 from cluster.engine.arguments import engine_environment
+from cluster.engine.gate import Gate
 from cluster.engine.heartbeat import Heartbeat
-from cluster.engine.layer import EngineLayer, Gate
+from cluster.engine.layer import EngineLayer
 from cluster.engine.plan import ReplicaPlan
 from cluster.engine.seal import bind_handle_server_to_loopback
 from cluster.engine.vitals import Vitals
 from cluster.engine.vllm_engine import VllmEngine, start_engine
+from cluster.environment import CREDENTIAL_VARIABLE, read_environment
 
 log = logging.getLogger("longreach.engine")
 RUN_DIR_VARIABLE = "LONGREACH_RUN_DIR"
@@ -75,6 +77,9 @@ class EngineReplica:
             log.warning("replica=%s ended orphaned engine processes %s", self._replica_id, reaped)
         orphans.mark_own_engine(scope)
         os.environ.update(engine_environment(self._plan))
+        credential = read_environment().replica_credential
+        # The engine's processes inherit the environment and have no use for it.
+        os.environ.pop(CREDENTIAL_VARIABLE, None)
         await self._heart.report(ReplicaPhase.IMPORTING, "importing vLLM")
         await asyncio.to_thread(_import_vllm)
         await self._heart.report(ReplicaPhase.LOADING, f"loading {self._plan.model} on {self._plan.accelerator}")
@@ -88,7 +93,7 @@ class EngineReplica:
             processes=_essential(await asyncio.to_thread(orphans.engine_processes)),
             stall_s=self._plan.stall_s,
         )
-        self._layer = EngineLayer(self._engine.app, self._gate)
+        self._layer = EngineLayer(self._engine.app, self._gate, credential=credential)
 
     def __serve_build_asgi_app__(self) -> EngineLayer:
         """Give Serve the application of this replica's port."""
@@ -178,6 +183,10 @@ class EngineReplica:
             waiting=load.waiting if busy else 0,
             kv_use_ratio=load.kv_use_ratio,
             step_age_s=self._vitals.step_age_s,
+            max_running=self._plan.max_running,
+            max_waiting=self._plan.max_queued,
+            prefill_tokens=self._engine.prefill_tokens,
+            adapters=tuple(name for name, _ in self._plan.lora),
         )
 
     async def _give_up(self, reason: str) -> None:

@@ -1,4 +1,4 @@
-"""The only module that imports vLLM: an AsyncLLM with our context check, and vLLM's own application around it.
+"""The only module that imports vLLM: an AsyncLLM that checks and counts, and vLLM's own application around it.
 
 These are private seams of a pinned vLLM; tests/contract holds one test for each. What must not live here: Ray, Redis.
 """
@@ -6,13 +6,17 @@ These are private seams of a pinned vLLM; tests/contract holds one test for each
 from __future__ import annotations
 
 import asyncio
+import contextlib
+from collections.abc import AsyncGenerator
 from dataclasses import dataclass
 from types import SimpleNamespace
 from typing import Any
 
 from cluster.engine.arguments import vllm_arguments
-from cluster.engine.layer import CURRENT_BUDGET, App
+from cluster.engine.asgi import App
+from cluster.engine.call import CURRENT_CALL, Call
 from cluster.engine.plan import ReplicaPlan
+from cluster.engine.tally import CallTally, Stamps
 
 PROBE_TIMEOUT_S = 300.0
 """One token from a fresh engine: compilation and first touch of the weights included."""
@@ -39,6 +43,17 @@ class VllmEngine:
     def is_dead(self) -> bool:
         """Whether vLLM itself found its engine core gone."""
         return bool(self._engine.errored)
+
+    @property
+    def prefill_tokens(self) -> int:
+        """Prompt tokens of requests that have no first token yet.
+
+        vLLM tells what of a prompt was cached with its first token, so these are whole prompts. Choices of one request
+        share their prompt, which counts once.
+        """
+        waiting = [state for state in self._engine.output_processor.request_states.values() if state.is_prefilling]
+        prompts = {id(state.parent_req) if state.parent_req else id(state): state.prompt_len for state in waiting}
+        return sum(prompts.values())
 
     async def ping(self) -> object:
         """Return when the engine core has answered between two steps.
@@ -91,19 +106,68 @@ async def start_engine(plan: ReplicaPlan) -> VllmEngine:
 
 def _checked_engine() -> Any:
     from vllm.renderers.inputs.preprocess import extract_prompt_len
+    from vllm.sampling_params import RequestOutputKind
     from vllm.v1.engine.async_llm import AsyncLLM
 
     class CheckedEngine(AsyncLLM):  # type: ignore[misc]
-        """AsyncLLM that refuses a request whose output would not fit, where vLLM would shorten it."""
+        """AsyncLLM that refuses an output that would not fit, where vLLM would shorten it, and counts every token."""
 
         def generate(self, prompt: Any, sampling_params: Any, request_id: str, **kwargs: Any) -> Any:
             # A plain function on purpose: it raises when called, before the caller has sent a response head.
-            budget = CURRENT_BUDGET.get()
-            if budget is not None:
-                budget.check(extract_prompt_len(self.model_config, prompt), self.model_config.max_model_len)
-            return super().generate(prompt, sampling_params, request_id, **kwargs)
+            call = CURRENT_CALL.get()
+            if call is not None and call.budget is not None:
+                call.budget.check(extract_prompt_len(self.model_config, prompt), self.model_config.max_model_len)
+            outputs = super().generate(prompt, sampling_params, request_id, **kwargs)
+            if call is None:
+                return outputs
+            is_delta = sampling_params.output_kind == RequestOutputKind.DELTA
+            # Numbered here and not at the first output: vLLM calls in the order of a request's prompts.
+            return counted(outputs, call, call.tally.begin(sampling_params.n), is_delta=is_delta)
+
+        def encode(self, *args: Any, **kwargs: Any) -> Any:
+            call = CURRENT_CALL.get()
+            outputs = super().encode(*args, **kwargs)
+            return outputs if call is None else pooled(outputs, call, call.tally.begin(0))
 
     return CheckedEngine
+
+
+async def counted(
+    outputs: AsyncGenerator[Any, None], call: Call, part: CallTally, *, is_delta: bool
+) -> AsyncGenerator[Any, None]:
+    """The engine's outputs of one prompt, added to the request's tally as they pass."""
+    async with contextlib.aclosing(call.watch(outputs)) as watched:
+        async for output in watched:
+            _count_prompt(call, part, output)
+            stamps = _stamps(output.metrics)
+            for choice in output.outputs:
+                call.tally.output(part, choice.index, choice.token_ids, is_delta=is_delta, stamps=stamps)
+            yield output
+
+
+async def pooled(outputs: AsyncGenerator[Any, None], call: Call, part: CallTally) -> AsyncGenerator[Any, None]:
+    """As `counted`, for one input of a request that generates nothing."""
+    async with contextlib.aclosing(call.watch(outputs)) as watched:
+        async for output in watched:
+            _count_prompt(call, part, output)
+            yield output
+
+
+def _count_prompt(call: Call, part: CallTally, output: Any) -> None:
+    tokens = len(output.prompt_token_ids or ()) + len(getattr(output, "encoder_prompt_token_ids", None) or ())
+    call.tally.prompt(part, prompt_tokens=tokens, cached_tokens=output.num_cached_tokens or 0)
+
+
+def _stamps(metrics: Any) -> Stamps | None:
+    """From vLLM's RequestStateStats; None where it keeps no statistics."""
+    if metrics is None:
+        return None
+    return Stamps(
+        queued_s=metrics.queued_ts,
+        scheduled_s=metrics.scheduled_ts,
+        first_token_s=metrics.first_token_ts,
+        last_token_s=metrics.last_token_ts,
+    )
 
 
 def _load_recorder(load: Load) -> Any:

@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from cluster.core.errors import SetupError
+from cluster.local.credential import without_credential
 from cluster.local.journal import Journal, StartedProcess, start_ticks
 from cluster.local.rundir import RUN_DIR_VARIABLE, RUN_VARIABLE, RunDir
 
@@ -17,9 +18,9 @@ LOG_TAIL_LINES = 15
 
 
 def marked(variables: Mapping[str, str], *, run_dir: RunDir, run: str) -> dict[str, str]:
-    """The environment every process of a cluster gets."""
+    """The environment every process of a cluster gets; what only some get comes on top (credential.py)."""
     return {
-        **variables,
+        **without_credential(variables),
         RUN_DIR_VARIABLE: str(run_dir.root),
         RUN_VARIABLE: run,
         # Ray and vLLM rename their processes, by default over the memory that holds the environment: without this

@@ -48,6 +48,11 @@ class RunDir:
         return self.root / "deployment.json"
 
     @property
+    def credential(self) -> Path:
+        """The cluster's secret, between its gateway and its replicas."""
+        return self.root / "credential"
+
+    @property
     def gateway_ready(self) -> Path:
         """Written by the gateway when it listens."""
         return self.root / "gateway.json"
@@ -90,7 +95,7 @@ class RunDir:
 
     def clear(self) -> None:
         """Leave the logs and nothing else."""
-        for path in (self.config, self.deployment, self.gateway_ready, self.journal):
+        for path in (self.config, self.deployment, self.credential, self.gateway_ready, self.journal):
             path.unlink(missing_ok=True)
             path.with_suffix(".partial").unlink(missing_ok=True)
         shutil.rmtree(self.valkey, ignore_errors=True)

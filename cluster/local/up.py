@@ -23,6 +23,7 @@ from cluster.environment import Environment
 from cluster.exclusive import HeldError, hold
 from cluster.local import interrupt, launch
 from cluster.local.client import GatewayClient
+from cluster.local.credential import make_credential, with_credential, without_credential
 from cluster.local.journal import Journal, Phase, read_journal
 from cluster.local.observe import PoolStatus, phase_of, pool_statuses, read_state
 from cluster.local.prepare import Prepared, prepare, write_config
@@ -133,7 +134,6 @@ def _climb(start: _Start) -> UpResult:
     url = f"http://{config.gateway.host}:{config.gateway.port}"
     journal = replace(journal, url=url, dropped_pools=tuple(need.pool for need in prepared.dropped))
     env = launch.marked(start.environment.variables, run_dir=run_dir, run=journal.run)
-
     state_url = config.redis.state_url
     is_served = any(not pool.is_static for pool in config.pools)
     if is_served and state_url is None:
@@ -142,6 +142,8 @@ def _climb(start: _Start) -> UpResult:
         command = embedded.server_command(run_dir.valkey, port)
         journal = launch.start("redis", command, env, run_dir=run_dir, journal=journal)
         embedded.wait_until_ping(port)
+    # From here on for those who need it: the gateway, and Ray's head, whose environment the replicas inherit.
+    env = with_credential(env, make_credential(run_dir.credential))
     _write_deployment(prepared, state_url, start.config_path, run_dir)
     if is_served:
         journal = _start_ray(config, env, run_dir, journal, console)
@@ -179,7 +181,7 @@ def _start_ray(config: Config, env: dict[str, str], run_dir: RunDir, journal: Jo
             raise SetupError(f"Ray did not start within {RAY_START_TIMEOUT_S:.0f} s", "longreach logs ray")
         time.sleep(POLL_S)
     argv = (sys.executable, "-m", "cluster.control.apply", str(run_dir.deployment))
-    env = {**spec.env, "RAY_ADDRESS": address(ray_port)}
+    env = {**without_credential(spec.env), "RAY_ADDRESS": address(ray_port)}
     return launch.start("apply", argv, env, run_dir=run_dir, journal=journal)
 
 

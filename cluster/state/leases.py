@@ -8,17 +8,24 @@ What must not live here: what a lease means (cluster/core/lease.py).
 from __future__ import annotations
 
 import json
-from dataclasses import asdict
+import logging
+from collections.abc import Callable
+from dataclasses import asdict, fields
+from typing import Any, TypeVar
 
 from redis.asyncio import Redis
 
-from cluster.core.lease import LEASE_TTL_S, Lease, PoolName, ReplicaId, ReplicaPhase, ReplicaReport, ReplicaState
+from cluster.core.lease import LEASE_TTL_S, Lease, ReplicaId, ReplicaPhase, ReplicaReport, ReplicaState
 
+log = logging.getLogger("longreach.state")
+T = TypeVar("T")
 REPORT_TTL_S = 86_400
 """A failed replica can be read about for a day; every renewal of its lease begins that day anew."""
 CONNECT_TIMEOUT_S = 1.0
 COMMAND_TIMEOUT_S = 2.0
 """Nothing on the request path waits for Redis, so these only bound how long a background refresh may hang."""
+TOLD_MAX = 20
+"""Different complaints about entries that cannot be read; each is logged once, for leases are read twice a second."""
 
 
 def connect(url: str) -> Redis:
@@ -37,6 +44,7 @@ class LeaseStore:
     def __init__(self, redis: Redis, cluster: str) -> None:
         self._redis = redis
         self._prefix = f"longreach:{{{cluster}}}:"
+        self._told: set[str] = set()
 
     async def put_lease(self, lease: Lease) -> None:
         """Write or renew a lease for `LEASE_TTL_S`."""
@@ -59,11 +67,23 @@ class LeaseStore:
 
     async def leases(self) -> tuple[Lease, ...]:
         """Every live lease, ordered by replica id."""
-        return tuple(_lease(text) for text in await self._read("lease"))
+        return self._understood(_lease, await self._read("lease"))
 
     async def reports(self) -> tuple[ReplicaReport, ...]:
         """Every report of the last day, ordered by replica id."""
-        return tuple(_report(text) for text in await self._read("report"))
+        return self._understood(_report, await self._read("report"))
+
+    def _understood(self, parse: Callable[[dict[str, Any]], T], texts: list[str]) -> tuple[T, ...]:
+        """What this version can read; the rest was written by another one, whose replicas are not ours to use."""
+        found = []
+        for text in texts:
+            try:
+                found.append(parse(json.loads(text)))
+            except (ValueError, TypeError, KeyError) as error:
+                if repr(error) not in self._told and len(self._told) < TOLD_MAX:
+                    self._told.add(repr(error))
+                    log.warning("an entry of the state store is not understood: %r", error)
+        return tuple(found)
 
     async def _read(self, kind: str) -> list[str]:
         ids = sorted(str(replica_id) for replica_id in await self._redis.smembers(self._prefix + "replicas"))
@@ -87,14 +107,18 @@ class LeaseStore:
         return f"{self._prefix}{kind}:{replica_id}"
 
 
-def _lease(text: str) -> Lease:
-    data = json.loads(text)
-    data["state"] = ReplicaState(data["state"])
-    data["pool"] = PoolName(data["pool"])
-    return Lease(**data)
+def _lease(data: dict[str, Any]) -> Lease:
+    known = {name: data[name] for name in _LEASE_FIELDS if name in data}
+    known["state"] = ReplicaState(data["state"])
+    known["adapters"] = tuple(data.get("adapters", ()))
+    return Lease(**known)
 
 
-def _report(text: str) -> ReplicaReport:
-    data = json.loads(text)
-    data["phase"] = ReplicaPhase(data["phase"])
-    return ReplicaReport(**data)
+def _report(data: dict[str, Any]) -> ReplicaReport:
+    known = {name: data[name] for name in _REPORT_FIELDS if name in data}
+    known["phase"] = ReplicaPhase(data["phase"])
+    return ReplicaReport(**known)
+
+
+_LEASE_FIELDS = tuple(field.name for field in fields(Lease))
+_REPORT_FIELDS = tuple(field.name for field in fields(ReplicaReport))

@@ -1,23 +1,22 @@
-"""Who can take a request right now: replicas by their leases, static endpoints by their probes, and what we sent them.
+"""Who is there: the leases of every replica, the static endpoints, and what this gateway did to each of them.
 
-A background task reads the leases; requests only look at the last snapshot, so Redis is never on their path. When
-Redis is away the snapshot stays as it is. What must not live here: choosing (cluster/core/routing.py), HTTP.
+It keeps the routing core's table up to date; nothing on a request's path waits for Redis. What must not live here:
+choosing (cluster/core/routing), connections, the configuration's meaning (catalog.py).
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Collection
-from dataclasses import dataclass
+from collections.abc import Callable
 from enum import StrEnum
 from typing import Protocol
 
 from redis.exceptions import RedisError
 
 from cluster.core.lease import LEASE_TTL_S, Lease, PoolName, ReplicaId, ReplicaState
-from cluster.core.routing import Endpoint, Pool
-from services.gateway.catalog import Catalog, ServedModel
+from cluster.core.routing import Breakers, BreakerState, Endpoint, EndpointTable, Pool
+from services.gateway.catalog import Catalog, ServedModel, StaticEndpoint
 
 logger = logging.getLogger(__name__)
 
@@ -31,7 +30,7 @@ lease counts as a dead replica."""
 
 
 class LeaseReader(Protocol):
-    """Where leases come from; LeaseStore is one."""
+    """What the directory needs of the state store; cluster/state's LeaseStore is one."""
 
     async def leases(self) -> tuple[Lease, ...]:
         """Every live lease."""
@@ -46,31 +45,40 @@ class EndpointState(StrEnum):
     DRAINING = "draining"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Snapshot:
-    leases: tuple[Lease, ...]
-    read_s: float | None
-    """When the store last answered, on the directory's clock; None before the first answer."""
-
-
 class Directory:
     """The endpoints of every pool, as far as this gateway knows."""
 
     def __init__(self, store: LeaseReader | None, *, clock: Callable[[], float]) -> None:
+        self.table = EndpointTable()
+        self._breakers = Breakers()
         self._store = store
         self._clock = clock
-        self._snapshot = _Snapshot(leases=(), read_s=None)
+        self._leases: dict[ReplicaId, Lease] = {}
+        self._read_s: float | None = None
         self._is_away = False
         self._returned_s: float | None = None
-        self._in_flight: dict[ReplicaId, int] = {}
         self._suspect_until_s: dict[ReplicaId, float] = {}
         self._down: frozenset[ReplicaId] = frozenset()
+        self._statics: frozenset[ReplicaId] = frozenset()
+        self._pools: dict[str, tuple[ServedModel, tuple[Pool, ...]]] = {}
+        self.on_change: Callable[[], object] | None = None
+        """Called after endpoints may have got room: whoever waits for some is asked again."""
 
     async def follow(self) -> None:
-        """Read the leases again and again until cancelled; returns at once where there is no store."""
-        while self._store is not None:
+        """Read the leases again and again until cancelled, and let suspicions and breakers run out."""
+        while True:
             await self.refresh()
+            self.tick()
             await asyncio.sleep(POLL_S)
+
+    def use(self, catalog: Catalog) -> None:
+        """Take over the static endpoints and pools of a configuration."""
+        self._pools.clear()
+        for gone in self._statics - {static.replica_id for static in catalog.statics}:
+            self._remove(gone)
+        for static in catalog.statics:
+            self.table.put(_static_endpoint(static))
+        self._statics = frozenset(static.replica_id for static in catalog.statics)
 
     async def refresh(self) -> None:
         """Read the leases once; a store that does not answer leaves everything as it is."""
@@ -82,7 +90,7 @@ class Directory:
             if not self._is_away:
                 logger.warning(
                     "state store away, going on with the last known replicas",
-                    extra={"error": f"{type(error).__name__}: {error}", "replicas": len(self._snapshot.leases)},
+                    extra={"error": f"{type(error).__name__}: {error}", "replicas": len(self._leases)},
                 )
             self._is_away = True
             return
@@ -91,76 +99,75 @@ class Directory:
             self._is_away = False
             self._returned_s = now_s
             logger.info("state store is back", extra={"leases": len(leases)})
-        self._snapshot = _Snapshot(leases=self._with_absent(leases, now_s), read_s=now_s)
+        self._read_s = now_s
+        self._take_over({lease.replica_id: lease for lease in leases}, now_s)
 
-    def _with_absent(self, leases: tuple[Lease, ...], now_s: float) -> tuple[Lease, ...]:
-        """`leases`, and for a while after an outage those that may just not have been written again yet."""
-        if self._returned_s is None or now_s - self._returned_s >= RETURN_GRACE_S:
-            return leases
-        present = {lease.replica_id for lease in leases}
-        return leases + tuple(lease for lease in self._snapshot.leases if lease.replica_id not in present)
+    def _take_over(self, leases: dict[ReplicaId, Lease], now_s: float) -> None:
+        if self._returned_s is not None and now_s - self._returned_s < RETURN_GRACE_S:
+            # They may just not have been written again yet.
+            leases = self._leases | leases
+        for gone in self._leases.keys() - leases.keys():
+            self._remove(gone)
+        for lease in leases.values():
+            self.table.put(_leased_endpoint(lease))
+            if lease.replica_id not in self._leases:
+                self._mark(lease.replica_id)
+        self._leases = leases
+        self._pools.clear()
+        if self.on_change is not None:
+            self.on_change()
+
+    def tick(self) -> None:
+        """Let suspicions end and breakers try again when their time has come."""
+        now_s = self._clock()
+        for replica_id in [key for key, until_s in self._suspect_until_s.items() if until_s <= now_s]:
+            del self._suspect_until_s[replica_id]
+            self._mark(replica_id)
+        for replica_id, state in self._breakers.states(now_s).items():
+            self.table.set_breaker(replica_id, is_open=state is BreakerState.OPEN)
 
     @property
     def age_s(self) -> float | None:
         """Seconds since the store last answered; None where there is none or it never did."""
-        return None if self._snapshot.read_s is None else self._clock() - self._snapshot.read_s
+        return None if self._read_s is None else self._clock() - self._read_s
 
     def set_down(self, down: frozenset[ReplicaId]) -> None:
         """Tell which static endpoints fail their probe."""
+        changed = down ^ self._down
         self._down = down
+        for replica_id in changed:
+            self._mark(replica_id)
 
     def suspect(self, replica_id: ReplicaId) -> None:
-        """This endpoint failed a request: for a short while it comes last."""
-        now_s = self._clock()
-        self._suspect_until_s = {key: until for key, until in self._suspect_until_s.items() if until > now_s}
-        self._suspect_until_s[replica_id] = now_s + SUSPECT_S
+        """This endpoint failed or is leaving: for a short while it comes last."""
+        self._suspect_until_s[replica_id] = self._clock() + SUSPECT_S
+        self._mark(replica_id)
 
-    def started(self, replica_id: ReplicaId) -> None:
+    def failed(self, replica_id: ReplicaId) -> None:
+        """Its transport failed."""
+        self.suspect(replica_id)
+        self.table.set_breaker(replica_id, is_open=self._breakers.failed(replica_id, self._clock()))
+
+    def answered(self, replica_id: ReplicaId) -> None:
+        """It answered, whatever the status: its transport works."""
+        if self._breakers.has(replica_id):
+            self.table.set_breaker(replica_id, is_open=self._breakers.answered(replica_id))
+
+    def started(self, replica_id: ReplicaId, prefill_tokens: int) -> None:
         """A request goes to this endpoint; it counts as load at once, long before a lease tells of it."""
-        self._in_flight[replica_id] = self._in_flight.get(replica_id, 0) + 1
-
-    def finished(self, replica_id: ReplicaId) -> None:
-        """A request that `started` told of has ended."""
-        left = self._in_flight.get(replica_id, 0) - 1
-        if left > 0:
-            self._in_flight[replica_id] = left
-        else:
-            self._in_flight.pop(replica_id, None)
-
-    def endpoints(self, catalog: Catalog, pools: Collection[PoolName]) -> list[Endpoint]:
-        """The known endpoints of `pools`, static ones included."""
-        found = [
-            Endpoint(
-                replica_id=lease.replica_id,
-                pool=lease.pool,
-                url=lease.url,
-                accepts=lease.state is ReplicaState.READY,
-                load=lease.running + lease.waiting + self._in_flight.get(lease.replica_id, 0),
-                is_suspect=self._is_suspect(lease.replica_id),
-            )
-            for lease in self._snapshot.leases
-            if lease.pool in pools
-        ]
-        found += [
-            Endpoint(
-                replica_id=static.replica_id,
-                pool=static.pool,
-                url=static.url,
-                accepts=True,
-                load=self._in_flight.get(static.replica_id, 0),
-                is_suspect=static.replica_id in self._down or self._is_suspect(static.replica_id),
-            )
-            for static in catalog.statics
-            if static.pool in pools
-        ]
-        return found
+        self.table.started(replica_id, prefill_tokens)
+        if self._breakers.started(replica_id, self._clock()):
+            self.table.set_breaker(replica_id, is_open=True)
 
     def pools(self, model: ServedModel) -> tuple[Pool, ...]:
         """The pools of `model`; a replica that runs with less than configured lowers its pool's limit."""
+        known = self._pools.get(model.section.id)
+        if known is not None and known[0] is model:
+            return known[1]
         lowest: dict[PoolName, int] = {}
-        for lease in self._snapshot.leases:
+        for lease in self._leases.values():
             lowest[lease.pool] = min(lease.context_tokens, lowest.get(lease.pool, lease.context_tokens))
-        return tuple(
+        pools = tuple(
             Pool(
                 name=pool.name,
                 model=model.section.id,
@@ -169,18 +176,49 @@ class Directory:
             )
             for pool in model.pools
         )
+        self._pools[model.section.id] = (model, pools)
+        return pools
 
     def states(self, catalog: Catalog) -> dict[PoolName, dict[EndpointState, int]]:
         """How many endpoints of each pool stand how."""
         counts = {pool.name: dict.fromkeys(EndpointState, 0) for model in catalog.models for pool in model.pools}
-        for endpoint in self.endpoints(catalog, counts.keys()):
+        for member in self.table.members():
             state = EndpointState.READY
-            if not endpoint.accepts:
+            if not member.endpoint.accepts:
                 state = EndpointState.DRAINING
-            elif endpoint.is_suspect:
+            elif member.is_suspect or member.is_breaker_open:
                 state = EndpointState.SUSPECT
-            counts[endpoint.pool][state] += 1
+            if member.endpoint.pool in counts:
+                counts[member.endpoint.pool][state] += 1
         return counts
 
-    def _is_suspect(self, replica_id: ReplicaId) -> bool:
-        return self._suspect_until_s.get(replica_id, 0.0) > self._clock()
+    def _remove(self, replica_id: ReplicaId) -> None:
+        self.table.remove(replica_id)
+        self._breakers.forget(replica_id)
+        self._suspect_until_s.pop(replica_id, None)
+
+    def _mark(self, replica_id: ReplicaId) -> None:
+        is_suspect = replica_id in self._suspect_until_s or replica_id in self._down
+        self.table.set_suspect(replica_id, is_suspect=is_suspect)
+
+
+def _leased_endpoint(lease: Lease) -> Endpoint:
+    return Endpoint(
+        replica_id=lease.replica_id,
+        pool=lease.pool,
+        url=lease.url,
+        accepts=lease.state is ReplicaState.READY,
+        running=lease.running,
+        waiting=lease.waiting,
+        capacity=lease.max_running,
+        queue_limit=lease.max_waiting,
+        kv_use_ratio=lease.kv_use_ratio,
+        prefill_tokens=lease.prefill_tokens,
+        adapters=frozenset(lease.adapters),
+        # Two readings of one lease agree in this too; two leases of an idle replica differ in it.
+        report=hash(lease.step_age_s),
+    )
+
+
+def _static_endpoint(static: StaticEndpoint) -> Endpoint:
+    return Endpoint(replica_id=static.replica_id, pool=static.pool, url=static.url, accepts=True)

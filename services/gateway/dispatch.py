@@ -1,73 +1,51 @@
 """The one use case: take a decoded request, find who serves it, and hand over an answer whose first bytes are here.
 
-It reads as the request's story: model, output budget, prompt length, pool and endpoint, attempts. REST calls it now
-and gRPC will; who may ask and how much (authentication, quotas) will come before `_need`, the cheap refusals first.
-What must not live here: HTTP from the client's side, sentences for clients, tokenizing, connections.
+It reads as the request's story: model, output budget, prompt length, quota, pool and endpoint, a place, attempts. REST
+calls it now and gRPC will. What must not live here: HTTP from the client's side, sentences for clients, tokenizing,
+connections, who may ask (authentication comes before).
 """
 
 from __future__ import annotations
 
-import random
-from collections.abc import AsyncIterator, Mapping
-from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
 
 from cluster.config import LimitsSection
 from cluster.core import wire
-from cluster.core.lease import PoolName, ReplicaId
+from cluster.core.outcome import ReplicaOutcome
 from cluster.core.prompt import CountKind, PromptTokens
-from cluster.core.request import ContextNeed, InferenceRequest, OverCap, Route, context_need, output_need
-from cluster.core.routing import Choice, Decision, NoEndpoint, Pool, TooLong, route
+from cluster.core.quota import Granted, Refused
+from cluster.core.request import ContextNeed, InferenceRequest, OverCap, context_need, output_need
+from cluster.core.routing import Choice, Decision, NoEndpoint, Pool, Saturated, TooLong, session_hash
+from cluster.state.quotas import Quotas
+from services.gateway.attempts import Attempts
+from services.gateway.call import Terms, call_of
 from services.gateway.catalog import Catalog, Resolved
 from services.gateway.current import Current
 from services.gateway.directory import Directory
-from services.gateway.metrics import Metrics
-from services.gateway.outcome import Failed, Outcome, Overloaded, Served, UnknownModel
+from services.gateway.metrics import Metrics, PromptCounted
+from services.gateway.outcome import Outcome, OverQuota, Served, UnknownModel
+from services.gateway.places import Ask, Case, Claim, Places
 from services.gateway.tokens import PromptCounter
-from services.gateway.upstream import FailureKind, Upstream, UpstreamAnswer, UpstreamCall, UpstreamFailure
+from services.gateway.upstream import Upstream, UpstreamAnswer, UpstreamFailure
 
-MAX_RESETS = 2
-"""A request under which two engines broke off is not given a third: it may be what breaks them."""
-MAX_REFUSALS = 4
-"""Pools that may refuse one request as too long for them. Each knows the exact length from then on, so the second
-choice normally holds; more means replicas and configuration disagree."""
-RETRY_AFTER_S = 1
-"""Where an overloaded endpoint names no time: about one short answer."""
-MAX_RETRY_AFTER_S = 60
 OVERLOAD_STATUSES = frozenset({429, 503})
+_HOW_COUNTED = {
+    CountKind.EXACT: PromptCounted.GIVEN,
+    CountKind.AT_MOST: PromptCounted.BOUND,
+    CountKind.ABOUT: PromptCounted.INTERVAL,
+}
 LEAVING_REFUSALS = frozenset({wire.REFUSAL_DRAINING, wire.REFUSAL_STALLED})
-FORWARDED_HEADERS = ("accept", "traceparent", "tracestate")
-"""The only headers of a client that an engine sees: all others could steer Serve, or carry secrets."""
-UNPREFIXED_ROUTES = frozenset({Route.TOKENIZE, Route.DETOKENIZE})
-"""vLLM serves these beside /v1, not below it."""
 
 
-@dataclass(slots=True, kw_only=True)
-class _Attempts:
-    """What was tried for one request so far."""
+@dataclass(frozen=True, slots=True)
+class _Target:
+    """What the client's `model` stands for, in the configuration as it was when the request came."""
 
-    tried: set[ReplicaId] = field(default_factory=set)
-    """Endpoints that failed or were busy."""
-    refused: dict[PoolName, int] = field(default_factory=dict)
-    """Pools that found the request too long, with the output tokens they were asked for."""
-    sent: int = 0
-    resets: int = 0
-    refusals: int = 0
-    last: Overloaded | Failed | None = None
-
-    def may_try(self, choice: Choice) -> bool:
-        refused_tokens = self.refused.get(choice.endpoint.pool)
-        if refused_tokens is not None and choice.output_tokens >= refused_tokens:
-            return False
-        return choice.endpoint.replica_id not in self.tried
-
-    def are_over(self, limits: LimitsSection) -> bool:
-        return (
-            self.sent - self.refusals >= limits.attempts
-            or self.resets >= MAX_RESETS
-            or self.refusals >= MAX_REFUSALS
-            or (isinstance(self.last, Failed) and self.last.kind is FailureKind.TIMEOUT)
-        )
+    catalog: Catalog
+    resolved: Resolved
+    pools: tuple[Pool, ...]
 
 
 class Dispatcher:
@@ -81,132 +59,212 @@ class Dispatcher:
         counter: PromptCounter,
         upstream: Upstream,
         metrics: Metrics,
-        rng: random.Random,
+        places: Places,
+        quotas: Quotas,
+        clock: Callable[[], float],
+        credential: str | None,
     ) -> None:
         self._current = current
         self._directory = directory
         self._counter = counter
         self._upstream = upstream
         self._metrics = metrics
-        self._rng = rng
+        self._places = places
+        self._quotas = quotas
+        self._clock = clock
+        self._credential = credential
 
-    @asynccontextmanager
-    async def open(self, request: InferenceRequest, client_headers: Mapping[str, str]) -> AsyncIterator[Outcome]:
-        """What becomes of `request`; leaving the context lets go of the answer and aborts one that is not complete.
+    async def find(self, ask: Ask) -> Outcome:
+        """What becomes of a request. A `Served` answer must be handed to `release` in the end."""
+        target = self._target(ask.request)
+        if isinstance(target, UnknownModel):
+            return target
+        counted = await self._need(ask.request, target)
+        if isinstance(counted, OverCap):
+            return counted
+        need = counted[0]
+        self._places.requested(ask.arrived_s)
+        granted = await self._charge(ask, need)
+        if isinstance(granted, OverQuota):
+            return granted
+        case = self._case(ask, target, counted)
+        outcome: Outcome | None = None
+        try:
+            outcome = await self._try(case)
+        finally:
+            if granted is not None and not isinstance(outcome, Served):
+                self._quotas.settle(ask.identity.tenant, granted, 0)
+        if isinstance(outcome, Served):
+            outcome.granted = granted
+        return outcome
+
+    def release(self, served: Served, told: ReplicaOutcome | None) -> None:
+        """Let go of the answer; one that is not complete is aborted.
 
         Args:
-            request: the decoded request.
-            client_headers: by lower-case name; only a few are passed on.
+            served: the answer.
+            told: what the engine counted; None where it did not, then what a tenant was charged stands.
         """
-        outcome = await self._find(request, client_headers)
-        try:
-            yield outcome
-        finally:
-            if isinstance(outcome, Served):
-                outcome.answer.close()
-                self._directory.finished(outcome.choice.endpoint.replica_id)
+        served.answer.close()
+        self._places.freed(served.choice)
+        if told is None:
+            return
+        if served.prompt is not None:
+            self._counter.learn(served.model_id, served.prompt, told.prompt_tokens)
+        if served.granted is not None:
+            self._quotas.settle(served.tenant, served.granted, told.prompt_tokens + told.output_tokens)
 
-    async def _find(self, request: InferenceRequest, client_headers: Mapping[str, str]) -> Outcome:
+    async def explain(self, ask: Ask) -> UnknownModel | OverCap | Decision | TooLong | NoEndpoint | Saturated:
+        """Decide as for a real request, in full words, and send nothing."""
+        target = self._target(ask.request)
+        if isinstance(target, UnknownModel):
+            return target
+        counted = await self._need(ask.request, target)
+        if isinstance(counted, OverCap):
+            return counted
+        return self._places.route(self._case(ask, target, counted), explains=True)
+
+    def _target(self, request: InferenceRequest) -> _Target | UnknownModel:
         catalog = self._current.catalog
         resolved = catalog.resolve(request.model)
         if resolved is None:
             return UnknownModel(name=request.model, known=catalog.names())
-        pools = self._directory.pools(resolved.model)
-        need = await self._need(request, resolved, pools)
-        if isinstance(need, OverCap):
-            return need
-        attempts = _Attempts()
-        while True:
-            # Asked again for every attempt: what failed a moment ago is known by now.
-            names = {pool.name for pool in pools}
-            decision = route(need, pools, self._directory.endpoints(catalog, names), self._rng)
-            if isinstance(decision, TooLong):
-                return decision
-            choice = None if attempts.are_over(catalog.config.gateway.limits) else _next(decision, attempts)
-            if choice is None:
-                return _given_up(decision, attempts, need, pools)
-            attempts.sent += 1
-            answer = await self._send(request, client_headers, catalog, resolved, choice)
-            if isinstance(answer, UpstreamFailure):
-                self._note_failure(choice, answer, attempts)
-            elif answer.headers.get(wire.HEADER_REFUSAL) == wire.REFUSAL_CONTEXT:
-                need = self._note_refusal(choice, answer, attempts, need, pools)
-            elif answer.status in OVERLOAD_STATUSES:
-                self._note_overload(choice, answer, attempts)
-            else:
-                self._metrics.attempt(choice.endpoint.pool, "answered")
-                return Served(answer=answer, choice=choice, attempts=attempts.sent, prompt_tokens=need.prompt_tokens)
+        return _Target(catalog, resolved, self._directory.pools(resolved.model))
 
-    async def _need(
-        self, request: InferenceRequest, resolved: Resolved, pools: tuple[Pool, ...]
-    ) -> ContextNeed | OverCap:
+    async def _need(self, request: InferenceRequest, target: _Target) -> tuple[ContextNeed, PromptTokens] | OverCap:
+        resolved, pools = target.resolved, target.pools
         policy = resolved.model.policy
         output = output_need(request, policy)
         if isinstance(output, OverCap):
             return output
-        sizes_tokens = [pool.context_tokens for pool in pools]
-        prompt = await self._counter.count(
-            resolved.model.section.id, request.prompt, enough_tokens=min(sizes_tokens) - output[0]
-        )
-        return context_need(request, prompt=prompt, policy=policy, largest_context_tokens=max(sizes_tokens))
+        model_id = resolved.model.section.id
+        boundaries = [pool.context_tokens - output[0] for pool in pools]
+        prompt = self._counter.quick(model_id, request.prompt, boundaries)
+        if prompt is None:
+            prompt = await self._counter.exact(model_id, request.prompt, boundaries)
+            self._metrics.counted(PromptCounted.TOKENIZED)
+        else:
+            self._metrics.counted(_HOW_COUNTED[prompt.kind])
+        largest = max(pool.context_tokens for pool in pools)
+        need = context_need(request, prompt=prompt, policy=policy, largest_context_tokens=largest)
+        return need if isinstance(need, OverCap) else (need, prompt)
 
-    async def _send(
-        self,
-        request: InferenceRequest,
-        client_headers: Mapping[str, str],
-        catalog: Catalog,
-        resolved: Resolved,
-        choice: Choice,
-    ) -> UpstreamAnswer | UpstreamFailure:
-        call = _call(request, client_headers, catalog, resolved, choice)
-        replica_id = choice.endpoint.replica_id
-        self._directory.started(replica_id)
-        is_answered = False
+    async def _charge(self, ask: Ask, need: ContextNeed) -> Granted | OverQuota | None:
+        tenant = ask.identity.tenant
+        if not self._quotas.needs_check(tenant):
+            return None
+        taken = await self._quotas.take(tenant, need.total_tokens)
+        if isinstance(taken, Refused):
+            return OverQuota(limit=taken.limit, retry_after_s=max(1, math.ceil(taken.retry_after_s)))
+        return taken
+
+    def _case(self, ask: Ask, target: _Target, counted: tuple[ContextNeed, PromptTokens]) -> Case:
+        terms = Terms(
+            request=ask.request,
+            client_headers=ask.headers,
+            resolved=target.resolved,
+            priority=ask.priority,
+            cache_salt=ask.cache_salt,
+            credential=self._credential,
+        )
+        session = None if ask.session is None else session_hash(ask.identity.tenant.name, ask.session)
+        need, prompt = counted
+        return Case(
+            ask=ask,
+            catalog=target.catalog,
+            terms=terms,
+            pools=target.pools,
+            need=need,
+            prompt=prompt,
+            session=session,
+            profile=self._places.profile_of(target.catalog),
+            attempts=Attempts(),
+        )
+
+    async def _try(self, case: Case) -> Outcome:
+        """Attempts, one after another, until one answers or nobody is left."""
+        limits = case.catalog.config.gateway.limits
+        attempts = case.attempts
+        while True:
+            found = self._places.claim(case, limits)
+            if isinstance(found, Saturated):
+                found = await self._places.wait(case, found, limits)
+            if not isinstance(found, Claim):
+                return found
+            choice = found.choice
+            attempts.sent += 1
+            answer = await self._send(case, found, limits)
+            if isinstance(answer, UpstreamFailure):
+                self._metrics.attempt(choice.endpoint.pool, answer.kind.value)
+                self._directory.failed(choice.endpoint.replica_id)
+                attempts.failed(choice, answer)
+            elif answer.headers.get(wire.HEADER_REFUSAL) == wire.REFUSAL_CONTEXT:
+                self._metrics.attempt(choice.endpoint.pool, "refused")
+                answer.close()
+                case.need = self._told_length(case, choice, answer)
+            elif answer.status in OVERLOAD_STATUSES:
+                self._metrics.attempt(choice.endpoint.pool, "overloaded")
+                answer.close()
+                # A bare 503 or 429 only means busy; a drain or a stall means that no other should go there either.
+                if answer.headers.get(wire.HEADER_REFUSAL) in LEAVING_REFUSALS:
+                    self._directory.suspect(choice.endpoint.replica_id)
+                attempts.overloaded(choice, answer)
+            else:
+                self._metrics.attempt(choice.endpoint.pool, "answered")
+                return self._served(case, found, answer)
+
+    async def _send(self, case: Case, claim: Claim, limits: LimitsSection) -> UpstreamAnswer | UpstreamFailure:
+        choice = claim.choice
+        endpoint = choice.endpoint
+        static = case.catalog.static(endpoint.replica_id)
+        call = call_of(case.terms, choice, static, left_s=case.ask.deadline.left_s(self._clock()))
+        is_kept = False
         try:
-            answer = await self._upstream.send(call, catalog.config.gateway.limits)
-            is_answered = not isinstance(answer, UpstreamFailure) and not _is_passed_over(answer)
+            answer = await self._upstream.send(call, limits)
+            if not isinstance(answer, UpstreamFailure):
+                self._directory.answered(endpoint.replica_id)
+                is_kept = not _is_passed_over(answer)
             return answer
         finally:
-            if not is_answered:
-                self._directory.finished(replica_id)
+            if is_kept:
+                self._directory.table.first_token(endpoint.replica_id, claim.prefill_tokens)
+            else:
+                self._places.give_back(claim)
 
-    def _note_failure(self, choice: Choice, failure: UpstreamFailure, attempts: _Attempts) -> None:
-        self._metrics.attempt(choice.endpoint.pool, failure.kind.value)
-        self._directory.suspect(choice.endpoint.replica_id)
-        attempts.tried.add(choice.endpoint.replica_id)
-        attempts.resets += failure.kind is FailureKind.RESET
-        attempts.last = Failed(kind=failure.kind, pool=choice.endpoint.pool, attempts=attempts.sent)
-
-    def _note_overload(self, choice: Choice, answer: UpstreamAnswer, attempts: _Attempts) -> None:
-        self._metrics.attempt(choice.endpoint.pool, "overloaded")
-        # A bare 503 or 429 only means busy; a drain or a stall means that no other request should go there either.
-        if answer.headers.get(wire.HEADER_REFUSAL) in LEAVING_REFUSALS:
-            self._directory.suspect(choice.endpoint.replica_id)
-        attempts.tried.add(choice.endpoint.replica_id)
-        attempts.last = Overloaded(
-            status=answer.status, retry_after_s=_retry_after_s(answer.headers), attempts=attempts.sent
+    def _served(self, case: Case, claim: Claim, answer: UpstreamAnswer) -> Served:
+        choice = claim.choice
+        home = next(iter(choice.case.fits))
+        if choice.endpoint.pool != home:
+            self._metrics.spilled(home, choice.endpoint.pool)
+        self._metrics.decided(case.decision_s)
+        self._metrics.admitted(choice.endpoint.pool, case.waited_s)
+        return Served(
+            answer=answer,
+            choice=choice,
+            decision=claim.decision,
+            attempts=case.attempts.sent,
+            prompt_tokens=case.need.prompt_tokens,
+            decision_s=case.decision_s,
+            waited_s=case.waited_s,
+            tenant=case.ask.identity.tenant,
+            model=case.terms.resolved.engine_name,
+            model_id=case.terms.resolved.model.section.id,
+            prompt=_lesson(case),
+            is_static=case.catalog.static(choice.endpoint.replica_id) is not None,
         )
-        answer.close()
 
-    def _note_refusal(
-        self,
-        choice: Choice,
-        answer: UpstreamAnswer,
-        attempts: _Attempts,
-        need: ContextNeed,
-        pools: tuple[Pool, ...],
-    ) -> ContextNeed:
+    def _told_length(self, case: Case, choice: Choice, answer: UpstreamAnswer) -> ContextNeed:
         """The need as it stands after a replica counted the prompt exactly."""
-        self._metrics.attempt(choice.endpoint.pool, "refused")
-        answer.close()
-        pool = choice.endpoint.pool
-        attempts.refusals += 1
-        attempts.refused[pool] = min(choice.output_tokens, attempts.refused.get(pool, choice.output_tokens))
+        need, pool = case.need, choice.endpoint.pool
+        case.attempts.refused_by(choice)
         told = answer.headers.get(wire.HEADER_PROMPT_TOKENS, "")
         if told.isascii() and told.isdigit():
+            lesson = _lesson(case)
+            if lesson is not None:
+                self._counter.learn(case.terms.resolved.model.section.id, lesson, int(told))
             prompt = PromptTokens(tokens=int(told), kind=CountKind.EXACT)
         else:
-            limit = next(known.context_tokens for known in pools if known.name == pool)
+            limit = next(known.context_tokens for known in case.pools if known.name == pool)
             over_tokens = limit - choice.output_tokens + 1
             prompt = PromptTokens(tokens=max(need.prompt_tokens, over_tokens), kind=CountKind.ABOUT)
         return ContextNeed(
@@ -217,57 +275,11 @@ class Dispatcher:
         )
 
 
-def _next(decision: Decision | NoEndpoint, attempts: _Attempts) -> Choice | None:
-    if isinstance(decision, NoEndpoint):
-        return None
-    return next((choice for choice in decision.choices if attempts.may_try(choice)), None)
-
-
-def _given_up(
-    decision: Decision | NoEndpoint, attempts: _Attempts, need: ContextNeed, pools: tuple[Pool, ...]
-) -> Overloaded | Failed | TooLong | NoEndpoint:
-    if attempts.last is not None:
-        return attempts.last
-    if isinstance(decision, NoEndpoint):
-        return decision
-    # Every pool that should hold it refused: the replicas run with less than the configuration says.
-    return TooLong(need=need, largest_context_tokens=max(pool.context_tokens for pool in pools))
-
-
-def _call(
-    request: InferenceRequest, client_headers: Mapping[str, str], catalog: Catalog, resolved: Resolved, choice: Choice
-) -> UpstreamCall:
-    endpoint = choice.endpoint
-    prefix = "" if request.route in UNPREFIXED_ROUTES else "/v1"
-    headers = {name: client_headers[name] for name in FORWARDED_HEADERS if name in client_headers}
-    headers["content-type"] = "application/json"
-    headers[wire.HEADER_REQUEST_ID] = request.request_id
-    output_tokens = choice.output_tokens if request.route.generates else None
-    body = request.body
-    static = catalog.static(endpoint.replica_id)
-    if static is None:
-        headers[wire.HEADER_MODEL] = resolved.engine_name
-        if output_tokens is not None:
-            headers[wire.HEADER_OUTPUT_TOKENS] = str(output_tokens)
-    else:
-        if static.api_key is not None:
-            headers["authorization"] = f"Bearer {static.api_key}"
-        body = wire.apply_decision(
-            request.route,
-            body,
-            model=static.model or resolved.engine_name,
-            output_tokens=output_tokens,
-            sampling=resolved.model.sampling,
-        )
-    return UpstreamCall(
-        url=f"{endpoint.url}{prefix}/{request.route.value}", headers=headers, body=body, is_static=static is not None
-    )
-
-
 def _is_passed_over(answer: UpstreamAnswer) -> bool:
     return answer.status in OVERLOAD_STATUSES or answer.headers.get(wire.HEADER_REFUSAL) == wire.REFUSAL_CONTEXT
 
 
-def _retry_after_s(headers: Mapping[str, str]) -> int:
-    told = headers.get("retry-after", "")
-    return min(int(told), MAX_RETRY_AFTER_S) if told.isascii() and told.isdigit() else RETRY_AFTER_S
+def _lesson(case: Case) -> PromptTokens | None:
+    """The estimate that a true length teaches; None where the engine may cut the prompt, or nothing is to learn."""
+    is_cut = case.ask.request.truncate_prompt_tokens is not None
+    return None if is_cut or case.prompt.features is None else case.prompt

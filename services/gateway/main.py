@@ -8,39 +8,42 @@ from __future__ import annotations
 import argparse
 import asyncio
 import contextlib
+import gc
 import logging
 import random
+import ssl
 import sys
-import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from pathlib import Path
 
 import uvloop
+from redis.asyncio import Redis
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 
 from cluster.config import Config, load_config
-from cluster.core.errors import ConfigError, LongreachError
+from cluster.core.errors import ConfigError, LongreachError, SetupError
 from cluster.deployment import Deployment, load_deployment
 from cluster.environment import Environment, read_environment
 from cluster.state.leases import LeaseStore, connect
+from services.gateway.access import Access
+from services.gateway.assembly import Surroundings, assemble
 from services.gateway.catalog import Catalog
 from services.gateway.current import Current
-from services.gateway.directory import Directory
-from services.gateway.dispatch import Dispatcher
 from services.gateway.logs import configure_logging, set_level
-from services.gateway.metrics import Metrics
-from services.gateway.probes import StaticProbes
-from services.gateway.server import GatewayServer, bind
+from services.gateway.server import GatewayServer
+from services.gateway.tls import build_context
+from services.gateway.tls import reload as reload_context
 from services.gateway.tokens import PromptCounter
-from services.gateway.upstream import AiohttpUpstream
-from services.rest.app import Gateway, build_app
+from services.http1.listener import Listener, bind
 
 logger = logging.getLogger(__name__)
 
 EXIT_OK = 0
 EXIT_UNUSABLE = 2
 """The configuration or this machine cannot be used; the reason is on standard error."""
+COLLECT_AFTER = 50_000
+"""New objects between two looks for garbage in circles; Python's own 700 costs some 3% of the time."""
 RESTART_S = 1.0
 """Between two tries of a background task that failed."""
 
@@ -61,6 +64,10 @@ def run(config_path: Path, *, deployment_path: Path | None = None, ready_file: P
         config = load_config(config_path)
         deployment = None if deployment_path is None else load_deployment(deployment_path)
         configure_logging(config.telemetry)
+        # What is loaded by now stays; requests make no circles, so looking for some 100 times less often is enough.
+        gc.collect()
+        gc.freeze()
+        gc.set_threshold(COLLECT_AFTER)
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
             runner.run(
                 _serve(
@@ -100,44 +107,63 @@ async def _serve(
     ready_file: Path | None,
     environment: Environment,
 ) -> None:
-    listener = bind(config.gateway.host, config.gateway.port)
+    access = Access(config)
+    tls = None if config.gateway.tls is None else build_context(config.gateway.tls)
+    clients = bind(config.gateway.host, config.gateway.port)
+    admins = bind(config.gateway.admin.host, config.gateway.admin.port)
     current = Current(Catalog(config, environment.secret), environment.secret)
     state_url = config.redis.state_url if deployment is None else deployment.state_url or config.redis.state_url
     counter = PromptCounter()
     counter.use(tokenizer_folders(config, deployment))
-    upstream = AiohttpUpstream()
-    metrics = Metrics()
-    async with _lease_store(state_url, config.cluster.name) as store:
-        directory = Directory(store, clock=time.monotonic)
-        dispatcher = Dispatcher(
+    async with state_store(state_url) as redis, contextlib.AsyncExitStack() as stack:
+        around = Surroundings(
             current=current,
-            directory=directory,
+            access=access,
             counter=counter,
-            upstream=upstream,
-            metrics=metrics,
+            leases=None if redis is None else LeaseStore(redis, config.cluster.name),
+            redis=redis,
+            usage_folder=environment.run_dir(config.cluster.name) / "usage",
+            credential=environment.replica_credential,
             rng=random.Random(),  # noqa: S311 - breaks ties, guards nothing
         )
-        probes = StaticProbes(current, directory, upstream)
-        gateway = Gateway(current=current, directory=directory, dispatcher=dispatcher, metrics=metrics)
+        parts = assemble(around)
+        stack.push_async_callback(parts.close)
         server = GatewayServer(
-            build_app(gateway), ready_file=ready_file, on_drain=gateway.drain, drain_s=config.gateway.limits.drain_s
+            Listener(parts.front, parts.limits, clients, tls=tls),
+            [Listener(parts.admin, parts.limits, admins)],
+            ready_file=ready_file,
+            on_drain=parts.gateway.drain,
+            drain_s=lambda: current.catalog.config.gateway.limits.drain_s,
         )
+        reloads: set[asyncio.Task[bool]] = set()
 
         def reload() -> None:
             catalog = current.reload(config_path)
-            if catalog is not None:
-                set_level(catalog.config.telemetry)
-                counter.use(tokenizer_folders(catalog.config, _reread(deployment, deployment_path)))
-                server.config.timeout_graceful_shutdown = max(1, round(catalog.config.gateway.limits.drain_s))
-                _warn_of_missing_keys(catalog)
+            if catalog is None:
+                return
+            set_level(catalog.config.telemetry)
+            counter.use(tokenizer_folders(catalog.config, _reread(deployment, deployment_path)))
+            parts.reloaded()
+            _reload_tls(tls, catalog.config)
+            task = asyncio.create_task(access.reload(catalog.config))
+            reloads.add(task)
+            task.add_done_callback(reloads.discard)
+            _warn_of_missing_keys(catalog)
 
         _warn_of_missing_keys(current.catalog)
-        await asyncio.gather(directory.refresh(), probes.probe_all(), counter.ready())
+        await parts.ready()
         server.listen_to_signals(reload)
-        async with _background(directory.follow, probes.follow):
-            await server.listen(listener)
-    await upstream.close()
-    counter.close()
+        async with _background(*parts.loops):
+            await server.run()
+
+
+def _reload_tls(context: ssl.SSLContext | None, config: Config) -> None:
+    if context is None or config.gateway.tls is None:
+        return
+    try:
+        reload_context(context, config.gateway.tls)
+    except SetupError as error:
+        logger.error("TLS files not reloaded: %s", error.problem)  # noqa: TRY400 - the traceback says nothing more
 
 
 def tokenizer_folders(config: Config, deployment: Deployment | None) -> dict[str, Path]:
@@ -150,7 +176,8 @@ def tokenizer_folders(config: Config, deployment: Deployment | None) -> dict[str
 
 
 @contextlib.asynccontextmanager
-async def _lease_store(url: str | None, cluster: str) -> AsyncIterator[LeaseStore | None]:
+async def state_store(url: str | None) -> AsyncIterator[Redis | None]:
+    """A client for the state store, closed at the end; None without an address."""
     if url is None:
         yield None
         return
@@ -158,7 +185,7 @@ async def _lease_store(url: str | None, cluster: str) -> AsyncIterator[LeaseStor
     # The client's own retries would hide that the store went away and came back empty.
     redis.set_retry(Retry(NoBackoff(), 0))
     try:
-        yield LeaseStore(redis, cluster)
+        yield redis
     finally:
         with contextlib.suppress(OSError):
             await redis.aclose()

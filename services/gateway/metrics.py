@@ -1,102 +1,219 @@
-"""What the gateway counts, in a Prometheus registry of its own.
+"""What one worker counts: plain tallies on the hot path, which become Prometheus text only when somebody asks.
 
-Label values come from enums and the configuration, never from clients, so their number is bounded. What must not live
-here: logs, decisions.
+An update is one dictionary entry: a labelled child of prometheus_client costs some 2 µs, and a request makes a dozen.
+What must not live here: names and the text (exposition.py), logs, decisions.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from bisect import bisect_left
+from collections import defaultdict
+from collections.abc import Collection, Mapping
+from enum import StrEnum
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+from prometheus_client import CollectorRegistry, generate_latest
 
 from cluster.core.lease import PoolName
+from cluster.core.outcome import ReplicaOutcome
 from cluster.core.request import Route
+from cluster.core.tenant import DEFAULT_TENANT, Priority, TenantName
+from cluster.core.usage import OTHER
+from services.gateway import exposition as names
 from services.gateway.directory import EndpointState
+from services.gateway.exposition import CounterSpec, GaugeSpec, HistogramSpec, Labels, Snapshot, SnapshotCollector
 
-LATENCY_BUCKETS_S = (0.01, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300, 600, 1800)
-"""From a cache hit's first token to the prefill of a million tokens."""
-PROMPT_BUCKETS_TOKENS = (128, 512, 2_048, 8_192, 32_768, 65_536, 131_072, 262_144, 524_288, 1_048_576)
-"""The usual context limits, so that a histogram shows where pool boundaries could lie."""
 NO_POOL = "none"
 """The pool label of requests that reached none."""
 
 
+class PromptCounted(StrEnum):
+    """How a prompt's length was found out."""
+
+    BOUND = "bound"
+    """Its bytes alone bound it: short enough for every pool."""
+    INTERVAL = "interval"
+    """The learned bytes-per-token interval lay on one side of every boundary."""
+    TOKENIZED = "tokenized"
+    GIVEN = "given"
+    """The client sent token ids, or a replica told the length."""
+
+
+class _Histogram:
+    """Observations by label values, as `Snapshot.histograms` has them."""
+
+    __slots__ = ("_blank", "_bounds", "series")
+
+    def __init__(self, spec: HistogramSpec) -> None:
+        self._bounds = spec.buckets
+        self._blank: list[float] = [0] * (len(spec.buckets) + 2)
+        self.series: dict[Labels, list[float]] = {}
+
+    def observe(self, labels: Labels, value: float) -> None:
+        tally = self.series.get(labels)
+        if tally is None:
+            tally = self.series[labels] = self._blank.copy()
+        tally[bisect_left(self._bounds, value)] += 1
+        tally[-1] += value
+
+
 class Metrics:
-    """The gateway's counters, gauges and histograms."""
+    """One worker's counters, gauges and histograms. Every method is for the event loop's thread."""
 
     def __init__(self) -> None:
         self.registry = CollectorRegistry()
-        self._requests = Counter(
-            "longreach_requests",
-            "Requests by how they ended",
-            ["route", "pool", "outcome"],
-            registry=self.registry,
-        )
-        self._seconds = Histogram(
-            "longreach_request_seconds",
-            "From a request's last byte in to its answer's last byte out",
-            ["route", "pool"],
-            buckets=LATENCY_BUCKETS_S,
-            registry=self.registry,
-        )
-        self._first_byte = Histogram(
-            "longreach_first_byte_seconds",
-            "From a request's last byte in to its answer's first byte (time to first token of a stream)",
-            ["route", "pool"],
-            buckets=LATENCY_BUCKETS_S,
-            registry=self.registry,
-        )
-        self._prompt = Histogram(
-            "longreach_prompt_tokens",
-            "Prompt length as the gateway counted it (upper bounds and estimates included)",
-            ["pool"],
-            buckets=PROMPT_BUCKETS_TOKENS,
-            registry=self.registry,
-        )
-        self._attempts = Counter(
-            "longreach_attempts", "Requests sent to endpoints, by result", ["pool", "result"], registry=self.registry
-        )
-        self._broken = Counter(
-            "longreach_broken_answers", "Answers that broke off under way", ["pool", "kind"], registry=self.registry
-        )
-        self._in_flight = Gauge("longreach_in_flight", "Requests being served", registry=self.registry)
-        self._endpoints = Gauge(
-            "longreach_endpoints", "Known endpoints by state", ["pool", "state"], registry=self.registry
-        )
-        self._age = Gauge(
-            "longreach_directory_age_seconds", "Since the leases were last read; -1: never", registry=self.registry
-        )
+        self.registry.register(SnapshotCollector(self.snapshot))
+        self._in_flight = 0
+        self._tenants: frozenset[str] = frozenset({DEFAULT_TENANT})
+        self._requests = _counter()
+        self._attempts = _counter()
+        self._broken = _counter()
+        self._tokens = _counter()
+        self._tenant_tokens = _counter()
+        self._spilled = _counter()
+        self._refused = _counter()
+        self._prompt_counts = _counter()
+        self._usage_dropped = 0
+        self._seconds = _Histogram(names.SECONDS)
+        self._first_byte = _Histogram(names.FIRST_BYTE)
+        self._prompt = _Histogram(names.PROMPT)
+        self._admission_wait = _Histogram(names.ADMISSION_WAIT)
+        self._decision = _Histogram(names.DECISION)
+        self._cached_error = _Histogram(names.CACHED_ERROR)
+        self._queue: dict[Labels, float] = {}
+        self._endpoints: dict[Labels, float] = {}
+        self._age_s = -1.0
+        self._usage_pending_bytes = 0
+
+    def use_tenants(self, tenants: Collection[TenantName]) -> None:
+        """The tenants of the configuration, which have series of their own; at the start and after a reload."""
+        self._tenants = frozenset({DEFAULT_TENANT, *tenants})
 
     def attempt(self, pool: PoolName, result: str) -> None:
         """Count one request sent to an endpoint; `result` is a FailureKind or one of the few words of dispatch."""
-        self._attempts.labels(pool, result).inc()
+        self._attempts[pool, result] += 1
 
     def broken(self, pool: PoolName, kind: str) -> None:
         """Count an answer that broke off after its first byte."""
-        self._broken.labels(pool, kind).inc()
+        self._broken[pool, kind] += 1
 
     def started(self) -> None:
         """A request is being served."""
-        self._in_flight.inc()
+        self._in_flight += 1
 
     def ended(self, route: Route, pool: PoolName | None, outcome: str, seconds: float) -> None:
         """A request that `started` told of has ended; `outcome` is a word from an enum."""
-        self._in_flight.dec()
+        self._in_flight -= 1
         label = pool or NO_POOL
-        self._requests.labels(route.value, label, outcome).inc()
-        self._seconds.labels(route.value, label).observe(seconds)
+        self._requests[route, label, outcome] += 1
+        self._seconds.observe((route, label), seconds)
 
     def answered(self, route: Route, pool: PoolName, prompt_tokens: int, seconds: float) -> None:
         """The first byte of an answer is here, this long after the request was."""
-        self._first_byte.labels(route.value, pool).observe(seconds)
-        self._prompt.labels(pool).observe(prompt_tokens)
+        self._first_byte.observe((route, pool), seconds)
+        self._prompt.observe((pool,), prompt_tokens)
+
+    def used(self, pool: PoolName, model: str, tenant: TenantName, outcome: ReplicaOutcome) -> None:
+        """What an engine reported of an answer; `model` is a name from the configuration."""
+        prompt, cached, output = outcome.prompt_tokens, outcome.cached_tokens, outcome.output_tokens
+        tokens = self._tokens
+        tokens["prompt", pool, model] += prompt
+        tokens["cached", pool, model] += cached
+        tokens["output", pool, model] += output
+        label = tenant if tenant in self._tenants else OTHER
+        tokens = self._tenant_tokens
+        tokens[label, "prompt"] += prompt
+        tokens[label, "cached"] += cached
+        tokens[label, "output"] += output
+
+    def predicted(self, predicted_tokens: int, actual_tokens: int) -> None:
+        """Cached tokens as routing expected and as the engine found them."""
+        self._cached_error.observe((), predicted_tokens - actual_tokens)
+
+    def admitted(self, pool: PoolName, wait_s: float) -> None:
+        """A request got its slot after this wait."""
+        self._admission_wait.observe((pool,), wait_s)
+
+    def decided(self, seconds: float) -> None:
+        """A routing decision took this long."""
+        self._decision.observe((), seconds)
+
+    def counted(self, how: PromptCounted) -> None:
+        """A prompt's length was found out this way."""
+        self._prompt_counts[how,] += 1
+
+    def spilled(self, from_pool: PoolName, to_pool: PoolName) -> None:
+        """A request went to a larger pool because its own was saturated."""
+        self._spilled[from_pool, to_pool] += 1
+
+    def refused(self, reason: str) -> None:
+        """The gateway itself refused a request; `reason` is a word from an enum."""
+        self._refused[reason,] += 1
+
+    def queue_length(self, priority: Priority, length: int) -> None:
+        """So many requests of this class wait now."""
+        self._queue[priority.name.lower(),] = length
+
+    def usage(self, pending_bytes: int, dropped_records: int) -> None:
+        """How the usage journal stands; `dropped_records` since the start."""
+        self._usage_pending_bytes = pending_bytes
+        self._usage_dropped = dropped_records
+
+    def directory(self, states: Mapping[PoolName, Mapping[EndpointState, int]], age_s: float | None) -> None:
+        """The directory as it stands now; `age_s` is None where the leases were never read."""
+        self._endpoints = {(pool, state): count for pool, counts in states.items() for state, count in counts.items()}
+        self._age_s = -1.0 if age_s is None else age_s
+
+    def snapshot(self) -> Snapshot:
+        """A copy of every tally, which later updates do not change."""
+        counters: dict[CounterSpec, Mapping[Labels, float]] = {
+            names.REQUESTS: self._requests,
+            names.ATTEMPTS: self._attempts,
+            names.BROKEN: self._broken,
+            names.TOKENS: self._tokens,
+            names.TENANT_TOKENS: self._tenant_tokens,
+            names.SPILLED: self._spilled,
+            names.REFUSED: self._refused,
+            names.PROMPT_COUNTS: self._prompt_counts,
+            names.USAGE_DROPPED: {(): self._usage_dropped},
+        }
+        histograms = {
+            names.SECONDS: self._seconds,
+            names.FIRST_BYTE: self._first_byte,
+            names.PROMPT: self._prompt,
+            names.ADMISSION_WAIT: self._admission_wait,
+            names.DECISION: self._decision,
+            names.CACHED_ERROR: self._cached_error,
+        }
+        gauges: dict[GaugeSpec, Mapping[Labels, float]] = {
+            names.IN_FLIGHT: {(): self._in_flight},
+            names.QUEUE: self._queue,
+            names.ENDPOINTS: self._endpoints,
+            names.AGE: {(): self._age_s},
+            names.USAGE_PENDING: {(): self._usage_pending_bytes},
+        }
+        return Snapshot(
+            counters={spec.name: _plain(series) for spec, series in counters.items()},
+            histograms={
+                spec.name: {_texts(labels): list(tally) for labels, tally in histogram.series.items()}
+                for spec, histogram in histograms.items()
+            },
+            gauges={spec.name: _plain(series) for spec, series in gauges.items()},
+        )
 
     def render(self, states: Mapping[PoolName, Mapping[EndpointState, int]], age_s: float | None) -> bytes:
-        """The Prometheus text, with the directory as it stands now."""
-        self._endpoints.clear()
-        for pool, counts in states.items():
-            for state, count in counts.items():
-                self._endpoints.labels(pool, state.value).set(count)
-        self._age.set(-1 if age_s is None else age_s)
+        """The Prometheus text of this worker alone, with the directory as it stands now."""
+        self.directory(states, age_s)
         return generate_latest(self.registry)
+
+
+def _counter() -> defaultdict[Labels, float]:
+    return defaultdict(int)
+
+
+def _texts(labels: Labels) -> Labels:
+    """Enum members as their values: they are equal and hash alike, but pickle and print differently."""
+    return tuple(map(str, labels))
+
+
+def _plain(series: Mapping[Labels, float]) -> dict[Labels, float]:
+    return {_texts(labels): value for labels, value in series.items()}

@@ -12,7 +12,7 @@ from cluster.core.lease import ReplicaId
 from services.gateway.catalog import StaticEndpoint
 from services.gateway.current import Current
 from services.gateway.directory import Directory
-from services.gateway.upstream import AiohttpUpstream
+from services.gateway.upstream import HttpUpstream
 
 logger = logging.getLogger(__name__)
 
@@ -25,7 +25,7 @@ PROBE_TIMEOUT_S = 5.0
 class StaticProbes:
     """Keeps the directory's picture of static endpoints."""
 
-    def __init__(self, current: Current, directory: Directory, upstream: AiohttpUpstream) -> None:
+    def __init__(self, current: Current, directory: Directory, upstream: HttpUpstream) -> None:
         self._current = current
         self._directory = directory
         self._upstream = upstream

@@ -1,4 +1,4 @@
-"""Runs the HTTP server: listening, telling that it listens, draining.
+"""Runs the listeners: telling that they listen, signals, draining.
 
 What must not live here: what is served (services/rest), building parts (main.py).
 """
@@ -11,80 +11,45 @@ import json
 import logging
 import os
 import signal
-import socket
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
 
-import uvicorn
-
-from cluster.core.errors import SetupError
+from services.http1.listener import Listener
 
 logger = logging.getLogger(__name__)
 
 KEEPALIVE_S = 75
 """Longer than clients and load balancers keep idle connections (60 s or less), so that they close first."""
-BACKLOG = 2048
 LAME_DUCK_S = 1.0
 """A stopping gateway says so at /ready and goes on to accept for this long: who balances load looks about that often,
 and a connection opened meanwhile must not be refused."""
 
 
-def bind(host: str, port: int) -> socket.socket:
-    """A listening socket; port 0 takes a free one.
+class GatewayServer:
+    """The client listener, the admin listener, and their end."""
 
-    Raises:
-        SetupError: the address cannot be had.
-    """
-    try:
-        family, kind, protocol, _, address = socket.getaddrinfo(
-            host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
-        )[0]
-        listener = socket.socket(family, kind, protocol)
-        try:
-            listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            listener.bind(address)
-            listener.listen(BACKLOG)
-        except OSError:
-            listener.close()
-            raise
-    except OSError as error:
-        raise SetupError(
-            f"the gateway cannot listen on {host}:{port}: {error.strerror or error}",
-            "stop what uses the port, or set gateway.port in the configuration (0 picks a free one)",
-        ) from error
-    listener.setblocking(False)
-    return listener
-
-
-class GatewayServer(uvicorn.Server):
-    """uvicorn with a drain that load balancers can see, and signals that are ours."""
-
-    def __init__(self, app: Any, *, ready_file: Path | None, on_drain: Callable[[], None], drain_s: float) -> None:
-        super().__init__(
-            uvicorn.Config(
-                app,
-                http="httptools",
-                ws="none",
-                lifespan="off",
-                access_log=False,
-                log_config=None,
-                server_header=False,
-                proxy_headers=False,
-                timeout_keep_alive=KEEPALIVE_S,
-                # uvicorn's annotation says whole seconds, its code waits for any number of them.
-                timeout_graceful_shutdown=max(1, round(drain_s)),
-                backlog=BACKLOG,
-            )
-        )
+    def __init__(
+        self,
+        clients: Listener,
+        others: Sequence[Listener] = (),
+        *,
+        ready_file: Path | None,
+        on_drain: Callable[[], None],
+        drain_s: Callable[[], float],
+    ) -> None:
+        self._clients = clients
+        self._others = tuple(others)
         self._ready_file = ready_file
         self._on_drain = on_drain
+        self._drain_s = drain_s
         self._is_draining = False
+        self._stop_accepting = asyncio.Event()
+        self._end_now = asyncio.Event()
 
-    @contextlib.contextmanager
-    def capture_signals(self) -> Iterator[None]:
-        """Leave signals alone: `listen_to_signals` handles them."""
-        yield
+    @property
+    def port(self) -> int:
+        """Where clients reach it."""
+        return self._clients.port
 
     def listen_to_signals(self, reload: Callable[[], None]) -> None:
         """SIGTERM and SIGINT drain, a second one ends at once; SIGHUP reloads."""
@@ -97,32 +62,41 @@ class GatewayServer(uvicorn.Server):
     def drain(self, lame_duck_s: float) -> None:
         """Stop accepting after `lame_duck_s`, let answers finish, then end; called again, end at once."""
         if self._is_draining:
-            self.should_exit = self.force_exit = True
+            self._stop_accepting.set()
+            self._end_now.set()
             return
         self._is_draining = True
         self._on_drain()
-        logger.info("draining", extra={"connections": len(self.server_state.connections)})
-        asyncio.get_running_loop().call_later(lame_duck_s, self._stop_accepting)
+        logger.info("draining", extra={"connections": len(self._clients.connections)})
+        asyncio.get_running_loop().call_later(lame_duck_s, self._stop_accepting.set)
 
-    def _stop_accepting(self) -> None:
-        self.should_exit = True
-
-    async def listen(self, listener: socket.socket) -> None:
-        """Serve on `listener` until drained."""
+    async def run(self) -> None:
+        """Serve until drained."""
+        for listener in (self._clients, *self._others):
+            await listener.start()
+        self._tell()
         try:
-            await self.serve(sockets=[listener])
+            await self._stop_accepting.wait()
+            self._clients.stop_accepting()
+            drained = asyncio.create_task(self._clients.drained(self._drain_s()))
+            forced = asyncio.create_task(self._end_now.wait())
+            await asyncio.wait({drained, forced}, return_when=asyncio.FIRST_COMPLETED)
+            for task in (drained, forced):
+                task.cancel()
         finally:
+            for listener in (self._clients, *self._others):
+                await listener.close()
             self._withdraw()
 
-    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        """Start, then tell that connections are accepted."""
-        await super().startup(sockets=sockets)
-        assert sockets
-        host, port = sockets[0].getsockname()[:2]
-        logger.info("gateway listens", extra={"host": host, "port": port, "pid": os.getpid()})
+    def _tell(self) -> None:
+        """Say that connections are accepted."""
+        told = {"port": self._clients.port, "pid": os.getpid()}
+        if self._others:
+            told["admin_port"] = self._others[0].port
+        logger.info("gateway listens", extra=told)
         if self._ready_file is not None:
             partial = self._ready_file.with_name(self._ready_file.name + ".partial")
-            partial.write_text(json.dumps({"port": port, "pid": os.getpid()}), encoding="utf-8")
+            partial.write_text(json.dumps(told), encoding="utf-8")
             partial.replace(self._ready_file)
 
     def _withdraw(self) -> None:

@@ -1,84 +1,50 @@
-"""How many tokens a prompt has, as far as routing needs to know.
+"""How many tokens a prompt has, as far as routing needs to know, and at the least cost that tells.
 
-Exact with the model's own tokenizer.json and chat template, in a worker thread where the text is long. Two things
-save the work: a prompt that surely fits the smallest pool is not tokenized (a byte-level tokenizer never makes more
-tokens than bytes), and a model without a tokenizer here is estimated. What must not live here: choosing a pool, HTTP.
+In the order tried. On the event loop: a bound that is proven (a byte-level tokenizer never makes more tokens than
+bytes); an interval learned from prompts whose length became known, where no pool's limit lies in it. In a worker
+thread: an interval from a tokenized sample of the prompt; the exact count. What must not live here: choosing a pool,
+HTTP, how learning works (cluster/core/budget).
 """
 
 from __future__ import annotations
 
 import asyncio
-import json
-import logging
-import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
-import jinja2
-from tokenizers import Tokenizer
-
+from cluster.core.budget.features import PromptFeatures
+from cluster.core.budget.learner import TokenInterval, TokenLearner
 from cluster.core.prompt import Conversation, CountKind, Prompt, PromptTokens, Texts, TokenIds
-from services.gateway.templates import ChatTemplate, TemplateError, load_chat_template
-
-logger = logging.getLogger(__name__)
+from services.gateway.estimate import Reading, read
+from services.gateway.tokenizer import Counting, load_counting
 
 TOKENIZER_THREADS = 2
 """Long prompts tokenized at once. Each takes a core for about 50 ms per 100k tokens, and the event loop needs one."""
-INLINE_BYTES = 16 * 1024
-"""Texts up to this size are rendered on the event loop (well under a millisecond): a thread hop costs as much."""
-INLINE_TOKENIZE_BYTES = 1024
-"""Tokenizing is some 20 times slower than rendering: 0.4 ms for this much."""
-ESTIMATED_BYTES_PER_TOKEN = 3.0
-"""For models without a tokenizer here. Qwen's tokenizer makes 4.3 bytes a token of English, 4.0 of code, 5.1 of
-Chinese, 1.4 of base64: this lies under the common ones, so most estimates are too long, not too short, and an engine
-that would silently cut a prompt does not get one that is over its limit."""
-ESTIMATED_TOKENS_PER_MESSAGE = 8
-"""Role and separators that a template adds around a message."""
-NFC_GROWTH = 3
-"""Unicode's NFC makes UTF-8 text at most three times longer (Unicode FAQ, normalization)."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Counting:
-    """What counts one model's tokens."""
-
-    tokenizer: Tokenizer
-    template: ChatTemplate | None
-    bytes_growth: int | None
-    """Tokens are at most this many times the text's bytes; None where nothing is proven."""
-    special_tokens: int
-    """What the tokenizer adds to a text by itself, at most."""
-
-    def at_most(self, text: str, *, add_special_tokens: bool) -> int | None:
-        """An upper bound without tokenizing; None where there is none."""
-        if self.bytes_growth is None:
-            return None
-        # One more for the space that some byte-level tokenizers put in front.
-        return _size_bytes(text) * self.bytes_growth + 1 + (self.special_tokens if add_special_tokens else 0)
-
-    def exact(self, text: str, *, add_special_tokens: bool) -> int:
-        return len(self.tokenizer.encode_batch_fast([text], add_special_tokens=add_special_tokens)[0])
-
-    def longest(self, texts: Texts) -> int:
-        """The exact length of the longest text; texts too small to be it are not tokenized."""
-        longest = 0
-        for text in sorted(texts.texts, key=len, reverse=True):
-            bound = self.at_most(text, add_special_tokens=texts.add_special_tokens)
-            if bound is None or bound > longest:
-                longest = max(longest, self.exact(text, add_special_tokens=texts.add_special_tokens))
-        return longest
+INLINE_TOKENIZE_CHARS = 1024
+"""Tokenizing this much takes some 0.2 ms: a thread hop costs as much."""
+LEAST_SAMPLED_CHARS = 8_192
+"""Shorter prompts are counted whole where it matters: that takes a millisecond or two."""
+HOPELESS_RATIO = 3.0
+"""A prompt surely this many times over the largest pool is not counted: a replica would refuse it before the engine
+does, and routing sends no estimate that is twice too long (cluster/core/routing)."""
+ROUGH_BOUND_TOKENS = 4_096
+"""Prompts bound by this are small: their work need not be known well, and looking at them costs more than it tells."""
+USUAL_BYTES_PER_TOKEN = 4
+"""Of prose and code, for the work of prompts that are known to be small; nothing is decided by it."""
+MAX_LEARNERS = 64
+"""Models that learn: about 0.5 MiB each when all classes of text were seen. Models come from the configuration only."""
 
 
 class PromptCounter:
-    """Counts prompts of every model that has a folder here."""
+    """Counts prompts of every model, exactly for those that have a folder here."""
 
     def __init__(self) -> None:
         self._threads = ThreadPoolExecutor(max_workers=TOKENIZER_THREADS, thread_name_prefix="tokenizer")
         self._folders: dict[str, Path] = {}
-        self._loading: dict[Path, asyncio.Future[_Counting | None]] = {}
+        self._loading: dict[Path, asyncio.Future[Counting | None]] = {}
+        self._learners: dict[str, TokenLearner] = {}
 
     def use(self, folders: Mapping[str, Path]) -> None:
         """Tell where each model's tokenizer is, and start to load what is new."""
@@ -97,132 +63,215 @@ class PromptCounter:
         """Stop the worker threads; a count in progress finishes first."""
         self._threads.shutdown(wait=False, cancel_futures=True)
 
-    async def count(self, model_id: str, prompt: Prompt | None, *, enough_tokens: int) -> PromptTokens:
-        """The length of `prompt`.
+    def quick(self, model_id: str, prompt: Prompt | None, boundaries: Sequence[int]) -> PromptTokens | None:
+        """The length of `prompt` where no tokenizing is needed to choose a pool; None where it is: call `exact`.
 
         Args:
             model_id: the model's id in the configuration.
             prompt: what to count; None counts as empty.
-            enough_tokens: a prompt of at most this many tokens fits the smallest pool, so an upper bound within it
-                is answer enough.
+            boundaries: for each pool, the most prompt tokens that it takes; at least one.
         """
         if prompt is None:
             return PromptTokens(tokens=0, kind=CountKind.EXACT)
         if isinstance(prompt, TokenIds):
             return PromptTokens(tokens=prompt.longest_tokens, kind=CountKind.EXACT)
         folder = self._folders.get(model_id)
+        loading = None if folder is None else self._load(folder)
+        if loading is not None and not loading.done():
+            return None
+        counting = None if loading is None else loading.result()
+        readings = read(prompt)
+        bounded = None if counting is None else self._bounded(model_id, counting, prompt, readings, min(boundaries))
+        if bounded is not None or readings is None:
+            return bounded
+        return self._decide(model_id, readings, boundaries, must_decide=counting is None)
+
+    async def exact(self, model_id: str, prompt: Prompt | None, boundaries: Sequence[int] = ()) -> PromptTokens:
+        """The length of `prompt`, as exactly as it can be known here, in a worker thread.
+
+        Args:
+            model_id: as in `quick`.
+            prompt: as in `quick`.
+            boundaries: as in `quick`; an interval from a tokenized sample is answer enough where none lies in it.
+                None given: the exact length is wanted.
+        """
+        if prompt is None or isinstance(prompt, TokenIds):
+            return PromptTokens(tokens=0 if prompt is None else prompt.longest_tokens, kind=CountKind.EXACT)
+        folder = self._folders.get(model_id)
         # Shielded: a client that leaves must not cancel the loading that others wait for.
         counting = None if folder is None else await asyncio.shield(self._load(folder))
+        readings = read(prompt)
         if counting is None:
-            return _estimate(prompt)
-        if _rough_bytes(prompt) <= INLINE_BYTES:
-            quick = _count(counting, prompt, enough_tokens, tokenize_bytes=INLINE_TOKENIZE_BYTES)
-            if quick is not None:
-                return quick
+            return self._estimated(model_id, prompt, readings, boundaries)
         loop = asyncio.get_running_loop()
-        counted = await loop.run_in_executor(self._threads, _count, counting, prompt, enough_tokens, None)
-        assert counted is not None
-        return counted
+        features: PromptFeatures | None = None
+        if readings is not None and len(readings) == 1 and not readings[0].has_media:
+            features = readings[0].features()
+            texts = readings[0].texts
+            chars = sum(map(len, texts))
+            if boundaries and chars >= LEAST_SAMPLED_CHARS and features.is_plain:
+                sampled = await loop.run_in_executor(self._threads, counting.sampled, texts, readings[0].messages)
+                features = replace(features, sampled_tokens=sampled)
+                decided = _decided(self._learner(model_id).estimate(features), boundaries)
+                if decided is not None:
+                    return replace(decided, features=features)
+            if chars <= INLINE_TOKENIZE_CHARS:
+                return self._taught(model_id, prompt, features, _count(counting, prompt), boundaries)
+        tokens = await loop.run_in_executor(self._threads, _count, counting, prompt)
+        return self._taught(model_id, prompt, features, tokens, boundaries)
 
-    def _load(self, folder: Path) -> asyncio.Future[_Counting | None]:
+    async def count(self, model_id: str, prompt: Prompt | None, *, enough_tokens: int) -> PromptTokens:
+        """Exact, but for prompts that surely have at most `enough_tokens`: for callers that know one limit only."""
+        known = self.quick(model_id, prompt, (enough_tokens,))
+        return await self.exact(model_id, prompt) if known is None or known.kind is CountKind.ABOUT else known
+
+    def learn(self, model_id: str, counted: PromptTokens, prompt_tokens: int) -> None:
+        """Take in the true length of a prompt that `quick` or `exact` gave `counted` for.
+
+        Only for lengths of the whole prompt: not where the client let it be cut.
+        """
+        if counted.features is not None:
+            self._learner(model_id).learn(counted.features, prompt_tokens)
+
+    def _load(self, folder: Path) -> asyncio.Future[Counting | None]:
         loading = self._loading.get(folder)
         if loading is None:
             loop = asyncio.get_running_loop()
-            loading = self._loading[folder] = loop.run_in_executor(self._threads, _load_counting, folder)
+            loading = self._loading[folder] = loop.run_in_executor(self._threads, load_counting, folder)
         return loading
 
+    def _learner(self, model_id: str) -> TokenLearner:
+        learner = self._learners.get(model_id)
+        if learner is None:
+            if len(self._learners) >= MAX_LEARNERS:
+                del self._learners[next(iter(self._learners))]
+            learner = self._learners[model_id] = TokenLearner()
+        return learner
 
-def _count(
-    counting: _Counting, prompt: Conversation | Texts, enough_tokens: int, tokenize_bytes: int | None
-) -> PromptTokens | None:
-    """Count, or None where more than `tokenize_bytes` would have to be tokenized (None: any amount may be)."""
-    kind = CountKind.EXACT if prompt.is_faithful else CountKind.ABOUT
+    def _bounded(
+        self,
+        model_id: str,
+        counting: Counting,
+        prompt: Conversation | Texts,
+        readings: Sequence[Reading] | None,
+        enough_tokens: int,
+    ) -> PromptTokens | None:
+        """A proven bound within `enough_tokens`, and what is likely below it."""
+        bound = _bound(counting, prompt, readings, enough_tokens)
+        if bound is None:
+            return None
+        about = None
+        if bound > ROUGH_BOUND_TOKENS and readings is not None:
+            about = self._decide(model_id, readings, (), must_decide=True)
+        if about is None or about.expected_tokens is None:
+            likely = -(-bound // USUAL_BYTES_PER_TOKEN)
+            return PromptTokens(tokens=bound, kind=CountKind.AT_MOST, expected_tokens=likely)
+        likely = min(about.expected_tokens, bound)
+        return PromptTokens(tokens=bound, kind=CountKind.AT_MOST, expected_tokens=likely, features=about.features)
+
+    def _decide(
+        self, model_id: str, readings: Sequence[Reading], boundaries: Sequence[int], *, must_decide: bool
+    ) -> PromptTokens | None:
+        """The learned interval, where it says enough or has to."""
+        learner = self._learner(model_id)
+        features = [reading.features() for reading in readings]
+        interval = _longest([learner.estimate(each) for each in features])
+        decided = _near(interval, boundaries) if must_decide else _decided(interval, boundaries)
+        if decided is None or len(readings) != 1 or readings[0].has_media:
+            return decided
+        return replace(decided, features=features[0])
+
+    def _estimated(
+        self,
+        model_id: str,
+        prompt: Conversation | Texts,
+        readings: Sequence[Reading] | None,
+        boundaries: Sequence[int],
+    ) -> PromptTokens:
+        if readings is None:
+            assert isinstance(prompt, Texts)
+            longest = max(prompt.texts, key=len)
+            readings = (Reading(texts=[longest], messages=0, is_plain=False, has_media=True),)
+        decided = self._decide(model_id, readings, boundaries, must_decide=True)
+        assert decided is not None
+        return decided
+
+    def _taught(
+        self,
+        model_id: str,
+        prompt: Conversation | Texts,
+        features: PromptFeatures | None,
+        tokens: int | None,
+        boundaries: Sequence[int],
+    ) -> PromptTokens:
+        """An exact count, after it taught; what a converted prompt really was, only the replica can teach."""
+        if tokens is None:
+            return self._estimated(model_id, prompt, read(prompt), boundaries)
+        if not prompt.is_faithful:
+            return PromptTokens(tokens=tokens, kind=CountKind.ABOUT, features=features)
+        if features is not None:
+            self._learner(model_id).learn(features, tokens)
+        return PromptTokens(tokens=tokens, kind=CountKind.EXACT)
+
+
+def _bound(
+    counting: Counting, prompt: Conversation | Texts, readings: Sequence[Reading] | None, enough_tokens: int
+) -> int | None:
+    """A proven upper bound, where it is within `enough_tokens`."""
     if isinstance(prompt, Conversation):
-        try:
-            if counting.template is None:
-                return _estimate(prompt)
-            prompt = Texts(texts=(counting.template.render(prompt),), add_special_tokens=False)
-        except TemplateError:
-            return _estimate(prompt)
-    bounds = [counting.at_most(text, add_special_tokens=prompt.add_special_tokens) for text in prompt.texts]
-    known = [bound for bound in bounds if bound is not None]
-    bound = max(known, default=0)
-    if len(known) == len(bounds) and bound <= enough_tokens:
-        return PromptTokens(tokens=bound, kind=CountKind.AT_MOST)
-    if tokenize_bytes is not None and sum(map(_size_bytes, prompt.texts)) > tokenize_bytes:
+        texts = readings[0].texts if readings else ()
+        bound = counting.at_most_rendered(prompt, texts, enough_tokens)
+    elif max(map(len, prompt.texts), default=0) > enough_tokens or not prompt.is_faithful:
         return None
-    return PromptTokens(tokens=counting.longest(prompt), kind=kind)
-
-
-def _estimate(prompt: Conversation | Texts) -> PromptTokens:
-    if isinstance(prompt, Texts):
-        size_bytes, extra_tokens = max(map(_size_bytes, prompt.texts), default=0), 2
     else:
-        size_bytes = sum(len(json.dumps(part, ensure_ascii=False)) for part in prompt.tools)
-        size_bytes += sum(_content_bytes(message) for message in prompt.messages)
-        extra_tokens = ESTIMATED_TOKENS_PER_MESSAGE * (len(prompt.messages) + 1)
-    tokens = math.ceil(size_bytes / ESTIMATED_BYTES_PER_TOKEN) + extra_tokens
-    return PromptTokens(tokens=tokens, kind=CountKind.ABOUT)
+        bounds = [counting.at_most(text, add_special_tokens=prompt.add_special_tokens) for text in prompt.texts]
+        bound = None if None in bounds else max([each for each in bounds if each is not None], default=0)
+    return bound if bound is not None and bound <= enough_tokens else None
 
 
-def _content_bytes(message: Mapping[str, Any]) -> int:
-    total = 0
-    pending: list[Any] = [message.get("content"), message.get("tool_calls")]
-    while pending:
-        value = pending.pop()
-        if isinstance(value, str):
-            total += _size_bytes(value)
-        elif isinstance(value, list):
-            pending.extend(value)
-        elif isinstance(value, dict):
-            # An image is not read as its base64 text.
-            pending.extend(item for key, item in value.items() if key not in {"image_url", "source", "input_audio"})
-    return total
-
-
-def _rough_bytes(prompt: Conversation | Texts) -> int:
-    if isinstance(prompt, Texts):
-        return sum(map(len, prompt.texts))
-    return sum(_content_bytes(message) for message in prompt.messages) + 256 * len(prompt.tools)
-
-
-def _size_bytes(text: str) -> int:
-    return len(text) if text.isascii() else len(text.encode("utf-8", "surrogatepass"))
-
-
-def _load_counting(folder: Path) -> _Counting | None:
-    """Load a model's tokenizer; None, with a line in the log, where there is none that works."""
-    path = folder / "tokenizer.json"
-    if not path.is_file():
-        logger.warning("no tokenizer, prompts are estimated", extra={"folder": str(folder)})
+def _decided(interval: TokenInterval, boundaries: Sequence[int]) -> PromptTokens | None:
+    """The estimate, where it can be trusted and every length in the interval leads to the same pools."""
+    if not interval.is_learned or any(
+        interval.low_tokens <= boundary < interval.high_tokens for boundary in boundaries
+    ):
         return None
-    try:
-        tokenizer = Tokenizer.from_file(str(path))
-        template = load_chat_template(folder)
-    # The tokenizers library raises bare Exception for a file it cannot read.
-    except (Exception, jinja2.TemplateError):
-        logger.exception("tokenizer cannot be used, prompts are estimated", extra={"folder": str(folder)})
-        return None
-    tokenizer.no_truncation()
-    tokenizer.no_padding()
-    return _Counting(
-        tokenizer=tokenizer,
-        template=template,
-        bytes_growth=_bytes_growth(tokenizer),
-        special_tokens=tokenizer.num_special_tokens_to_add(is_pair=False),
+    largest = max(boundaries)
+    if interval.low_tokens <= largest:
+        return _about(interval, interval.high_tokens)
+    # Too long for all: refused with its true length, or not worth counting.
+    return _about(interval, interval.low_tokens) if interval.low_tokens > HOPELESS_RATIO * largest else None
+
+
+def _near(interval: TokenInterval, boundaries: Sequence[int]) -> PromptTokens:
+    """The estimate where nothing better can be had: its upper end, unless only that is over the largest pool."""
+    fits_tokens = interval.high_tokens
+    largest = max(boundaries, default=fits_tokens)
+    if fits_tokens > largest:
+        fits_tokens = max(interval.likely_tokens, largest)
+    return _about(interval, fits_tokens)
+
+
+def _about(interval: TokenInterval, fits_tokens: int) -> PromptTokens:
+    return PromptTokens(
+        tokens=fits_tokens,
+        kind=CountKind.ABOUT,
+        expected_tokens=interval.likely_tokens,
+        low_tokens=interval.low_tokens,
+        high_tokens=interval.high_tokens,
     )
 
 
-def _bytes_growth(tokenizer: Tokenizer) -> int | None:
-    """How many tokens a byte of text can become at most, where the tokenizer's kind proves it.
+def _longest(intervals: Sequence[TokenInterval]) -> TokenInterval:
+    """The interval of the longest of several prompts."""
+    return TokenInterval(
+        low_tokens=max((interval.low_tokens for interval in intervals), default=0),
+        likely_tokens=max((interval.likely_tokens for interval in intervals), default=0),
+        high_tokens=max((interval.high_tokens for interval in intervals), default=0),
+        is_learned=all(interval.is_learned for interval in intervals),
+    )
 
-    Byte-level BPE starts from one symbol a byte and only merges; an added token replaces at least one byte.
-    """
-    model = type(tokenizer.model).__name__
-    before = repr(tokenizer.pre_tokenizer)
-    normalizer = repr(tokenizer.normalizer)
-    if model != "BPE" or "ByteLevel" not in before:
-        return None
-    if normalizer == "None":
-        return 1
-    return NFC_GROWTH if normalizer == "NFC()" else None
+
+def _count(counting: Counting, prompt: Conversation | Texts) -> int | None:
+    """The exact length; None where the template cannot tell what the engine reads."""
+    rendered = counting.rendered(prompt)
+    return None if rendered is None else counting.longest(rendered)

@@ -1,56 +1,46 @@
-"""HTTP connections to replicas and foreign engines.
+"""Requests to replicas and foreign engines: one out, its answer's head and first bytes back, or why there is none.
 
-What lives here: one request out, its head and first bytes back, its chunks, and a typed reason where that fails.
-What must not: which endpoint to try (dispatch.py), anything about the client's connection.
+What must not live here: which endpoint to try (dispatch.py), anything about the client's connection.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
-from enum import StrEnum
 from typing import Protocol
-
-import aiohttp
+from urllib.parse import urlsplit
 
 from cluster.config import LimitsSection
+from services.http1.client import ClientConnection, FailureKind
+from services.http1.pool import ConnectionPool, Origin
+
+__all__ = [
+    "AnswerReader",
+    "FailureKind",
+    "HttpUpstream",
+    "Upstream",
+    "UpstreamAnswer",
+    "UpstreamCall",
+    "UpstreamFailure",
+]
 
 REPLICA_KEEPALIVE_S = 15.0
 """Serve closes idle connections after 90 s; ours must always go first, or a request meets a closing one."""
 STATIC_KEEPALIVE_S = 2.0
 """Foreign engines close idle connections as early as 5 s (llama.cpp, plain uvicorn)."""
-CONNECTIONS_MAX = 0
-"""No bound of its own: limits.concurrent_requests bounds them, and waiting for one would hide a queue from routing."""
-CHUNK_QUEUE_BYTES = 256 * 1024
-"""How much of an answer may wait in memory for a slow client before the replica is made to wait."""
-
-
-class FailureKind(StrEnum):
-    """How an endpoint failed to answer; these are metric labels."""
-
-    CONNECT = "connect"
-    """No connection: nothing there, or nobody accepts."""
-    RESET = "reset"
-    """The connection broke while an answer was awaited or under way."""
-    TIMEOUT = "timeout"
-    """Nothing came for too long."""
+JOINED_BODY_BYTES = 64 * 1024
+"""Up to this size head and body go out as one piece; beyond it, copying costs more than a second buffer."""
+TARGETS_MAX = 4096
+"""Endpoint addresses whose fixed head lines are kept; replicas come and go under new ports."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class UpstreamFailure:
-    """No answer, and why."""
+    """No answer, or an answer broken off, and why."""
 
     kind: FailureKind
     detail: str
-
-
-class UpstreamBrokenError(Exception):
-    """An answer under way broke off: what the client has is not complete."""
-
-    def __init__(self, failure: UpstreamFailure) -> None:
-        self.failure = failure
-        super().__init__(failure.detail)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -58,43 +48,93 @@ class UpstreamCall:
     """One request to an endpoint."""
 
     url: str
+    """Scheme, host, port, and the path in front of `path`."""
+    path: str
     headers: Mapping[str, str]
     body: bytes
     is_static: bool
 
 
-class UpstreamAnswer(Protocol):
+class AnswerReader(Protocol):
+    """Takes an answer's body as it arrives."""
+
+    def data(self, payload: bytes, *, is_last: bool) -> None:
+        """The next bytes; empty only at the end."""
+        ...
+
+    def broke_off(self, failure: UpstreamFailure) -> None:
+        """What arrived is not complete; nothing follows."""
+        ...
+
+
+class UpstreamAnswer:
     """An endpoint's answer whose first bytes have arrived."""
 
-    @property
-    def status(self) -> int:
-        """The HTTP status."""
-        ...
+    __slots__ = ("_connection", "_failure", "_first", "_held", "_is_complete", "_reader", "headers", "status")
 
-    @property
-    def headers(self) -> Mapping[str, str]:
-        """Headers by lower-case name."""
-        ...
+    def __init__(self, connection: ClientConnection, first: asyncio.Future[UpstreamFailure | None]) -> None:
+        self._connection = connection
+        self._first = first
+        self._held: list[bytes] = []
+        self._is_complete = False
+        self._failure: UpstreamFailure | None = None
+        self._reader: AnswerReader | None = None
+        self.status = 0
+        self.headers: Mapping[str, str] = {}
 
-    def chunks(self) -> AsyncIterator[bytes]:
-        """The body as it arrives, from its first byte.
+    def read(self, reader: AnswerReader) -> None:
+        """Hand over what is here, and from now on every byte as it comes."""
+        held, self._held = self._held, []
+        if not self._is_complete and self._failure is None:
+            self._reader = reader
+        if held or self._is_complete:
+            reader.data(held[0] if len(held) == 1 else b"".join(held), is_last=self._is_complete)
+        if self._failure is not None:
+            reader.broke_off(self._failure)
 
-        Raises:
-            UpstreamBrokenError: the answer broke off.
-        """
-        ...
+    def pause(self) -> None:
+        """Let the endpoint wait."""
+        self._connection.pause()
 
-    async def read_all(self, limit_bytes: int) -> bytes:
-        """The whole body of a small answer, cut at `limit_bytes`.
-
-        Raises:
-            UpstreamBrokenError: the answer broke off.
-        """
-        ...
+    def resume(self) -> None:
+        """Let it go on."""
+        self._connection.resume()
 
     def close(self) -> None:
         """Let go of the answer; one that is not complete is aborted, so that the engine stops."""
-        ...
+        if not self._is_complete and self._failure is None:
+            self._failure = UpstreamFailure(kind=FailureKind.RESET, detail="closed by the gateway")
+            self._reader = None
+            self._connection.abandon()
+
+    # services/http1's side
+
+    def head(self, status: int, headers: dict[str, str]) -> None:
+        """The head. It says little: an engine may send it, then die in prefill. The first bytes of the body do."""
+        self.status = status
+        self.headers = headers
+
+    def data(self, payload: bytes, *, is_last: bool) -> None:
+        """Bytes of the body."""
+        self._is_complete = is_last
+        reader = self._reader
+        if reader is not None:
+            if is_last:
+                self._reader = None  # a circle would keep the request's body until the collector comes by
+            reader.data(payload, is_last=is_last)
+            return
+        self._held.append(payload)
+        if not self._first.done():
+            self._first.set_result(None)
+
+    def broken(self, kind: FailureKind, detail: str) -> None:
+        """No more will come."""
+        failure = self._failure = UpstreamFailure(kind=kind, detail=detail)
+        reader, self._reader = self._reader, None
+        if reader is not None:
+            reader.broke_off(failure)
+        elif not self._first.done():
+            self._first.set_result(failure)
 
 
 class Upstream(Protocol):
@@ -105,111 +145,89 @@ class Upstream(Protocol):
         ...
 
 
-class AiohttpUpstream:
-    """Pooled keep-alive connections: one pool for replicas, one for foreign engines."""
+class HttpUpstream:
+    """Pooled keep-alive connections to every endpoint."""
 
     def __init__(self) -> None:
-        self._replicas = _session(REPLICA_KEEPALIVE_S)
-        self._statics = _session(STATIC_KEEPALIVE_S)
+        self._pool = ConnectionPool()
+        self._targets: dict[tuple[str, str, bool], tuple[Origin, bytes]] = {}
+
+    def start(self) -> None:
+        """Begin to look after connections; needs the running loop."""
+        self._pool.start()
 
     async def close(self) -> None:
         """Close every connection."""
-        await self._replicas.close()
-        await self._statics.close()
+        await self._pool.close()
 
     async def send(self, call: UpstreamCall, limits: LimitsSection) -> UpstreamAnswer | UpstreamFailure:
         """As `Upstream.send`; cancelling it closes the connection, which aborts the engine's work."""
-        session = self._statics if call.is_static else self._replicas
-        timeout = aiohttp.ClientTimeout(total=None, sock_connect=limits.connect_s)
-        response: aiohttp.ClientResponse | None = None
+        origin, fixed = self._target(call.url, call.path, is_static=call.is_static)
+        connection = self._pool.idle(origin)
+        if connection is None:
+            try:
+                connection = await self._pool.connect(origin, limits.connect_s)
+            except TimeoutError:
+                return UpstreamFailure(kind=FailureKind.CONNECT, detail=f"no connection within {limits.connect_s:g} s")
+            except OSError as error:
+                return UpstreamFailure(kind=FailureKind.CONNECT, detail=str(error))
+        first: asyncio.Future[UpstreamFailure | None] = asyncio.get_running_loop().create_future()
+        answer = UpstreamAnswer(connection, first)
+        lines = "".join([f"{name}: {value}\r\n" for name, value in call.headers.items()])
+        head = b"%b%bcontent-length: %d\r\n\r\n" % (fixed, lines.encode("latin-1", "replace"), len(call.body))
+        request = head + call.body if len(call.body) <= JOINED_BODY_BYTES else [head, call.body]
+        connection.exchange(request, answer, first_s=limits.first_byte_s, idle_s=limits.idle_s)
         try:
-            async with asyncio.timeout(limits.first_byte_s):
-                response = await session.post(
-                    call.url, data=call.body, headers=call.headers, timeout=timeout, allow_redirects=False
-                )
-                # The head says little: an engine may send it, then die in prefill. The first bytes of the body do.
-                first = await response.content.readany()
+            failure = await first
         except asyncio.CancelledError:
-            _drop(response)
+            answer.close()
             raise
-        except TimeoutError as error:
-            _drop(response)
-            is_connect = isinstance(error, aiohttp.ServerTimeoutError)
-            kind = FailureKind.CONNECT if is_connect else FailureKind.TIMEOUT
-            waited_s = limits.connect_s if is_connect else limits.first_byte_s
-            return UpstreamFailure(kind=kind, detail=f"nothing within {waited_s:g} s")
-        except aiohttp.ClientConnectorError as error:
-            return UpstreamFailure(kind=FailureKind.CONNECT, detail=str(error))
-        except (aiohttp.ClientError, OSError) as error:
-            _drop(response)
-            return UpstreamFailure(kind=FailureKind.RESET, detail=f"{type(error).__name__}: {error}")
-        return _AiohttpAnswer(response, first, limits.idle_s)
+        return answer if failure is None else failure
 
     async def probe(self, url: str, api_key: str | None, timeout_s: float) -> bool:
         """Whether a foreign engine answers at all: any status below 500 on its list of models."""
-        headers = {"authorization": f"Bearer {api_key}"} if api_key else {}
-        timeout = aiohttp.ClientTimeout(total=timeout_s)
+        origin, _ = self._target(url, "/v1/models", is_static=True)
+        key = f"authorization: Bearer {api_key}\r\n" if api_key else ""
+        path = urlsplit(url).path.rstrip("/")
+        request = f"GET {path}/v1/models HTTP/1.1\r\nhost: {_host(origin)}\r\n{key}connection: close\r\n\r\n"
         try:
-            async with self._statics.get(f"{url}/v1/models", headers=headers, timeout=timeout) as response:
-                return response.status < 500  # noqa: PLR2004 - HTTP's server errors
-        except (aiohttp.ClientError, OSError, TimeoutError):
+            connection = await self._pool.connect(origin, timeout_s)
+        except OSError:
             return False
-
-
-def _session(keepalive_s: float) -> aiohttp.ClientSession:
-    connector = aiohttp.TCPConnector(
-        limit=CONNECTIONS_MAX, limit_per_host=CONNECTIONS_MAX, keepalive_timeout=keepalive_s, ttl_dns_cache=10
-    )
-    return aiohttp.ClientSession(
-        connector=connector,
-        auto_decompress=False,
-        cookie_jar=aiohttp.DummyCookieJar(),
-        read_bufsize=CHUNK_QUEUE_BYTES,
-        trust_env=False,
-        headers={"accept-encoding": "identity", "user-agent": "longreach-gateway"},
-    )
-
-
-def _drop(response: aiohttp.ClientResponse | None) -> None:
-    if response is not None:
-        response.close()
-
-
-class _AiohttpAnswer:
-    """One aiohttp response as an `UpstreamAnswer`."""
-
-    def __init__(self, response: aiohttp.ClientResponse, first: bytes, idle_s: float) -> None:
-        self._response = response
-        self._first = first
-        self._idle_s = idle_s
-        self.status = response.status
-        self.headers: Mapping[str, str] = {key.lower(): value for key, value in response.headers.items()}
-
-    async def chunks(self) -> AsyncIterator[bytes]:
-        if self._first:
-            yield self._first
-        while chunk := await self._next():
-            yield chunk
-
-    async def read_all(self, limit_bytes: int) -> bytes:
-        body = bytearray()
-        async for chunk in self.chunks():
-            body += chunk
-            if len(body) >= limit_bytes:
-                break
-        return bytes(body[:limit_bytes])
-
-    def close(self) -> None:
-        # After the last byte aiohttp has given the connection back already, and this does nothing to it.
-        self._response.close()
-
-    async def _next(self) -> bytes:
+        first: asyncio.Future[UpstreamFailure | None] = asyncio.get_running_loop().create_future()
+        answer = UpstreamAnswer(connection, first)
+        connection.exchange(request.encode("latin-1", "replace"), answer, first_s=timeout_s, idle_s=timeout_s)
         try:
-            async with asyncio.timeout(self._idle_s):
-                return await self._response.content.readany()
-        except TimeoutError as error:
-            failure = UpstreamFailure(kind=FailureKind.TIMEOUT, detail=f"silent for {self._idle_s:g} s")
-            raise UpstreamBrokenError(failure) from error
-        except (aiohttp.ClientError, OSError) as error:
-            failure = UpstreamFailure(kind=FailureKind.RESET, detail=f"{type(error).__name__}: {error}")
-            raise UpstreamBrokenError(failure) from error
+            return await first is None and answer.status < 500  # noqa: PLR2004 - HTTP's server errors
+        finally:
+            answer.close()
+
+    def _target(self, url: str, path: str, *, is_static: bool) -> tuple[Origin, bytes]:
+        """Where an endpoint is, and the head lines that every request for this path there begins with."""
+        key = (url, path, is_static)
+        found = self._targets.get(key)
+        if found is None:
+            if len(self._targets) >= TARGETS_MAX:
+                self._targets.clear()
+            parts = urlsplit(url)
+            is_tls = parts.scheme == "https"
+            origin = Origin(
+                parts.hostname or "",
+                parts.port or (443 if is_tls else 80),
+                is_tls,
+                STATIC_KEEPALIVE_S if is_static else REPLICA_KEEPALIVE_S,
+            )
+            fixed = (
+                f"POST {parts.path.rstrip('/')}{path} HTTP/1.1\r\n"
+                f"host: {_host(origin)}\r\n"
+                "user-agent: longreach-gateway\r\n"
+                "accept-encoding: identity\r\n"
+                "content-type: application/json\r\n"
+            )
+            found = self._targets[key] = (origin, fixed.encode("latin-1"))
+        return found
+
+
+def _host(origin: Origin) -> str:
+    name = f"[{origin.host}]" if ":" in origin.host else origin.host
+    return f"{name}:{origin.port}"

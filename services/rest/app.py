@@ -1,12 +1,9 @@
-"""The REST surface as one ASGI application: an allowlist of routes, everything else is 404 in OpenAI's form.
+"""The routes whose speed does not matter, as one ASGI application; every other path is 404 in OpenAI's form.
 
-vLLM has administrative routes (LoRA loading, sleep, cache reset, weights); none is named here, so none passes. What
-must not live here: what a route does.
+What must not live here: what a route does, the routes that replicas answer (front.py).
 """
 
 from __future__ import annotations
-
-from collections.abc import Iterator
 
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
@@ -20,7 +17,6 @@ from cluster.core.wire import HEADER_REQUEST_ID
 from services.rest.decode import request_id_of
 from services.rest.errors import Refusal, internal, not_found, wrong_method
 from services.rest.gateway import Gateway
-from services.rest.inference import InferenceEndpoint
 from services.rest.listing import Listing
 from services.rest.openapi import build_openapi
 
@@ -28,19 +24,12 @@ __all__ = ["Gateway", "build_app"]
 
 METHOD_NOT_ALLOWED = 405
 NOT_FOUND = 404
-ALIASES: dict[Route, tuple[str, ...]] = {
-    Route.RERANK: ("/rerank",),
-    Route.TOKENIZE: ("/tokenize",),
-    Route.DETOKENIZE: ("/detokenize",),
-}
-"""Paths beside /v1 under which vLLM and its clients know a route."""
 
 
 def build_app(gateway: Gateway) -> Starlette:
     """The application around a gateway's parts."""
     listing = Listing(gateway, build_openapi())
-    routes: list[BaseRoute] = list(_inference_routes(gateway))
-    routes += [
+    routes: list[BaseRoute] = [
         Path("/v1/models", listing.models, methods=["GET"]),
         Path("/v1/models/{name:path}", listing.model, methods=["GET"]),
         Path("/health", listing.health, methods=["GET"]),
@@ -52,13 +41,6 @@ def build_app(gateway: Gateway) -> Starlette:
     # A trailing slash is another path; a redirect would have clients send long bodies twice.
     app.router.redirect_slashes = False
     return app
-
-
-def _inference_routes(gateway: Gateway) -> Iterator[BaseRoute]:
-    for route in Route:
-        endpoint = InferenceEndpoint(route, gateway)
-        for path in (f"/v1/{route.value}", *ALIASES.get(route, ())):
-            yield Path(path, endpoint)
 
 
 async def _http_error(request: Request, error: Exception) -> Response:

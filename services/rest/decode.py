@@ -56,7 +56,15 @@ def decode(route: Route, raw: bytes, request_id: RequestId) -> InferenceRequest 
         requested_output_tokens=requested_output_tokens(route, body) if route.generates else None,
         prompt=prompt,
         truncate_prompt_tokens=body.get("truncate_prompt_tokens"),
+        given=frozenset([key for key, value in body.items() if value is not None]),
+        wants_usage=_wants_usage(body),
+        priority=body.get("priority"),
     )
+
+
+def _wants_usage(body: Mapping[str, Any]) -> bool:
+    options = body.get("stream_options")
+    return isinstance(options, dict) and options.get("include_usage") is True
 
 
 def output_field_of(route: Route, raw: bytes) -> str:

@@ -9,15 +9,21 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from cluster.core.admission.deadline import BadTimeout
 from cluster.core.prompt import CountKind
+from cluster.core.quota import LimitKind
 from cluster.core.request import ContextNeed, OverCap, Route
 from cluster.core.routing import NoEndpoint, TooLong
-from services.gateway.outcome import Failed, Overloaded, UnknownModel
+from cluster.core.wire import HEADER_PRIORITY
+from services.gateway.auth import Denial, Denied
+from services.gateway.outcome import Busy, Failed, Overloaded, OverQuota, UnknownModel
 from services.gateway.upstream import FailureKind, UpstreamFailure
 
 INVALID_REQUEST = "invalid_request_error"
 NOT_FOUND = "not_found_error"
 SERVER_ERROR = "server_error"
+AUTHENTICATION = "authentication_error"
+PERMISSION = "permission_error"
 RATE_LIMIT = "rate_limit_error"
 OVERLOADED = "overloaded_error"
 
@@ -103,13 +109,55 @@ def full(limit: int) -> Refusal:
     )
 
 
+def denied(reason: Denied) -> Refusal:
+    """Nobody this gateway knows."""
+    said = "carries no API key" if reason.reason is Denial.MISSING else "carries an API key that is not valid"
+    return Refusal(
+        status=401,
+        message=f"The request {said}: send `Authorization: Bearer KEY` (or `x-api-key: KEY`).",
+        type=AUTHENTICATION,
+        code="invalid_api_key",
+        headers=(("www-authenticate", "Bearer"),),
+    )
+
+
+def bad_timeout(mistake: BadTimeout) -> Refusal:
+    """The client's deadline cannot be used."""
+    return invalid(
+        f"{mistake.header} must be seconds, over 0 and at most {mistake.limit_s:g} (given: {mistake.given!r}).",
+        param=mistake.header,
+        code="invalid_value",
+    )
+
+
+def bad_priority(given: str) -> Refusal:
+    """The client's priority class does not exist."""
+    return invalid(
+        f"{HEADER_PRIORITY} must be high, normal or low (given: {given[:32]!r}).",
+        param=HEADER_PRIORITY,
+        code="invalid_value",
+    )
+
+
+def late(limit_s: float) -> Refusal:
+    """The deadline passed before the answer began."""
+    return Refusal(
+        status=504,
+        message=f"The request's deadline of {limit_s:g} s passed before its answer began.",
+        type=SERVER_ERROR,
+        code="deadline_exceeded",
+    )
+
+
 def internal() -> Refusal:
     """A fault of the gateway's own; the log has it under the request id."""
     return Refusal(status=500, message="The gateway failed on this request; its log has the reason.", type=SERVER_ERROR)
 
 
-def from_outcome(
-    outcome: UnknownModel | OverCap | TooLong | NoEndpoint | Overloaded | Failed, route: Route, output_field: str
+def from_outcome(  # noqa: PLR0911 - one return an outcome
+    outcome: UnknownModel | OverCap | OverQuota | TooLong | NoEndpoint | Busy | Overloaded | Failed,
+    route: Route,
+    output_field: str,
 ) -> Refusal:
     """The answer to a request that nobody serves.
 
@@ -135,6 +183,17 @@ def from_outcome(
                 param=output_field,
                 code="output_over_cap",
             )
+        case OverQuota():
+            kind = "requests" if outcome.limit is LimitKind.REQUESTS else "tokens"
+            return Refusal(
+                status=429,
+                message=f"Your limit of {kind} per minute is used up: try again in {outcome.retry_after_s} s.",
+                type=RATE_LIMIT,
+                code=f"{kind}_per_minute",
+                retry_after_s=outcome.retry_after_s,
+            )
+        case Busy():
+            return _busy(outcome)
         case TooLong():
             return _too_long(outcome, route, output_field)
         case NoEndpoint():
@@ -224,6 +283,24 @@ def _failed(outcome: Failed) -> Refusal:
                 code="no_replica_available",
                 retry_after_s=RETRY_AFTER_NO_ENDPOINT_S,
             )
+
+
+def _busy(outcome: Busy) -> Refusal:
+    if outcome.is_late:
+        return Refusal(
+            status=504,
+            message="The request's deadline would pass before a replica is free: allow more time, or try again later.",
+            type=SERVER_ERROR,
+            code="deadline_exceeded",
+            retry_after_s=outcome.retry_after_s,
+        )
+    return Refusal(
+        status=429,
+        message="Every replica that could take this request is at capacity: try again in a moment.",
+        type=RATE_LIMIT,
+        code="overloaded",
+        retry_after_s=outcome.retry_after_s,
+    )
 
 
 def _pools(outcome: NoEndpoint) -> str:

@@ -1,16 +1,20 @@
 """What the REST surface needs of the gateway, in one explicit object.
 
-What must not live here: building the parts (services/gateway/main.py).
+What must not live here: building the parts (services/gateway/assembly.py).
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
+from services.gateway.access import Access
+from services.gateway.access_log import AccessLog
 from services.gateway.current import Current
 from services.gateway.directory import Directory
 from services.gateway.dispatch import Dispatcher
 from services.gateway.metrics import Metrics
+from services.gateway.usage import Usage
 
 
 @dataclass(slots=True, kw_only=True)
@@ -18,9 +22,17 @@ class Gateway:
     """The parts of a running gateway, and the little state that requests share."""
 
     current: Current
+    access: Access
     directory: Directory
     dispatcher: Dispatcher
     metrics: Metrics
+    access_log: AccessLog
+    usage: Usage | None
+    """None where there is no folder to keep it in."""
+    clock: Callable[[], float]
+    """Monotonic seconds."""
+    credential: str | None = None
+    """The cluster's secret, which replicas know and clients do not."""
     in_flight: int = 0
     """Requests being served, bounded by limits.concurrent_requests."""
     is_draining: bool = False

@@ -1,4 +1,4 @@
-"""The ASGI endpoint of every route that a replica answers: read, decode, dispatch, relay, account.
+"""Serves every route that a replica answers: identify, decode, dispatch, relay, account.
 
 A client that leaves ends all of it at once, streaming or not: that is what aborts the engine. What must not live
 here: the steps themselves, each has a module.
@@ -7,208 +7,160 @@ here: the steps themselves, each has a module.
 from __future__ import annotations
 
 import asyncio
-import contextlib
+import json
 import logging
-import time
-from collections.abc import Mapping
-from dataclasses import dataclass
-from enum import StrEnum
-
-from starlette.types import Receive, Scope, Send
 
 from cluster.core import wire
-from cluster.core.lease import PoolName, ReplicaId
-from cluster.core.request import InferenceRequest, RequestId, Route
-from services.gateway.logs import ACCESS_LOGGER
+from cluster.core.request import Route
+from cluster.core.routing import explain
 from services.gateway.outcome import Served
-from services.rest.body import ClientGoneError, read_body
+from services.gateway.upstream import FailureKind, UpstreamFailure
+from services.http1.answer import HttpDate
+from services.http1.exchange import Exchange
+from services.http1.request import HttpRequest
+from services.rest.account import Account, Bookkeeper, Ending, ending_of
 from services.rest.decode import decode, output_field_of, request_id_of
-from services.rest.errors import Refusal, from_outcome, full, internal, wrong_method
+from services.rest.errors import Refusal, from_outcome, full, internal, invalid, late, wrong_method
 from services.rest.gateway import Gateway
-from services.rest.relay import relay
+from services.rest.refusal import refusal_bytes
+from services.rest.relay import Relay
+from services.rest.sender import ask_of, identify
 
 logger = logging.getLogger(__name__)
-access = logging.getLogger(ACCESS_LOGGER)
+
+MAX_REASON_CHARS = 512
+"""A header line stays well under what proxies take (8 KiB)."""
+MAX_EXPLANATION_CHARS = 6 * 1024
+"""With it, all headers of an answer stay under what proxies take; `longreach explain` shows everything."""
 
 
-class Ending(StrEnum):
-    """How a request ended; these are metric labels."""
+class InferenceHandler:
+    """Answers inference requests, a task for each."""
 
-    OK = "ok"
-    REFUSED = "refused"
-    """A 4xx of ours or of the engine."""
-    UNAVAILABLE = "unavailable"
-    """A 5xx, or 429: nobody could take it."""
-    BROKEN = "broken"
-    """The answer broke off under way."""
-    CLIENT_GONE = "client_gone"
-
-
-@dataclass(slots=True, kw_only=True)
-class _Account:
-    """What the access line and the metrics will say of one request."""
-
-    request_id: RequestId
-    route: Route
-    started_s: float
-    ending: Ending = Ending.CLIENT_GONE
-    status: int = 0
-    model: str = ""
-    pool: PoolName | None = None
-    replica: ReplicaId | None = None
-    prompt_tokens: int | None = None
-    attempts: int = 0
-    sent_bytes: int = 0
-    first_byte_s: float | None = None
-
-
-class InferenceEndpoint:
-    """Serves one route; an ASGI application."""
-
-    def __init__(self, route: Route, gateway: Gateway) -> None:
-        self._route = route
+    def __init__(self, gateway: Gateway, date: HttpDate) -> None:
         self._gateway = gateway
+        self._date = date
+        self._books = Bookkeeper(gateway)
+        self._loop = asyncio.get_running_loop()
+        self._running: dict[Exchange, asyncio.Task[None]] = {}
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Serve one request."""
-        headers = {key.decode("latin-1"): value.decode("latin-1") for key, value in scope["headers"]}
-        account = _Account(request_id=request_id_of(headers), route=self._route, started_s=time.monotonic())
-        if scope["method"] != "POST":
-            await _refuse(wrong_method(scope["method"], scope["path"], ("POST",)), account, send)
-            self._log(account)
-            return
-        limits = self._gateway.current.catalog.config.gateway.limits
-        if self._gateway.in_flight >= limits.concurrent_requests:
-            await _refuse(full(limits.concurrent_requests), account, send)
-            self._log(account)
+    def __call__(self, route: Route, http: HttpRequest, exchange: Exchange) -> None:
+        """Begin to answer one request."""
+        account = Account(request_id_of(http.headers), route, self._gateway.clock())
+        refusal = self._refusal(http, account)
+        if refusal is not None:
+            self._refuse(refusal, account, exchange)
+            self._books.refused(account)
             return
         self._gateway.in_flight += 1
-        self._gateway.metrics.started()
-        try:
-            await self._serve(headers, account, receive, send)
-        except Exception:
-            logger.exception("request failed", extra={"request_id": account.request_id})
-            # Once a status is out, the server closes the connection, which tells the client as much as we can.
-            if account.status:
-                account.ending = Ending.BROKEN
-                raise
-            await _refuse(internal(), account, send)
-        finally:
-            self._gateway.in_flight -= 1
-            self._finish(account)
+        self._books.started()
+        task = self._loop.create_task(self._run(http, exchange, account))
+        self._running[exchange] = task
+        exchange.on_gone = task.cancel
 
-    async def _serve(self, headers: Mapping[str, str], account: _Account, receive: Receive, send: Send) -> None:
+    def _refusal(self, http: HttpRequest, account: Account) -> Refusal | None:
+        """What can be said without reading the body."""
+        if http.method != "POST":
+            return wrong_method(http.method, http.path, ("POST",))
+        identity = identify(self._gateway, http.headers)
+        if isinstance(identity, Refusal):
+            return identity
+        account.identity = identity
         limits = self._gateway.current.catalog.config.gateway.limits
-        try:
-            raw = await read_body(receive, headers, limits)
-        except ClientGoneError:
-            return
-        if isinstance(raw, Refusal):
-            await _refuse(raw, account, send)
-            return
-        account.started_s = time.monotonic()
-        request = decode(self._route, raw, account.request_id)
-        if isinstance(request, Refusal):
-            await _refuse(request, account, send)
-            return
-        account.model = request.model
-        work = asyncio.ensure_future(self._answer(request, headers, account, send))
-        gone = asyncio.ensure_future(_disconnected(receive))
-        try:
-            await asyncio.wait({work, gone}, return_when=asyncio.FIRST_COMPLETED)
-            if work.done():
-                await work
-            else:
-                account.ending = Ending.CLIENT_GONE
-        finally:
-            gone.cancel()
-            work.cancel()
-            # The abort has happened when the work's own clean-up has, not when it was asked for.
-            with contextlib.suppress(asyncio.CancelledError):
-                await work
-
-    async def _answer(
-        self, request: InferenceRequest, headers: Mapping[str, str], account: _Account, send: Send
-    ) -> None:
-        async with self._gateway.dispatcher.open(request, headers) as outcome:
-            if not isinstance(outcome, Served):
-                field = output_field_of(request.route, request.body)
-                await _refuse(from_outcome(outcome, request.route, field), account, send)
-                return
-            account.first_byte_s = time.monotonic() - account.started_s
-            account.status = outcome.answer.status
-            account.pool = outcome.choice.endpoint.pool
-            account.replica = outcome.choice.endpoint.replica_id
-            account.prompt_tokens = outcome.prompt_tokens
-            account.attempts = outcome.attempts
-            limits = self._gateway.current.catalog.config.gateway.limits
-            relayed = await relay(outcome, request, send, stall_s=limits.idle_s)
-            account.sent_bytes = relayed.sent_bytes
-            if relayed.broken is not None:
-                account.ending = Ending.BROKEN
-                self._gateway.metrics.broken(account.pool, relayed.broken.kind.value)
-                self._gateway.directory.suspect(account.replica)
-            elif relayed.stalled:
-                account.ending = Ending.CLIENT_GONE
-            else:
-                account.ending = _ending(account.status)
-
-    def _finish(self, account: _Account) -> None:
-        metrics = self._gateway.metrics
-        if account.pool is not None and account.first_byte_s is not None:
-            metrics.answered(account.route, account.pool, account.prompt_tokens or 0, account.first_byte_s)
-        metrics.ended(account.route, account.pool, account.ending.value, time.monotonic() - account.started_s)
-        self._log(account)
-
-    def _log(self, account: _Account) -> None:
-        if not access.isEnabledFor(logging.INFO):
-            return
-        access.info(
-            "request",
-            extra={
-                "request_id": account.request_id,
-                "route": account.route.value,
-                "status": account.status,
-                "ending": account.ending.value,
-                "model": account.model,
-                "pool": account.pool or "-",
-                "replica": account.replica or "-",
-                "attempts": account.attempts,
-                "prompt_tokens": "-" if account.prompt_tokens is None else account.prompt_tokens,
-                "first_byte_ms": "-" if account.first_byte_s is None else round(account.first_byte_s * 1000, 1),
-                "ms": round((time.monotonic() - account.started_s) * 1000, 1),
-                "bytes": account.sent_bytes,
-            },
+        if self._gateway.in_flight >= limits.concurrent_requests:
+            return full(limits.concurrent_requests)
+        encoding = http.headers.get("content-encoding")
+        if encoding is None or encoding.strip().lower() in {"", "identity"}:
+            return None
+        return invalid(
+            f"The content encoding {encoding[:32]!r} is not taken: send the body as it is.",
+            status=415,
+            code="unsupported_encoding",
         )
 
+    async def _run(self, http: HttpRequest, exchange: Exchange, account: Account) -> None:
+        try:
+            await self._serve(http, exchange, account)
+        except asyncio.CancelledError:
+            if account.is_expired:
+                self._refuse(late(account.limit_s), account, exchange)
+                account.ending = Ending.EXPIRED
+            else:
+                account.ending = Ending.CLIENT_GONE
+        except Exception:
+            logger.exception("request failed", extra={"request_id": account.request_id})
+            if account.status:
+                account.ending = Ending.BROKEN
+                exchange.cut()
+            else:
+                self._refuse(internal(), account, exchange)
+        finally:
+            del self._running[exchange]
+            self._gateway.in_flight -= 1
+            self._books.ended(account)
 
-def _ending(status: int) -> Ending:
-    if status < 400:  # noqa: PLR2004 - HTTP's client errors begin here
-        return Ending.OK
-    return Ending.UNAVAILABLE if status == 429 or status >= 500 else Ending.REFUSED  # noqa: PLR2004 - HTTP statuses
+    async def _serve(self, http: HttpRequest, exchange: Exchange, account: Account) -> None:
+        raw, http.body = http.body, b""
+        request = decode(account.route, raw, account.request_id)
+        del raw
+        if isinstance(request, Refusal):
+            self._refuse(request, account, exchange)
+            return
+        account.model = request.model
+        assert account.identity is not None
+        ask = ask_of(self._gateway, request, http.headers, account.identity, account.started_s)
+        if isinstance(ask, Refusal):
+            self._refuse(ask, account, exchange)
+            return
+        account.limit_s = ask.deadline.at_s - account.started_s
+        timer = self._loop.call_later(ask.deadline.left_s(self._gateway.clock()), self._expire, exchange, account)
+        try:
+            dispatcher = self._gateway.dispatcher
+            outcome = await dispatcher.find(ask)
+            if not isinstance(outcome, Served):
+                field = output_field_of(request.route, request.body)
+                self._refuse(from_outcome(outcome, request.route, field), account, exchange)
+                return
+            account.served(outcome, self._gateway.clock())
+            relay = account.relay = Relay(exchange, request, outcome, self._date, self._gateway.clock)
+            try:
+                relay.start(self._own_headers(outcome, account, http))
+                await relay.done
+            finally:
+                account.relayed(relay)
+                dispatcher.release(outcome, account.outcome)
+        finally:
+            timer.cancel()
 
+    def _expire(self, exchange: Exchange, account: Account) -> None:
+        """The request's deadline has passed: the engine is aborted, whatever it is doing."""
+        account.is_expired = True
+        if account.relay is not None:
+            account.relay.cancel(UpstreamFailure(kind=FailureKind.TIMEOUT, detail="the request's deadline passed"))
+        else:
+            self._running[exchange].cancel()
 
-async def _disconnected(receive: Receive) -> None:
-    """Return when the client has left."""
-    while (await receive())["type"] != "http.disconnect":
-        pass
+    def _own_headers(self, served: Served, account: Account, http: HttpRequest) -> list[tuple[str, str]]:
+        """Where the request went and why."""
+        endpoint = served.choice.endpoint
+        headers = [
+            (wire.HEADER_REQUEST_ID, account.request_id),
+            (wire.HEADER_POOL, endpoint.pool),
+            (wire.HEADER_REPLICA, endpoint.replica_id),
+            (wire.HEADER_REASON, served.choice.reason[:MAX_REASON_CHARS]),
+            (wire.HEADER_DECISION_US, str(round(served.decision_s * 1e6))),
+        ]
+        if served.attempts > 1:
+            headers.append((wire.HEADER_ATTEMPTS, str(served.attempts)))
+        if http.headers.get(wire.HEADER_EXPLAIN) == "1":
+            text = json.dumps(explain(served.decision), separators=(",", ":"))
+            headers.append((wire.HEADER_EXPLANATION, text[:MAX_EXPLANATION_CHARS]))
+        return headers
 
-
-async def _refuse(refusal: Refusal, account: _Account, send: Send) -> None:
-    account.status = refusal.status
-    account.ending = _ending(refusal.status)
-    await send_refusal(refusal, account.route, account.request_id, send)
-
-
-async def send_refusal(refusal: Refusal, route: Route | None, request_id: RequestId, send: Send) -> None:
-    """Answer with an error."""
-    body = refusal.body(route, request_id)
-    headers = {
-        "content-type": "application/json",
-        "content-length": str(len(body)),
-        wire.HEADER_REQUEST_ID: request_id,
-        **refusal.all_headers(),
-    }
-    encoded = [(name.encode(), value.encode("latin-1", "replace")) for name, value in headers.items()]
-    await send({"type": "http.response.start", "status": refusal.status, "headers": encoded})
-    await send({"type": "http.response.body", "body": body, "more_body": False})
+    def _refuse(self, refusal: Refusal, account: Account, exchange: Exchange) -> None:
+        account.status = refusal.status
+        account.refusal_code = refusal.code or ""
+        account.ending = ending_of(refusal.status)
+        keep_alive = exchange.keep_alive and not exchange.is_draining
+        exchange.write(refusal_bytes(refusal, account.route, account.request_id, self._date, keep_alive=keep_alive))
+        exchange.finish()

@@ -36,7 +36,7 @@ def parse_object(raw: bytes) -> dict[str, Any]:
     except UnicodeDecodeError as error:
         raise NotStrictJsonError(f"The body is not UTF-8: byte {error.start} is wrong.") from error
     try:
-        value = json.loads(text, object_pairs_hook=_unique, parse_constant=_refuse_constant, parse_float=_finite)
+        value = _DECODER.decode(text)
     except json.JSONDecodeError as error:
         where = f"line {error.lineno}, column {error.colno}"
         raise NotStrictJsonError(f"The body is not valid JSON: {error.msg} ({where}).") from error
@@ -49,7 +49,7 @@ def parse_object(raw: bytes) -> dict[str, Any]:
     # Counting brackets is quick and nearly always answers; strings may hold brackets too, hence the second look.
     if raw.count(b"{") + raw.count(b"[") > MAX_DEPTH and _is_deeper(value, MAX_DEPTH):
         raise _too_deep()
-    if _SURROGATE_ESCAPE.search(raw) and not _is_encodable(value):
+    if (b"\\ud" in raw or b"\\uD" in raw) and _SURROGATE_ESCAPE.search(raw) and not _is_encodable(value):
         raise NotStrictJsonError("The body has half a surrogate pair (\\ud800 to \\udfff), which is not a character.")
     return value
 
@@ -99,3 +99,6 @@ def _is_encodable(value: Any) -> bool:
     except UnicodeEncodeError:
         return False
     return True
+
+
+_DECODER = json.JSONDecoder(object_pairs_hook=_unique, parse_constant=_refuse_constant, parse_float=_finite)

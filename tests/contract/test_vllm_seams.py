@@ -19,11 +19,14 @@ from typing import Any
 import pytest
 
 from cluster.engine.arguments import engine_environment, vllm_arguments
-from cluster.engine.layer import CURRENT_BUDGET, Budget, ContextRefusedError
+from cluster.engine.budget import Budget, ContextRefusedError
+from cluster.engine.call import CURRENT_CALL, Call
 from cluster.engine.plan import ReplicaPlan
 from cluster.engine.vllm_engine import Load, VllmEngine, _checked_engine, _load_recorder
 from tests.unit.engine.plans import CUDA, machine, plan
 
+PARAMETERS = SimpleNamespace(output_kind=None, n=1)
+"""What the engine's wrapper reads of vLLM's sampling parameters; see test_vllm_counts.py for the real ones."""
 PINS = Path(__file__).parents[2] / "locks" / "cpu.txt"
 ADAPTERS = "{id: tiny, lora: [{name: sql, path: /a}, {name: poem, path: /b}]}"
 PLANS = {
@@ -104,32 +107,32 @@ def test_generate_is_called_as_we_override_it(async_llm: Any) -> None:
 async def test_the_context_check_raises_at_the_call(checked: Any) -> None:
     """cluster/engine/layer.py holds the head until the check; vLLM calls `generate` before it makes the response."""
     budget = Budget(output_tokens=30)
-    token = CURRENT_BUDGET.set(budget)
+    token = CURRENT_CALL.set(Call(budget=budget))
     try:
         with pytest.raises(ContextRefusedError):
             checked.generate({"prompt_token_ids": [1] * 71}, SimpleNamespace(), "r1")
         assert (budget.refused_prompt_tokens, budget.context_tokens) == (71, 100)
-        fitting = checked.generate({"prompt_token_ids": [1] * 70}, SimpleNamespace(), "r2", priority=1)
+        fitting = checked.generate({"prompt_token_ids": [1] * 70}, PARAMETERS, "r2", priority=1)
         assert budget.checked
         await fitting.aclose()
     finally:
-        CURRENT_BUDGET.reset(token)
+        CURRENT_CALL.reset(token)
 
 
 async def test_requests_without_a_budget_are_not_checked(checked: Any) -> None:
     """cluster/engine/vllm_engine.py: the first token and what vLLM asks of itself."""
-    assert CURRENT_BUDGET.get() is None
+    assert CURRENT_CALL.get() is None
     await checked.generate({"prompt_token_ids": [1] * 500}, SimpleNamespace(), "r1").aclose()
 
 
 async def test_the_steps_of_a_beam_search_are_not_refused(checked: Any) -> None:
     """cluster/engine/vllm_engine.py checks every call; vLLM's beam search calls with max_tokens=1, step after step."""
-    token = CURRENT_BUDGET.set(Budget(output_tokens=30, is_beam_search=True))
+    token = CURRENT_CALL.set(Call(budget=Budget(output_tokens=30, is_beam_search=True)))
     try:
         for step in range(30):
-            await checked.generate({"prompt_token_ids": [1] * (70 + step)}, SimpleNamespace(max_tokens=1), "b").aclose()
+            await checked.generate({"prompt_token_ids": [1] * (70 + step)}, PARAMETERS, "b").aclose()
     finally:
-        CURRENT_BUDGET.reset(token)
+        CURRENT_CALL.reset(token)
 
 
 def test_prompt_length(async_llm: Any) -> None:

@@ -122,7 +122,7 @@ async def test_disconnect_frees_the_engine(cluster: Cluster, http: httpx.AsyncCl
     lease = (await cluster.leases())["short"]
 
     async def running() -> float:
-        text = (await http.get(f"{lease.url}/metrics")).text
+        text = (await http.get(f"{lease.url}/metrics", headers=cluster.credential)).text
         found = re.search(r"^vllm:num_requests_running\{.*\} (\S+)$", text, re.MULTILINE)
         assert found is not None
         return float(found.group(1))

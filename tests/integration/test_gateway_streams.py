@@ -30,7 +30,7 @@ async def test_a_break_in_mid_stream_is_never_passed_off_as_complete(fault: str)
                     async with gateway.client.stream("POST", "/v1/chat/completions", json=body) as answer:
                         async for part in answer.aiter_raw():
                             received += part
-                metrics = (await gateway.client.get("/metrics")).text
+                metrics = await gateway.metrics()
     assert b"token1" in received
     assert b"[DONE]" not in received
     last = received.rstrip().rsplit(b"\n\n", 1)[-1]

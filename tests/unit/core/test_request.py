@@ -72,3 +72,15 @@ def test_a_client_may_let_its_prompt_be_cut(cut: int | None, kept: int) -> None:
     found = need(asked=10, cut=cut, prompt=9000)
     assert isinstance(found, ContextNeed)
     assert found.prompt_tokens == kept
+
+
+def test_the_upper_end_decides_what_fits_and_the_likely_length_weighs_work() -> None:
+    estimate = PromptTokens(tokens=120, kind=CountKind.ABOUT, expected_tokens=100, low_tokens=90, high_tokens=120)
+    for cut, fits, likely in ((None, 120, 100), (110, 110, 100), (50, 50, 50)):
+        request = InferenceRequest(
+            request_id=RequestId("r"), route=Route.CHAT, model="m", body=b"", truncate_prompt_tokens=cut
+        )
+        found = context_need(request, prompt=estimate, policy=POLICY, largest_context_tokens=8192)
+        assert isinstance(found, ContextNeed)
+        assert (found.prompt_tokens, found.expected_prompt_tokens, found.count) == (fits, likely, CountKind.ABOUT)
+    assert ContextNeed(prompt_tokens=7, output_tokens=1, is_explicit=True).expected_prompt_tokens == 7

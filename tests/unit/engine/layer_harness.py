@@ -11,7 +11,11 @@ from collections.abc import Awaitable, Callable, MutableMapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from cluster.engine.layer import CURRENT_BUDGET, App, Budget, EngineLayer, Gate, Message, Receive, Send
+from cluster.engine.asgi import App, Message, Receive, Send
+from cluster.engine.budget import Budget
+from cluster.engine.call import CURRENT_CALL, Call
+from cluster.engine.gate import Gate
+from cluster.engine.layer import EngineLayer
 
 PATIENCE_S = 10.0
 """Nothing here waits for anything slow; a test that does has a bug."""
@@ -39,9 +43,16 @@ def chunk(body: bytes, *, more: bool = True) -> Message:
     return {"type": "http.response.body", "body": body, "more_body": more}
 
 
+def call() -> Call:
+    """What the engine's client finds of the request being served."""
+    found = CURRENT_CALL.get()
+    assert found is not None
+    return found
+
+
 def budget() -> Budget:
     """The budget of the request being served."""
-    found = CURRENT_BUDGET.get()
+    found = call().budget
     assert found is not None
     return found
 
@@ -108,6 +119,7 @@ async def ask(
     headers: Sequence[tuple[bytes, bytes]] = (),
     body: dict[str, Any] | bytes | None = None,
     root_path: str = "",
+    credential: str | None = None,
 ) -> Client:
     """One request, to its end; raises what the layer raises."""
     client = client or Client()
@@ -115,7 +127,7 @@ async def ask(
         client.body = body if isinstance(body, bytes) else json.dumps(body).encode()
     scope = {"type": "http", "method": method, "path": path, "root_path": root_path, "headers": list(headers)}
     async with asyncio.timeout(PATIENCE_S):
-        await EngineLayer(app, own_gate)(scope, client.receive, client.send)
+        await EngineLayer(app, own_gate, credential=credential)(scope, client.receive, client.send)
     return client
 
 

@@ -10,7 +10,9 @@ from typing import Any
 import pytest
 
 from cluster.core import wire
-from cluster.engine.layer import GET_PATHS, POST_ROUTES, EngineLayer, Gate, Receive, Send
+from cluster.engine.asgi import Receive, Send
+from cluster.engine.gate import Gate
+from cluster.engine.layer import GET_PATHS, POST_ROUTES, EngineLayer
 from tests.unit.engine.layer_harness import Client, Echo, ask, chunk, gate, head, reading
 
 ADMINISTRATION = [

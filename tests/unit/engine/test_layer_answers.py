@@ -10,7 +10,8 @@ from typing import Any
 import pytest
 
 from cluster.core import wire
-from cluster.engine.layer import ContextRefusedError, Receive, Send
+from cluster.engine.asgi import Receive, Send
+from cluster.engine.budget import ContextRefusedError
 from tests.unit.engine.layer_harness import (
     ASKING,
     DONE,

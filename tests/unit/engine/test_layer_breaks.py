@@ -10,7 +10,8 @@ import pytest
 
 from cluster.core import wire
 from cluster.core.errors import EngineStalledError
-from cluster.engine.layer import ContextRefusedError, Receive, Send
+from cluster.engine.asgi import Receive, Send
+from cluster.engine.budget import ContextRefusedError
 from tests.unit.engine.layer_harness import (
     ASKING,
     DONE,

@@ -80,7 +80,9 @@ def made(heart: Heart, looks: Looks) -> Any:
     found._vitals = looks
     found._gate = gate()
     found._engine = SimpleNamespace(
-        load=SimpleNamespace(running=3, waiting=2, kv_use_ratio=0.5), shutdown=lambda: heart.said.append("shut down")
+        load=SimpleNamespace(running=3, waiting=2, kv_use_ratio=0.5),
+        prefill_tokens=900,
+        shutdown=lambda: heart.said.append("shut down"),
     )
     found._told_drain = False
     found._renewal = None
@@ -159,6 +161,17 @@ async def test_the_lease_counts_only_what_is_here(in_flight: int, load: tuple[in
     lease = found._lease(URL)
     assert (lease.running, lease.waiting) == load
     assert (lease.url, lease.pool, lease.context_tokens) == (f"{URL}/short", "short", 32768)
+
+
+async def test_the_lease_says_what_the_replica_holds() -> None:
+    found = made(Heart(), Looks([ALIVE], asyncio.Event()))
+    found._plan = plan(
+        "engine: {max_running: 5, max_queued: 3}",
+        model="{id: tiny, lora: [{name: sql, path: /a}, {name: poem, path: /b}]}",
+    )
+    lease = found._lease(URL)
+    assert (lease.max_running, lease.max_waiting, lease.prefill_tokens) == (5, 3, 900)
+    assert lease.adapters == ("sql", "poem")
 
 
 async def test_what_the_ping_raises_is_the_end(health: list[int | None]) -> None:

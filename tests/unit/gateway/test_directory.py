@@ -6,11 +6,12 @@ from dataclasses import dataclass
 
 from cluster.config import parse_config
 from cluster.core.lease import PoolName, ReplicaId
+from cluster.core.routing.breaker import COOL_DOWN_S, FAILURES_TO_OPEN
 from services.gateway.catalog import Catalog
 from services.gateway.directory import RETURN_GRACE_S, SUSPECT_S, Directory, EndpointState
 from tests.gateway_harness import TWO_POOLS, Leases, lease
 
-SHORT, LONG = PoolName("short"), PoolName("long")
+SHORT = PoolName("short")
 STATIC = """
 models: [{id: m}]
 pools: [{name: s, model: m, context_tokens: 100, endpoints: [{url: "http://a:1/v1"}, {url: "http://b:1/"}]}]
@@ -30,7 +31,7 @@ def catalog(text: str = TWO_POOLS) -> Catalog:
 
 
 def ids(directory: Directory) -> set[str]:
-    return {endpoint.replica_id for endpoint in directory.endpoints(catalog(), {SHORT, LONG})}
+    return set(directory.table.replica_ids())
 
 
 async def test_a_lease_that_is_gone_is_gone_at_once() -> None:
@@ -68,19 +69,41 @@ async def test_an_endpoint_that_failed_is_suspect_for_a_while() -> None:
     directory.suspect(ReplicaId("a"))
     assert directory.states(catalog())[SHORT][EndpointState.SUSPECT] == 1
     clock.now_s += SUSPECT_S + 0.01
+    directory.tick()
     assert directory.states(catalog())[SHORT][EndpointState.READY] == 1
 
 
 async def test_own_requests_count_as_load_until_they_end() -> None:
     directory = Directory(Leases([lease("short", "http://a", name="a", load=3)]), clock=Clock())
     await directory.refresh()
-    directory.started(ReplicaId("a"))
-    directory.started(ReplicaId("a"))
-    assert directory.endpoints(catalog(), {SHORT})[0].load == 5
-    directory.finished(ReplicaId("a"))
-    directory.finished(ReplicaId("a"))
-    directory.finished(ReplicaId("a"))
-    assert directory.endpoints(catalog(), {SHORT})[0].load == 3
+    member = directory.table.get(ReplicaId("a"))
+    assert member is not None
+    directory.started(ReplicaId("a"), 10)
+    directory.started(ReplicaId("a"), 20)
+    assert (member.load, member.prefill_tokens) == (5, 30)
+    directory.table.finished(ReplicaId("a"), 10)
+    directory.table.finished(ReplicaId("a"), 20)
+    directory.table.finished(ReplicaId("a"))
+    assert (member.load, member.prefill_tokens) == (3, 0)
+
+
+async def test_a_breaker_opens_after_failures_and_lets_one_through_again() -> None:
+    clock = Clock()
+    directory = Directory(Leases([lease("short", "http://a", name="a")]), clock=clock)
+    await directory.refresh()
+    member = directory.table.get(ReplicaId("a"))
+    assert member is not None
+    for _ in range(FAILURES_TO_OPEN):
+        assert not member.is_breaker_open
+        directory.failed(ReplicaId("a"))
+    assert member.is_breaker_open
+    clock.now_s += COOL_DOWN_S + 0.01
+    directory.tick()
+    assert not member.is_breaker_open
+    directory.started(ReplicaId("a"), 0)
+    assert member.is_breaker_open
+    directory.answered(ReplicaId("a"))
+    assert not member.is_breaker_open
 
 
 async def test_a_replica_with_a_smaller_context_lowers_its_pools_limit() -> None:
@@ -94,16 +117,20 @@ async def test_a_replica_with_a_smaller_context_lowers_its_pools_limit() -> None
 async def test_leases_of_unknown_pools_are_nobody() -> None:
     directory = Directory(Leases([lease("other", "http://a")]), clock=Clock())
     await directory.refresh()
-    assert ids(directory) == set()
+    assert ids(directory) == {"other-//a"}
     assert sum(sum(counts.values()) for counts in directory.states(catalog()).values()) == 0
 
 
 async def test_static_endpoints_need_no_store_and_come_last_when_down() -> None:
     directory = Directory(None, clock=Clock())
-    await directory.follow()
+    await directory.refresh()
     static = catalog(STATIC)
-    assert [endpoint.url for endpoint in directory.endpoints(static, {PoolName("s")})] == ["http://a:1", "http://b:1"]
+    directory.use(static)
+    members = list(directory.table.members())
+    assert [member.endpoint.url for member in members] == ["http://a:1", "http://b:1"]
     directory.set_down(frozenset({ReplicaId("s-static-1")}))
-    assert [endpoint.is_suspect for endpoint in directory.endpoints(static, {PoolName("s")})] == [False, True]
+    assert [member.is_suspect for member in members] == [False, True]
     assert not directory.pools(static.models[0])[0].verifies
     assert directory.age_s is None
+    directory.use(catalog())
+    assert ids(directory) == set()

@@ -70,7 +70,10 @@ async def test_token_ids_are_counted_and_no_prompt_is_empty(counter: PromptCount
 async def test_without_a_tokenizer_it_is_an_estimate(counter: PromptCounter, tmp_path: Path) -> None:
     unknown = await counter.count("other", chat("word " * 600), enough_tokens=0)
     assert unknown.kind is CountKind.ABOUT
-    assert 1000 <= unknown.tokens <= 1020
+    assert unknown.expected_tokens is not None
+    assert unknown.low_tokens is not None
+    assert unknown.low_tokens < 606 < unknown.tokens
+    assert 500 < unknown.expected_tokens < 700
     empty = PromptCounter()
     empty.use({"m": tmp_path})
     assert (await empty.count("m", chat("hi"), enough_tokens=0)).kind is CountKind.ABOUT
@@ -94,6 +97,7 @@ async def test_unicode_normalization_keeps_the_bound_a_bound(tmp_path: Path) -> 
     folder = write_model(tmp_path, nfc=True)
     counter = PromptCounter()
     counter.use({"m": folder})
+    await counter.ready()
     growing = "\U0001d160\u0958\ufb2c" * 30
     bound = await counter.count("m", Texts(texts=(growing,)), enough_tokens=10**9)
     exact = await counter.count("m", Texts(texts=(growing,)), enough_tokens=0)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
+import json
+import logging
 import subprocess
 import time
 from collections.abc import AsyncIterator, Iterator
@@ -37,6 +39,10 @@ LEASE = Lease(
     waiting=1,
     kv_use_ratio=0.25,
     step_age_s=0.1,
+    max_running=8,
+    max_waiting=24,
+    prefill_tokens=70_000,
+    adapters=("sql", "poem"),
 )
 REPORT = ReplicaReport(
     replica_id=ReplicaId("r1"),
@@ -96,6 +102,51 @@ async def test_reports_come_back_as_they_were(store: LeaseStore) -> None:
     (found,) = await store.reports()
     assert found == REPORT
     assert type(found.phase) is ReplicaPhase
+
+
+ADDED_LATER = {"max_running", "max_waiting", "prefill_tokens", "adapters"}
+"""To the lease, after its first version."""
+
+
+async def test_a_lease_of_an_older_replica_is_read(store: LeaseStore, redis: Redis) -> None:
+    await store.put_lease(LEASE)
+    old = {name: value for name, value in dataclasses.asdict(LEASE).items() if name not in ADDED_LATER}
+    await redis.set(KEY + "lease:r1", json.dumps(old))
+    (found,) = await store.leases()
+    assert found == dataclasses.replace(LEASE, max_running=0, max_waiting=0, prefill_tokens=0, adapters=())
+
+
+async def test_what_a_newer_replica_says_beyond_us_is_ignored(store: LeaseStore, redis: Redis) -> None:
+    await store.put_lease(LEASE)
+    await store.put_report(REPORT)
+    await redis.set(KEY + "lease:r1", json.dumps(dataclasses.asdict(LEASE) | {"colour": "red"}))
+    await redis.set(KEY + "report:r1", json.dumps(dataclasses.asdict(REPORT) | {"weather": {"rain": True}}))
+    assert await store.leases() == (LEASE,)
+    assert await store.reports() == (REPORT,)
+
+
+async def test_a_report_without_its_optional_part_is_read(store: LeaseStore, redis: Redis) -> None:
+    await store.put_report(REPORT)
+    short = {name: value for name, value in dataclasses.asdict(REPORT).items() if name != "last_error"}
+    await redis.set(KEY + "report:r1", json.dumps(short))
+    assert await store.reports() == (dataclasses.replace(REPORT, last_error=""),)
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["", "[]", "3", "null", '"x"', "{}", json.dumps(dataclasses.asdict(LEASE) | {"state": "warming"})],
+    ids=["empty", "list", "number", "null", "string", "nothing", "a state of tomorrow"],
+)
+async def test_what_cannot_be_read_hides_nobody_else(
+    store: LeaseStore, redis: Redis, caplog: pytest.LogCaptureFixture, text: str
+) -> None:
+    await store.put_lease(LEASE)
+    await store.put_lease(other(LEASE, "r2"))
+    await redis.set(KEY + "lease:r1", text)
+    with caplog.at_level(logging.WARNING):
+        for _ in range(3):
+            assert [lease.replica_id for lease in await store.leases()] == ["r2"]
+    assert len(caplog.records) == 1
 
 
 async def test_an_empty_store_has_nothing(store: LeaseStore) -> None:

@@ -1,0 +1,53 @@
+"""`longreach bench route`: what a routing decision costs.
+
+What must not live here: the timing (loadtest/bench/route.py).
+"""
+
+from __future__ import annotations
+
+import json as json_format
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+JsonFileOption = Annotated[
+    Path | None, typer.Option("--json", help="Write the rows to this file as JSON; - prints them.", metavar="FILE")
+]
+SeedOption = Annotated[int, typer.Option(help="For loads, prefixes and ties; the same seed, the same decisions.")]
+
+
+def route(json: JsonFileOption = None, seed: SeedOption = 1) -> None:
+    """Time routing decisions at 2 to 1,000 endpoints and 1k to 200k prompt tokens (about 15 s)."""
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+    from rich.table import Table
+
+    from loadtest.bench.route import measure_routes
+
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
+        task = bar.add_task("timing decisions")
+        timings = measure_routes(seed, progress=lambda done, total: bar.update(task, completed=done, total=total))
+    rows = json_format.dumps([timing.row() for timing in timings], indent=2)
+    if json is not None and str(json) == "-":
+        sys.stdout.write(f"{rows}\n")
+        return
+    table = Table(box=None, pad_edge=False, header_style="dim", padding=(0, 2, 0, 0))
+    for column in ("endpoints", "prompt tokens", "prefix", "scored", "p50 µs", "p99 µs", "mean µs", "update µs"):
+        table.add_column(column, justify="right", no_wrap=True)
+    for timing in timings:
+        table.add_row(
+            f"{timing.endpoints:,}",
+            f"{timing.prompt_tokens:,}",
+            "yes" if timing.with_prefix else "no",
+            str(timing.candidates),
+            f"{timing.p50_us:.1f}",
+            f"{timing.p99_us:.1f}",
+            f"{timing.mean_us:.1f}",
+            f"{timing.update_us:.1f}",
+        )
+    Console().print(table)
+    if json is not None:
+        json.write_text(f"{rows}\n", encoding="utf-8")

@@ -1,0 +1,120 @@
+"""Whom a decision looks at: everybody in a small cluster, a telling few in a large one.
+
+What lives here: the draw, at most `CANDIDATES_MAX` endpoints however many there are. What must not: judging them.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterator, Sequence
+from itertools import chain, islice
+
+from cluster.core.routing.endpoint import Member
+from cluster.core.routing.index import PoolIndex
+from cluster.core.routing.query import Case, Fit, HomeState, Query
+from cluster.core.routing.table import EndpointTable
+
+CANDIDATES_MAX = 32
+"""Scored for one decision. Plain Python costs 3 to 7 µs for each, and a better choice than the best of 32 is rare."""
+PREFIX_HOLDERS_MAX = 8
+"""Of those that hold the longest prefixes: a common system prompt is on every endpoint, and a few of them do."""
+OTHER_POOLS_MAX = 2
+OTHER_POOL_CANDIDATES = 2
+"""From pools that are not meant to serve this request: enough for a second try when the first choice fails."""
+SUSPECTS_MAX = 2
+RANDOM_MAX = 4
+"""Gateways that see the same reports would otherwise all run to the same few least loaded endpoints."""
+RING_POOLS_MAX = 2
+"""Smallest fitting pools (of one limit) in which a session has a home; there is one, nearly always."""
+LEAST_LOADED_MIN = CANDIDATES_MAX - (
+    RING_POOLS_MAX + PREFIX_HOLDERS_MAX + OTHER_POOLS_MAX * OTHER_POOL_CANDIDATES + SUSPECTS_MAX + RANDOM_MAX
+)
+"""What is left for the least loaded: more than a request has tries, so an endpoint with room is never missed."""
+ASIDE_SHOWN_MAX = 64
+"""Endpoints named in an explanation although nobody would have looked at them."""
+
+Indexes = Sequence[tuple[Fit, PoolIndex]]
+
+
+def home_state(indexes: Indexes) -> HomeState:
+    """How the smallest fitting pools stand."""
+    state = HomeState.DEAD
+    for fit, index in indexes:
+        if fit.rank == 0:
+            if index.has_room:
+                return HomeState.FREE
+            if index.healthy_count:
+                state = HomeState.SATURATED
+    return state
+
+
+def session_homes(query: Query, indexes: Indexes, table: EndpointTable) -> tuple[Member, ...]:
+    """Whom the session belongs to, passing over endpoints that this gateway cannot use now."""
+    session = query.session
+    if session is None:
+        return ()
+    homes = []
+    for fit, index in indexes[:RING_POOLS_MAX]:
+        if fit.rank == 0:
+            on_ring = map(table.get, index.ring.walk(session))
+            home = next((m for m in on_ring if m and not m.is_suspect and not m.is_breaker_open), None)
+            if home is not None:
+                homes.append(home)
+    return tuple(homes)
+
+
+def draw(case: Case, indexes: Indexes, table: EndpointTable, rng: random.Random) -> list[Member]:
+    """At most `CANDIDATES_MAX` endpoints to judge, none twice."""
+    if sum([len(index.members) for _, index in indexes]) <= CANDIDATES_MAX:
+        return [member for _, index in indexes for member in index.members]
+    picked = dict.fromkeys(case.session_homes)
+    picked.update(dict.fromkeys(_prefix_holders(case, table)))
+    focus, others = _focus(case, indexes)
+    for index in others[:OTHER_POOLS_MAX]:
+        picked.update(dict.fromkeys(index.least_loaded(OTHER_POOL_CANDIDATES, rng)))
+    picked.update(dict.fromkeys(_suspects(case, indexes, rng)))
+    for _ in range(RANDOM_MAX):
+        members = focus[int(rng.random() * len(focus))].members
+        picked[members[int(rng.random() * len(members))]] = None
+    for position, index in enumerate(focus):
+        share = (CANDIDATES_MAX - len(picked)) // (len(focus) - position)
+        picked.update(dict.fromkeys(index.least_loaded(share, rng)))
+    return list(islice(picked, CANDIDATES_MAX))
+
+
+def unseen(case: Case, drawn: Sequence[Member], table: EndpointTable) -> list[Member]:
+    """Further endpoints that an explanation should name: those that are aside, and those of other pools."""
+    fitting = (table.pool(name) for name in case.fits)
+    others = (table.pool(name) for name in table.pools() if name not in case.fits)
+    extra = chain(
+        chain.from_iterable(index.aside() for index in fitting if index is not None),
+        chain.from_iterable(index.members for index in others if index is not None),
+    )
+    return list(islice((member for member in extra if member not in drawn), ASIDE_SHOWN_MAX))
+
+
+def _prefix_holders(case: Case, table: EndpointTable) -> Iterator[Member]:
+    for replica_id in islice(case.query.resident, PREFIX_HOLDERS_MAX):
+        member = table.get(replica_id)
+        if member is not None and member.endpoint.pool in case.fits:
+            yield member
+
+
+def _focus(case: Case, indexes: Indexes) -> tuple[list[PoolIndex], list[PoolIndex]]:
+    """The pools that should serve the request as things stand, and the others."""
+    homes = [index for fit, index in indexes if fit.rank == 0]
+    larger = [index for fit, index in indexes if fit.rank > 0]
+    if case.home is HomeState.FREE:
+        open_homes = [index for index in homes if index.has_room]
+        return open_homes, [index for index in (*homes, *larger) if index not in open_homes]
+    open_larger = [index for index in larger if index.has_room]
+    if not open_larger:
+        return homes or larger, larger if homes else []
+    return open_larger, homes
+
+
+def _suspects(case: Case, indexes: Indexes, rng: random.Random) -> Iterator[Member]:
+    # Where the smallest pool has nobody healthy, its suspects are all it has.
+    most = SUSPECTS_MAX if case.home is not HomeState.DEAD else LEAST_LOADED_MIN
+    found = chain.from_iterable(index.suspects(most, rng) for _, index in indexes)
+    return islice(found, most)

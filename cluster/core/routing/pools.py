@@ -1,0 +1,59 @@
+"""Which pools hold a request, by context length, and what output each grants.
+
+What lives here: the pool as routing sees it, and the context-fit rule. What must not: endpoints, load.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+
+from cluster.core.lease import PoolName
+from cluster.core.prompt import CountKind
+from cluster.core.request import ContextNeed
+
+ESTIMATE_ERROR_RATIO = 2.0
+"""How far an estimate may lie over the truth: bytes per token vary from 1.4 (base64) to 5.1 (Chinese), and the
+estimate divides by 3 (services/gateway/tokens.py), so the truth is at least half of it for any text met so far."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Pool:
+    """A pool as routing sees it."""
+
+    name: PoolName
+    model: str
+    context_tokens: int
+    verifies: bool = True
+    """Its members count the prompt themselves and refuse what does not fit; foreign engines may cut it silently."""
+
+
+def fitting_pools(need: ContextNeed, pools: Collection[Pool]) -> tuple[tuple[Pool, int], ...]:
+    """The pools that hold `need`, smallest first, each with the output tokens it grants; empty when none does."""
+    ordered = sorted(pools, key=_size)
+    total_tokens = need.total_tokens
+    fits = tuple([(pool, need.output_tokens) for pool in ordered if total_tokens <= pool.context_tokens])
+    if fits:
+        return fits
+    return _largest_after_all(need, ordered)
+
+
+def _size(pool: Pool) -> tuple[int, str]:
+    return pool.context_tokens, pool.name
+
+
+def _largest_after_all(need: ContextNeed, ordered: Sequence[Pool]) -> tuple[tuple[Pool, int], ...]:
+    """Where nothing holds `need` as it stands: the largest pools, with less output, or to verify an estimate."""
+    largest = [pool for pool in ordered if pool.context_tokens == ordered[-1].context_tokens]
+    room = ordered[-1].context_tokens - need.prompt_tokens if ordered else 0
+    if room >= 1 and not need.is_explicit:
+        return tuple((pool, room) for pool in largest)
+    if need.count is CountKind.ABOUT:
+        verifying = [pool for pool in ordered if pool.verifies]
+        least_tokens = need.prompt_tokens / ESTIMATE_ERROR_RATIO + (need.output_tokens if need.is_explicit else 1)
+        return tuple(
+            (pool, need.output_tokens)
+            for pool in verifying
+            if pool.context_tokens == verifying[-1].context_tokens and least_tokens <= pool.context_tokens
+        )
+    return ()

@@ -1,0 +1,77 @@
+"""What a decision is asked, and what is settled about it before any endpoint is looked at.
+
+What must not live here: rules.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import Enum
+
+from cluster.core.lease import PoolName, ReplicaId
+from cluster.core.request import ContextNeed
+from cluster.core.routing.endpoint import Member
+from cluster.core.routing.pools import Pool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Query:
+    """One request, as far as choosing an endpoint for it goes."""
+
+    need: ContextNeed
+    session: int | None = None
+    """Its session's point on the ring (`session_hash`); None when it belongs to none."""
+    adapter: str | None = None
+    """The LoRA adapter it needs."""
+    resident: Mapping[ReplicaId, int] = field(default_factory=dict)
+    """Prompt tokens that endpoints hold already, longest first; absent means none."""
+    tried: frozenset[ReplicaId] = frozenset()
+    """Endpoints that have had their chance with this request."""
+    may_queue: bool = False
+    """Whether it may wait inside an engine of its own pool, up to the engine's queue limit. For gateways without a
+    queue of their own."""
+    explains: bool = False
+    """Whether rejected endpoints that would not even be looked at are to be named as well."""
+
+
+class HomeState(Enum):
+    """How the smallest fitting pool stands."""
+
+    FREE = "free"
+    """A healthy endpoint would run the request at once."""
+    SATURATED = "saturated"
+    """There are healthy endpoints; a new request would wait in every one of them."""
+    DEAD = "dead"
+    """No endpoint accepts and is healthy."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Fit:
+    """A pool that holds the request."""
+
+    pool: Pool
+    output_tokens: int
+    """The output it grants."""
+    rank: int
+    """0 for the smallest fitting pools, then by size."""
+
+    @property
+    def is_home(self) -> bool:
+        """Whether no smaller pool would do. Pools of one limit share their work."""
+        return self.rank == 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Case:
+    """A query with everything that holds for all its candidates."""
+
+    query: Query
+    pools: Mapping[PoolName, Pool]
+    """The pools of the model."""
+    fits: Mapping[PoolName, Fit]
+    """Those that hold the request, smallest first."""
+    home: HomeState
+    session_homes: tuple[Member, ...]
+    """Whom the session belongs to, in each of the smallest fitting pools."""
+    reserve_ratio: float

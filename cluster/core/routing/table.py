@@ -1,0 +1,130 @@
+"""Every endpoint this gateway knows, kept ready for decisions by small updates.
+
+It has state but does no I/O and knows no time: whoever reads leases, probes endpoints and sends requests tells it.
+What must not live here: how long an endpoint stays suspect, breakers' rules (breaker.py), choosing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, KeysView
+
+from cluster.core.lease import PoolName, ReplicaId
+from cluster.core.routing.endpoint import Endpoint, Member, OwnWork
+from cluster.core.routing.index import PoolIndex
+
+
+class EndpointTable:
+    """The members of every pool, with their load as of now.
+
+    Updates of endpoints that are not in the table are ignored, except that `started`, `first_token` and `finished`
+    still count: a replica whose lease lapses and returns keeps what it was sent.
+    """
+
+    __slots__ = ("_members", "_own", "_pools")
+
+    def __init__(self) -> None:
+        self._members: dict[ReplicaId, Member] = {}
+        self._pools: dict[PoolName, PoolIndex] = {}
+        self._own: dict[ReplicaId, OwnWork] = {}
+
+    def __len__(self) -> int:
+        return len(self._members)
+
+    def put(self, endpoint: Endpoint) -> None:
+        """Take over what an endpoint reports now; the same report told again changes nothing."""
+        replica_id = endpoint.replica_id
+        member = self._members.get(replica_id)
+        if member is not None and member.endpoint.pool != endpoint.pool:
+            self.remove(replica_id)
+            member = None
+        if member is None:
+            member = Member(endpoint, self._own.setdefault(replica_id, OwnWork()))
+            self._members[replica_id] = member
+            self._pools.setdefault(endpoint.pool, PoolIndex()).add(member)
+        elif member.endpoint != endpoint:
+            member.report(endpoint)
+            self._pools[endpoint.pool].reported(member)
+
+    def remove(self, replica_id: ReplicaId) -> None:
+        """Forget an endpoint and its marks; what this gateway has there is remembered until it ends."""
+        member = self._members.pop(replica_id, None)
+        if member is None:
+            return
+        index = self._pools[member.endpoint.pool]
+        index.remove(member)
+        if not index.members:
+            del self._pools[member.endpoint.pool]
+        self._forget(replica_id, member.own)
+
+    def started(self, replica_id: ReplicaId, prefill_tokens: int) -> None:
+        """A request goes there: it is load at once, long before a report tells of it.
+
+        Args:
+            replica_id: who gets it.
+            prefill_tokens: prompt tokens that are not resident there.
+        """
+        own = self._own.setdefault(replica_id, OwnWork())
+        own.in_flight += 1
+        own.prefill_tokens += prefill_tokens
+        self._recount(replica_id)
+
+    def first_token(self, replica_id: ReplicaId, prefill_tokens: int) -> None:
+        """A request's prompt is computed; `prefill_tokens` as `started` told."""
+        own = self._own.get(replica_id)
+        if own is not None:
+            own.prefill_tokens = max(own.prefill_tokens - prefill_tokens, 0)
+            self._recount(replica_id)
+
+    def finished(self, replica_id: ReplicaId, prefill_tokens: int = 0) -> None:
+        """A request ended; `prefill_tokens` as `started` told where `first_token` was not called, else 0."""
+        own = self._own.get(replica_id)
+        if own is None:
+            return
+        own.in_flight = max(own.in_flight - 1, 0)
+        own.prefill_tokens = max(own.prefill_tokens - prefill_tokens, 0)
+        self._recount(replica_id)
+        self._forget(replica_id, own)
+
+    def set_suspect(self, replica_id: ReplicaId, *, is_suspect: bool) -> None:
+        """Mark an endpoint that failed a moment ago, or whose probe fails: the last resort."""
+        member = self._members.get(replica_id)
+        if member is not None:
+            member.is_suspect = is_suspect
+            self._pools[member.endpoint.pool].moved(member)
+
+    def set_breaker(self, replica_id: ReplicaId, *, is_open: bool) -> None:
+        """Tell whether an endpoint's breaker keeps requests away from it."""
+        member = self._members.get(replica_id)
+        if member is not None:
+            member.is_breaker_open = is_open
+            self._pools[member.endpoint.pool].moved(member)
+
+    def get(self, replica_id: ReplicaId) -> Member | None:
+        """One endpoint's live row, to read."""
+        return self._members.get(replica_id)
+
+    def pool(self, name: PoolName) -> PoolIndex | None:
+        """The members of one pool; None where it has none."""
+        return self._pools.get(name)
+
+    def pools(self) -> KeysView[PoolName]:
+        """The pools that have members."""
+        return self._pools.keys()
+
+    def members(self) -> Iterable[Member]:
+        """Everybody, for metrics; decisions never walk it."""
+        return self._members.values()
+
+    def replica_ids(self) -> KeysView[ReplicaId]:
+        """Everybody's id."""
+        return self._members.keys()
+
+    def _recount(self, replica_id: ReplicaId) -> None:
+        member = self._members.get(replica_id)
+        if member is not None:
+            member.recount()
+            self._pools[member.endpoint.pool].moved(member)
+
+    def _forget(self, replica_id: ReplicaId, own: OwnWork) -> None:
+        if own.in_flight == 0 and replica_id not in self._members:
+            self._own.pop(replica_id, None)

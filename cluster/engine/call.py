@@ -1,0 +1,67 @@
+"""One HTTP request inside the replica, as the engine's own client sees it through a context variable.
+
+The layer makes it, the engine's client finds it: budget, tally, and the way to end the engine's work when the request
+is over. What must not live here: vLLM, HTTP.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncGenerator
+from contextvars import ContextVar
+from dataclasses import dataclass, field
+from typing import Any
+
+from cluster.engine.budget import Budget
+from cluster.engine.tally import Tally
+
+
+class RequestOverError(Exception):
+    """The request has ended while its handler went on; raised where that handler asks the engine for more."""
+
+
+@dataclass(slots=True, kw_only=True)
+class Call:
+    """One request being served."""
+
+    budget: Budget | None = None
+    tally: Tally = field(default_factory=Tally)
+    is_over: bool = False
+    _waiting: dict[int, asyncio.Task[Any]] = field(default_factory=dict)
+
+    def end(self) -> None:
+        """End the engine's work for this request, now.
+
+        vLLM runs handlers in tasks of its own, which outlive the one that the layer can cancel: so whoever waits for
+        the engine is cancelled, as vLLM itself does for a client that left.
+        """
+        self.is_over = True
+        for task in self._waiting.values():
+            task.cancel()
+
+    async def watch(self, outputs: AsyncGenerator[Any, None]) -> AsyncGenerator[Any, None]:
+        """Pass on an engine's outputs while the request lasts, and close them after it.
+
+        Raises:
+            RequestOverError: the request is over.
+        """
+        key = id(outputs)
+        try:
+            while True:
+                if self.is_over:
+                    raise RequestOverError
+                task = asyncio.current_task()
+                if task is not None:
+                    self._waiting[key] = task
+                try:
+                    output = await anext(outputs)
+                except StopAsyncIteration:
+                    return
+                finally:
+                    self._waiting.pop(key, None)
+                yield output
+        finally:
+            await outputs.aclose()
+
+
+CURRENT_CALL: ContextVar[Call | None] = ContextVar("CURRENT_CALL", default=None)

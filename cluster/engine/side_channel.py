@@ -1,0 +1,72 @@
+"""What a replica adds to an answer for the gateway: its outcome, and the token ids it was made of.
+
+Answers that are no event streams get a header, event streams comment lines that every client ignores (HTML standard,
+server-sent events). What must not live here: counting (tally.py), whether an answer may go out (guard.py).
+"""
+
+from __future__ import annotations
+
+from cluster.core import wire
+from cluster.core.outcome import encode_outcome
+from cluster.engine.asgi import CLIENT_ERROR_MIN, Message, Scope, Send
+from cluster.engine.tally import Tally
+
+EVENT_STREAM = b"text/event-stream"
+EVENT_END = b"\n\n"
+
+
+class SideChannel:
+    """The `send` below the guard.
+
+    Args:
+        send: towards the gateway.
+        tally: what the request cost so far.
+        state: the request's ASGI state, where vLLM leaves its own count.
+        wants_outcome: whether the gateway asked for it; token ids are the tally's matter.
+    """
+
+    def __init__(self, send: Send, *, tally: Tally, state: Scope, wants_outcome: bool) -> None:
+        self._send = send
+        self._tally = tally
+        self._state = state
+        self._wants_outcome = wants_outcome
+        self._is_stream = False
+        self._is_between_events = True
+
+    async def __call__(self, message: Message) -> None:
+        """Pass a message on, with what belongs to it."""
+        if message["type"] == "http.response.start":
+            message = self._head(message)
+        elif message["type"] == "http.response.body" and self._is_stream:
+            message = self._body(message)
+        await self._send(message)
+
+    def _head(self, message: Message) -> Message:
+        if message["status"] >= CLIENT_ERROR_MIN:
+            return message
+        headers = list(message.get("headers", ()))
+        kind = next((value for key, value in headers if key.lower() == b"content-type"), b"")
+        self._is_stream = kind.lower().startswith(EVENT_STREAM)
+        if self._is_stream:
+            headers = [(key, value) for key, value in headers if key.lower() != b"content-length"]
+        elif self._wants_outcome:
+            headers.append((wire.HEADER_OUTCOME.encode(), self._outcome()))
+        return {**message, "headers": headers}
+
+    def _body(self, message: Message) -> Message:
+        body = message.get("body", b"")
+        if body and self._is_between_events:
+            # One write with the events made of them: a reader that has the text has had the ids before it.
+            body = self._tally.take_ids() + body
+        if body:
+            self._is_between_events = body.endswith(EVENT_END)
+        if not message.get("more_body", False):
+            tail = self._tally.take_ids()
+            if self._wants_outcome:
+                tail += wire.COMMENT_OUTCOME + self._outcome() + EVENT_END
+            body += (EVENT_END if tail and not self._is_between_events else b"") + tail
+        return {**message, "body": body}
+
+    def _outcome(self) -> bytes:
+        self._tally.adopt(self._state)
+        return encode_outcome(self._tally.outcome()).encode()

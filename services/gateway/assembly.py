@@ -1,0 +1,183 @@
+"""Puts a gateway's parts together: everything between the configuration and the listeners.
+
+What must not live here: behaviour, files' contents, signals (main.py).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import secrets
+import time
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from redis.asyncio import Redis
+
+from cluster.config import Config
+from cluster.core.tenant import TenantName
+from cluster.state.quotas import Quotas
+from cluster.state.usage import UsageStore
+from cluster.state.usage_files import FileTotals
+from services.gateway.access import Access
+from services.gateway.access_log import AccessLog
+from services.gateway.current import Current
+from services.gateway.directory import Directory, LeaseReader
+from services.gateway.dispatch import Dispatcher
+from services.gateway.metrics import Metrics
+from services.gateway.places import Places
+from services.gateway.probes import StaticProbes
+from services.gateway.server import KEEPALIVE_S
+from services.gateway.tokens import PromptCounter
+from services.gateway.upstream import HttpUpstream
+from services.gateway.usage import LocalTotals, Usage
+from services.gateway.usage_journal import UsageJournal
+from services.gateway.waiting import WaitingRoom
+from services.http1.answer import HttpDate
+from services.http1.asgi import AsgiBridge
+from services.http1.request import ServerLimits
+from services.rest.admin import AdminFront
+from services.rest.app import build_app
+from services.rest.front import Front
+from services.rest.gateway import Gateway
+from services.rest.inference import InferenceHandler
+
+STDERR = 2
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Surroundings:
+    """What a gateway is put into: stores, folders, secrets."""
+
+    current: Current
+    access: Access
+    counter: PromptCounter
+    leases: LeaseReader | None
+    redis: Redis | None
+    """The state store, for quotas and usage."""
+    usage_folder: Path | None
+    """None: usage is not recorded."""
+    credential: str | None
+    """What replicas of this cluster want to see."""
+    rng: random.Random
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Assembly:
+    """A gateway, ready to be put on listeners."""
+
+    gateway: Gateway
+    front: Front
+    admin: AdminFront
+    probes: StaticProbes
+    upstream: HttpUpstream
+    counter: PromptCounter
+    quotas: Quotas
+
+    def limits(self) -> ServerLimits:
+        """What a client's connection may send and how long it may take, as configured now."""
+        limits = self.gateway.current.catalog.config.gateway.limits
+        return ServerLimits(
+            header_bytes=limits.header_bytes,
+            header_s=limits.header_s,
+            body_bytes=limits.body_bytes,
+            stall_s=limits.client_stall_s,
+            unread_s=limits.idle_s,
+            keepalive_s=KEEPALIVE_S,
+        )
+
+    def reloaded(self) -> None:
+        """Take over a new configuration wherever parts keep something of it."""
+        catalog = self.gateway.current.catalog
+        self.gateway.directory.use(catalog)
+        self.gateway.metrics.use_tenants([TenantName(tenant.name) for tenant in catalog.config.tenants])
+
+    @property
+    def loops(self) -> tuple[Callable[[], Awaitable[None]], ...]:
+        """What runs beside the listeners."""
+        gateway = self.gateway
+        loops = [gateway.directory.follow, self.probes.follow, gateway.access.follow, self.quotas.follow]
+        return (*loops, gateway.usage.follow) if gateway.usage is not None else tuple(loops)
+
+    async def ready(self) -> None:
+        """Know what can be known before the first request."""
+        await asyncio.gather(
+            self.gateway.directory.refresh(), self.probes.probe_all(), self.counter.ready(), self.quotas.greet()
+        )
+
+    async def close(self) -> None:
+        """Hand in what is left; let go of connections and threads."""
+        await self.upstream.close()
+        self.counter.close()
+        await self.quotas.close()
+        if self.gateway.usage is not None:
+            await self.gateway.usage.close()
+        self.gateway.access_log.close()
+
+
+def assemble(around: Surroundings) -> Assembly:
+    """Build the parts; needs the running event loop.
+
+    Raises:
+        SetupError: the usage folder cannot be written.
+    """
+    current, loop, clock = around.current, asyncio.get_running_loop(), time.monotonic
+    config = current.catalog.config
+    upstream = HttpUpstream()
+    upstream.start()
+    metrics = Metrics()
+    directory = Directory(around.leases, clock=clock)
+    room = WaitingRoom(clock=clock, limits=lambda: current.catalog.config.gateway.limits)
+    directory.on_change = room.pump_all
+    writer = secrets.token_hex(8)
+    quotas = Quotas(around.redis, config.cluster.name, gateway=writer, clock=clock, sharers=config.gateway.workers)
+    dispatcher = Dispatcher(
+        current=current,
+        directory=directory,
+        counter=around.counter,
+        upstream=upstream,
+        metrics=metrics,
+        places=Places(directory=directory, room=room, rng=around.rng, clock=clock),
+        quotas=quotas,
+        clock=clock,
+        credential=around.credential,
+    )
+    gateway = Gateway(
+        current=current,
+        access=around.access,
+        directory=directory,
+        dispatcher=dispatcher,
+        metrics=metrics,
+        access_log=AccessLog(
+            is_json=config.telemetry.log_format == "json",
+            call_soon=loop.call_soon,
+            call_later=loop.call_later,
+            descriptor=STDERR,
+        ),
+        usage=_usage(around, writer, metrics, config),
+        clock=clock,
+        credential=around.credential,
+    )
+    date = HttpDate()
+    assembly = Assembly(
+        gateway=gateway,
+        front=Front(InferenceHandler(gateway, date), AsgiBridge(build_app(gateway), date), date),
+        admin=AdminFront(gateway, date),
+        probes=StaticProbes(current, directory, upstream),
+        upstream=upstream,
+        counter=around.counter,
+        quotas=quotas,
+    )
+    assembly.reloaded()
+    return assembly
+
+
+def _usage(around: Surroundings, writer: str, metrics: Metrics, config: Config) -> Usage | None:
+    folder = around.usage_folder
+    if folder is None:
+        return None
+    loop = asyncio.get_running_loop()
+    journal = UsageJournal(folder, writer=writer, call_soon=loop.call_soon)
+    totals = LocalTotals(FileTotals(folder)) if around.redis is None else UsageStore(around.redis, config.cluster.name)
+    return Usage(journal, totals, clock=time.time, report=metrics.usage)

@@ -1,0 +1,87 @@
+"""What was tried for one request so far, and whether there is another try.
+
+What must not live here: choosing endpoints, sending.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from cluster.config import LimitsSection
+from cluster.core.lease import PoolName, ReplicaId
+from cluster.core.routing import Choice, Decision
+from services.gateway.outcome import Failed, Overloaded
+from services.gateway.upstream import FailureKind, UpstreamAnswer, UpstreamFailure
+
+MAX_RESETS = 2
+"""A request under which two engines broke off is not given a third: it may be what breaks them."""
+MAX_REFUSALS = 4
+"""Pools that may refuse one request as too long for them. Each knows the exact length from then on, so the second
+choice normally holds; more means replicas and configuration disagree."""
+RETRY_AFTER_S = 1
+"""Where an overloaded endpoint names no time: about one short answer."""
+MAX_RETRY_AFTER_S = 60
+_NOBODY: frozenset[ReplicaId] = frozenset()
+
+
+class Attempts:
+    """One request's tries."""
+
+    __slots__ = ("_refusals", "_refused", "_resets", "last", "sent", "tried")
+
+    def __init__(self) -> None:
+        self.tried = _NOBODY
+        """Endpoints that failed or were busy."""
+        self._refused: dict[PoolName, int] = {}
+        self.sent = 0
+        self._resets = 0
+        self._refusals = 0
+        self.last: Overloaded | Failed | None = None
+        """How the latest try ended, unless it was a refusal as too long."""
+
+    @property
+    def is_retry(self) -> bool:
+        """Whether the next try comes after a failed one; a larger pool after a refusal is no retry."""
+        return bool(self.tried)
+
+    def next(self, decision: Decision) -> Choice | None:
+        """The first choice that was neither tried nor refused this request with as much output."""
+        for choice in decision.choices:
+            refused_tokens = self._refused.get(choice.endpoint.pool) if self._refused else None
+            if refused_tokens is not None and choice.output_tokens >= refused_tokens:
+                continue
+            if choice.endpoint.replica_id not in self.tried:
+                return choice
+        return None
+
+    def are_over(self, limits: LimitsSection) -> bool:
+        """Whether there is no other try, whoever is left."""
+        return (
+            self.sent - self._refusals >= limits.attempts
+            or self._resets >= MAX_RESETS
+            or self._refusals >= MAX_REFUSALS
+            or (isinstance(self.last, Failed) and self.last.kind is FailureKind.TIMEOUT)
+        )
+
+    def failed(self, choice: Choice, failure: UpstreamFailure) -> None:
+        """A try ended without an answer."""
+        self.tried |= {choice.endpoint.replica_id}
+        self._resets += failure.kind is FailureKind.RESET
+        self.last = Failed(kind=failure.kind, pool=choice.endpoint.pool, attempts=self.sent)
+
+    def overloaded(self, choice: Choice, answer: UpstreamAnswer) -> None:
+        """An endpoint has too much to do."""
+        self.tried |= {choice.endpoint.replica_id}
+        retry_after_s = _retry_after_s(answer.headers)
+        self.last = Overloaded(status=answer.status, retry_after_s=retry_after_s, attempts=self.sent)
+
+    def refused_by(self, choice: Choice) -> None:
+        """A replica found the request too long for its pool."""
+        pool = choice.endpoint.pool
+        self._refusals += 1
+        self._refused[pool] = min(choice.output_tokens, self._refused.get(pool, choice.output_tokens))
+
+
+def _retry_after_s(headers: Mapping[str, str]) -> int:
+    told = headers.get("retry-after", "")
+    return min(int(told), MAX_RETRY_AFTER_S) if told.isascii() and told.isdigit() else RETRY_AFTER_S

@@ -1,0 +1,200 @@
+"""A place for a request: routing decided, the endpoint's load counted, or a wait in the gateway's own queue.
+
+What lives here: what is known of one request on its way, and everything that claims or frees an endpoint for it. What
+must not: sending it, the rules of routing and of the queue (cluster/core).
+"""
+
+from __future__ import annotations
+
+import random
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+from cluster.config import LimitsSection
+from cluster.core.admission.deadline import Deadline
+from cluster.core.admission.retry_budget import RetryBudget
+from cluster.core.admission.ticket import Ticket
+from cluster.core.prompt import PromptTokens
+from cluster.core.request import ContextNeed, InferenceRequest
+from cluster.core.routing import (
+    Choice,
+    Decision,
+    NoEndpoint,
+    Pool,
+    Profile,
+    Query,
+    Saturated,
+    TooLong,
+    profile_of,
+    route,
+)
+from cluster.core.tenant import Identity, Priority
+from services.gateway.attempts import Attempts
+from services.gateway.call import Terms
+from services.gateway.catalog import Catalog, Resolved
+from services.gateway.directory import Directory
+from services.gateway.outcome import Busy, Outcome, Overloaded
+from services.gateway.waiting import Admitted, Expired, Expiry, QueueFull, WaitingRoom
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ask:
+    """A request with everything about its sender that counts."""
+
+    request: InferenceRequest
+    headers: Mapping[str, str]
+    """The client's, by lower-case name; only a few are passed on."""
+    identity: Identity
+    priority: Priority
+    deadline: Deadline
+    arrived_s: float
+    session: str | None = None
+    cache_salt: str | None = None
+
+
+@dataclass(slots=True, kw_only=True)
+class Case:
+    """One request on its way through: what is known of it so far."""
+
+    ask: Ask
+    catalog: Catalog
+    terms: Terms
+    pools: tuple[Pool, ...]
+    need: ContextNeed
+    prompt: PromptTokens
+    """As it was counted or estimated."""
+    session: int | None
+    profile: Profile
+    attempts: Attempts
+    decision_s: float = 0.0
+    waited_s: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Claim:
+    """A choice whose endpoint counts the request already."""
+
+    choice: Choice
+    decision: Decision
+    prefill_tokens: int
+
+
+@dataclass(frozen=True, slots=True)
+class _Found:
+    """What ends a wait."""
+
+    what: Claim | Outcome
+
+
+class Places:
+    """Claims endpoints for requests, and frees them."""
+
+    def __init__(
+        self, *, directory: Directory, room: WaitingRoom, rng: random.Random, clock: Callable[[], float]
+    ) -> None:
+        self._directory = directory
+        self._room = room
+        self._rng = rng
+        self._clock = clock
+        self._retries = RetryBudget()
+        self._profile: tuple[Catalog | None, Profile] = (None, profile_of("balanced"))
+
+    def requested(self, now_s: float) -> None:
+        """A request came: further attempts are allowed in proportion."""
+        self._retries.requested(now_s)
+
+    def claim(self, case: Case, limits: LimitsSection) -> Claim | Saturated | Outcome:
+        """Decide, and count the request at the endpoint chosen; or why there is none."""
+        attempts = case.attempts
+        decision = self.route(case)
+        if isinstance(decision, TooLong):
+            return decision
+        is_over = attempts.are_over(limits)
+        if isinstance(decision, Saturated) and not is_over and not isinstance(attempts.last, Overloaded):
+            return decision
+        if not isinstance(decision, Decision):
+            return attempts.last or (NoEndpoint(pools=decision.pools) if isinstance(decision, Saturated) else decision)
+        choice = None if is_over else attempts.next(decision)
+        if choice is not None and attempts.is_retry and not self._retries.take(self._clock(), ratio=limits.retry_ratio):
+            choice = None
+        if choice is None:
+            return attempts.last or _refused_by_all(case)
+        prefill_tokens = choice.prefill_tokens
+        self._directory.started(choice.endpoint.replica_id, prefill_tokens)
+        return Claim(choice, decision, prefill_tokens)
+
+    def route(self, case: Case, *, explains: bool = False) -> Decision | TooLong | NoEndpoint | Saturated:
+        """Decide, and claim nothing; `explains` names every endpoint that was not looked at as well."""
+        began_s = time.perf_counter()
+        query = Query(
+            need=case.need,
+            session=case.session,
+            adapter=_adapter_of(case.terms.resolved),
+            tried=case.attempts.tried,
+            explains=explains,
+        )
+        decision = route(query, case.pools, self._directory.table, case.profile, self._rng)
+        case.decision_s += time.perf_counter() - began_s
+        return decision
+
+    async def wait(self, case: Case, saturated: Saturated, limits: LimitsSection) -> Claim | Outcome:
+        """Wait in the gateway's own queue for a place."""
+        ask = case.ask
+        tenant = ask.identity.tenant
+        ticket = Ticket(
+            tenant=tenant.name,
+            pools=saturated.pools,
+            cost_tokens=case.need.total_tokens,
+            arrived_s=ask.arrived_s,
+            weight=tenant.weight,
+            priority=ask.priority,
+            deadline=ask.deadline,
+        )
+
+        def attempt() -> _Found | None:
+            found = self.claim(case, limits)
+            return None if isinstance(found, Saturated) else _Found(found)
+
+        def give_back(found: _Found) -> None:
+            self.give_back(found.what)
+
+        admitted: Admitted[_Found] | QueueFull | Expired = await self._room.wait(
+            ticket, attempt=attempt, give_back=give_back
+        )
+        if isinstance(admitted, Admitted):
+            case.waited_s += admitted.waited_s
+            return admitted.grant.what
+        if case.attempts.last is not None:
+            return case.attempts.last
+        is_late = isinstance(admitted, Expired) and admitted.cause is not Expiry.QUEUE_TIME
+        waited_s = admitted.waited_s if isinstance(admitted, Expired) else 0.0
+        return Busy(retry_after_s=admitted.retry_after_s, waited_s=waited_s, is_late=is_late)
+
+    def give_back(self, claim: Claim | Outcome) -> None:
+        """A claim came to nothing: its endpoint has a place for somebody else."""
+        if isinstance(claim, Claim):
+            endpoint = claim.choice.endpoint
+            self._directory.table.finished(endpoint.replica_id, claim.prefill_tokens)
+            self._room.pump(endpoint.pool, 1)
+
+    def profile_of(self, catalog: Catalog) -> Profile:
+        """The configured policy's profile; the same one until the next reload, since round-robin keeps its turns."""
+        if self._profile[0] is not catalog:
+            routing = catalog.config.gateway.routing
+            self._profile = (catalog, profile_of(routing.policy, reserve_ratio=routing.reserve_ratio))
+        return self._profile[1]
+
+    def freed(self, choice: Choice) -> None:
+        """An answer has ended: its endpoint has a place for somebody else."""
+        self._directory.table.finished(choice.endpoint.replica_id)
+        self._room.pump(choice.endpoint.pool, 1)
+
+
+def _refused_by_all(case: Case) -> TooLong:
+    """Every pool that should hold it refused: the replicas run with less than the configuration says."""
+    return TooLong(need=case.need, largest_context_tokens=max(pool.context_tokens for pool in case.pools))
+
+
+def _adapter_of(resolved: Resolved) -> str | None:
+    return resolved.engine_name if resolved.engine_name != resolved.model.section.id else None

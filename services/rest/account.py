@@ -1,0 +1,180 @@
+"""What the access line, the metrics and the usage say of one request, and telling them.
+
+What must not live here: how any of them keeps it.
+"""
+
+from __future__ import annotations
+
+from enum import StrEnum
+
+from cluster.core.lease import PoolName, ReplicaId
+from cluster.core.outcome import ReplicaOutcome
+from cluster.core.request import RequestId, Route
+from cluster.core.tenant import Identity
+from cluster.core.usage import counts_of
+from services.gateway.outcome import Served
+from services.rest.gateway import Gateway
+from services.rest.relay import Relay
+
+
+class Ending(StrEnum):
+    """How a request ended; these are metric labels."""
+
+    OK = "ok"
+    REFUSED = "refused"
+    """A 4xx of ours or of the engine."""
+    UNAVAILABLE = "unavailable"
+    """A 5xx, or 429: nobody could take it."""
+    BROKEN = "broken"
+    """The answer broke off under way."""
+    CLIENT_GONE = "client_gone"
+    EXPIRED = "expired"
+    """Its deadline passed."""
+
+
+class Account:
+    """One request's facts, filled in as they become known."""
+
+    __slots__ = (
+        "attempts",
+        "ending",
+        "expected_cached_tokens",
+        "first_byte_s",
+        "identity",
+        "is_expired",
+        "limit_s",
+        "model",
+        "outcome",
+        "pool",
+        "prompt_tokens",
+        "refusal_code",
+        "relay",
+        "replica",
+        "request_id",
+        "route",
+        "sent_bytes",
+        "served_model",
+        "started_s",
+        "status",
+    )
+
+    def __init__(self, request_id: RequestId, route: Route, started_s: float) -> None:
+        self.request_id = request_id
+        self.route = route
+        self.started_s = started_s
+        """When the request's last byte was here, on the monotonic clock."""
+        self.limit_s = 0.0
+        """From then to its deadline."""
+        self.identity: Identity | None = None
+        self.ending = Ending.CLIENT_GONE
+        self.status = 0
+        self.refusal_code = ""
+        self.model = ""
+        """As the client asked for it."""
+        self.served_model = ""
+        """As the configuration names it; empty until it was served."""
+        self.pool: PoolName | None = None
+        self.replica: ReplicaId | None = None
+        self.prompt_tokens: int | None = None
+        """As the gateway counted or estimated it."""
+        self.expected_cached_tokens = 0
+        self.outcome: ReplicaOutcome | None = None
+        self.attempts = 0
+        self.sent_bytes = 0
+        self.first_byte_s: float | None = None
+        self.is_expired = False
+        self.relay: Relay | None = None
+
+    def served(self, served: Served, now_s: float) -> None:
+        """An endpoint answers."""
+        self.first_byte_s = now_s - self.started_s
+        self.status = served.answer.status
+        self.pool = served.choice.endpoint.pool
+        self.replica = served.choice.endpoint.replica_id
+        self.served_model = served.model
+        self.prompt_tokens = served.prompt_tokens
+        self.expected_cached_tokens = served.choice.resident_tokens
+        self.attempts = served.attempts
+
+    def relayed(self, relay: Relay) -> None:
+        """The answer has ended, one way or another."""
+        self.sent_bytes = relay.sent_bytes
+        self.outcome = relay.outcome
+        if relay.broken is not None:
+            self.ending = Ending.EXPIRED if self.is_expired else Ending.BROKEN
+        elif relay.is_client_gone or not relay.done.done():
+            self.ending = Ending.CLIENT_GONE
+        else:
+            self.ending = ending_of(self.status)
+
+
+class Bookkeeper:
+    """Tells metrics, usage and the access log of every request, once."""
+
+    def __init__(self, gateway: Gateway) -> None:
+        self._gateway = gateway
+
+    def started(self) -> None:
+        """A request is being served."""
+        self._gateway.metrics.started()
+
+    def refused(self, account: Account) -> None:
+        """A request was refused before it was counted as being served."""
+        self._gateway.metrics.refused(account.refusal_code)
+        self._log(account, self._gateway.clock() - account.started_s)
+
+    def ended(self, account: Account) -> None:
+        """A request that `started` told of has ended."""
+        gateway, metrics = self._gateway, self._gateway.metrics
+        seconds = gateway.clock() - account.started_s
+        if account.pool is not None and account.first_byte_s is not None:
+            self._answered(account, account.pool, account.first_byte_s)
+        elif account.refusal_code:
+            metrics.refused(account.refusal_code)
+        metrics.ended(account.route, account.pool, account.ending.value, seconds)
+        self._log(account, seconds)
+
+    def _answered(self, account: Account, pool: PoolName, first_byte_s: float) -> None:
+        gateway, metrics, outcome = self._gateway, self._gateway.metrics, account.outcome
+        metrics.answered(account.route, pool, account.prompt_tokens or 0, first_byte_s)
+        is_broken = account.ending is Ending.BROKEN
+        if is_broken and account.relay is not None and account.relay.broken is not None and account.replica is not None:
+            metrics.broken(pool, account.relay.broken.kind.value)
+            gateway.directory.failed(account.replica)
+        if account.status >= 400 or account.identity is None:  # noqa: PLR2004 - HTTP's client errors begin here
+            return
+        tenant = account.identity.tenant.name
+        if outcome is not None:
+            metrics.used(pool, account.served_model, tenant, outcome)
+            metrics.predicted(account.expected_cached_tokens, outcome.cached_tokens)
+        if gateway.usage is not None and account.route.is_metered:
+            counts = counts_of(outcome, is_broken=account.ending is not Ending.OK)
+            gateway.usage.record(tenant, account.identity.key_id, account.served_model, counts)
+
+    def _log(self, account: Account, seconds: float) -> None:
+        identity, outcome = account.identity, account.outcome
+        self._gateway.access_log.write(
+            account.request_id,
+            account.route.value,
+            account.status,
+            account.ending.value,
+            tenant=None if identity is None else identity.tenant.name,
+            key=None if identity is None else identity.key_id,
+            model=account.model,
+            pool=account.pool,
+            replica=account.replica,
+            attempts=account.attempts,
+            prompt_tokens=account.prompt_tokens if outcome is None else outcome.prompt_tokens,
+            cached_tokens=None if outcome is None else outcome.cached_tokens,
+            output_tokens=None if outcome is None else outcome.output_tokens,
+            first_byte_s=account.first_byte_s,
+            seconds=seconds,
+            sent_bytes=account.sent_bytes,
+        )
+
+
+def ending_of(status: int) -> Ending:
+    """How an answer with this status counts."""
+    if status < 400:  # noqa: PLR2004 - HTTP's client errors begin here
+        return Ending.OK
+    return Ending.UNAVAILABLE if status == 429 or status >= 500 else Ending.REFUSED  # noqa: PLR2004 - HTTP statuses

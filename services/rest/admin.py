@@ -1,0 +1,115 @@
+"""The admin listener's routes: metrics, a decision without sending it, health. Clients cannot reach them.
+
+What must not live here: the routes of the client listener (front.py, app.py).
+"""
+
+from __future__ import annotations
+
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+from starlette.routing import Route as Path
+
+from cluster.core.request import OverCap, Route
+from cluster.core.routing import explain
+from services.gateway.outcome import UnknownModel
+from services.http1.answer import HttpDate
+from services.http1.asgi import AsgiBridge
+from services.http1.exchange import Exchange, Fault
+from services.http1.request import HttpRequest
+from services.rest.decode import decode, output_field_of, request_id_of
+from services.rest.errors import PERMISSION, Refusal, from_outcome, invalid
+from services.rest.gateway import Gateway
+from services.rest.listing import METRICS_TYPE, Listing
+from services.rest.refusal import refusal_bytes
+from services.rest.sender import ask_of, identify
+
+OPEN_PATHS = frozenset({"/health", "/ready"})
+"""What an orchestrator asks without a key."""
+
+
+class AdminFront:
+    """A `services.http1` handler for the admin listener: role admin, where there are keys."""
+
+    def __init__(self, gateway: Gateway, date: HttpDate) -> None:
+        self._gateway = gateway
+        self._date = date
+        self._bridge = AsgiBridge(_app(gateway), date)
+
+    def __call__(self, request: HttpRequest, exchange: Exchange) -> None:
+        """Begin to answer one request."""
+        refusal = None if request.path in OPEN_PATHS else self._refusal(request)
+        if refusal is None:
+            self._bridge(request, exchange)
+            return
+        keep_alive = exchange.keep_alive and not exchange.is_draining
+        request_id = request_id_of(request.headers)
+        exchange.write(refusal_bytes(refusal, None, request_id, self._date, keep_alive=keep_alive))
+        exchange.finish()
+
+    def fault(self, fault: Fault, request: HttpRequest | None) -> bytes:
+        """The answer to what is not HTTP, or over its limits."""
+        headers = {} if request is None else request.headers
+        refusal = Refusal(status=fault.status, message=fault.message, code=fault.code)
+        return refusal_bytes(refusal, None, request_id_of(headers), self._date, keep_alive=False)
+
+    def _refusal(self, request: HttpRequest) -> Refusal | None:
+        identity = identify(self._gateway, request.headers)
+        if isinstance(identity, Refusal):
+            return identity
+        if self._gateway.access.authenticator.may_administer(identity):
+            return None
+        return Refusal(
+            status=403,
+            message="This API key has the role client; these routes need a key with the role admin.",
+            type=PERMISSION,
+            code="admin_role_required",
+        )
+
+
+def _app(gateway: Gateway) -> Starlette:
+    listing = Listing(gateway, {})
+    admin = _Admin(gateway)
+    return Starlette(
+        routes=[
+            Path("/health", listing.health, methods=["GET"]),
+            Path("/ready", listing.ready, methods=["GET"]),
+            Path("/metrics", admin.metrics, methods=["GET"]),
+            Path("/debug/route", admin.debug_route, methods=["POST"]),
+        ]
+    )
+
+
+class _Admin:
+    def __init__(self, gateway: Gateway) -> None:
+        self._gateway = gateway
+
+    async def metrics(self, _request: Request) -> Response:
+        """GET /metrics: Prometheus text."""
+        directory = self._gateway.directory
+        text = self._gateway.metrics.render(directory.states(self._gateway.current.catalog), directory.age_s)
+        return Response(text, media_type=METRICS_TYPE)
+
+    async def debug_route(self, request: Request) -> Response:
+        """POST /debug/route?route=chat/completions: the decision for this body and these headers, in full."""
+        name = request.query_params.get("route", Route.CHAT.value)
+        if name not in set(Route):
+            return _refused(invalid(f"route must be one of {', '.join(Route)}.", param="route"), Route.CHAT)
+        route = Route(name)
+        decoded = decode(route, await request.body(), request_id_of(request.headers))
+        if isinstance(decoded, Refusal):
+            return _refused(decoded, route)
+        identity = identify(self._gateway, request.headers)
+        if isinstance(identity, Refusal):
+            return _refused(identity, route)
+        ask = ask_of(self._gateway, decoded, request.headers, identity, self._gateway.clock())
+        if isinstance(ask, Refusal):
+            return _refused(ask, route)
+        found = await self._gateway.dispatcher.explain(ask)
+        if isinstance(found, (UnknownModel, OverCap)):
+            return _refused(from_outcome(found, route, output_field_of(route, decoded.body)), route)
+        return JSONResponse(explain(found))
+
+
+def _refused(refusal: Refusal, route: Route) -> Response:
+    return Response(refusal.body(route, ""), status_code=refusal.status, media_type="application/json")
