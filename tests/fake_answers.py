@@ -41,7 +41,7 @@ class Usage:
 
 def count_words(body: dict[str, Any]) -> int:
     """One token a word, whatever the route."""
-    texts = [str(message.get("content")) for message in body.get("messages", [])]
+    texts = [str(message.get("content")) for message in body.get("messages") or []]
     for key in ("prompt", "input", "system", "instructions"):
         value = body.get(key)
         texts += [value] if isinstance(value, str) else []

@@ -22,7 +22,7 @@ from cluster.core.lease import LEASE_RENEW_S, Lease, PoolName, ReplicaId, Replic
 from cluster.state.leases import LeaseStore, connect
 from tests.fake_engine import FakeEngine, serve
 from tests.gateway_process import GatewayProcess, config_of, gateway_process
-from tests.raw_http import request
+from tests.raw_http import Answer, RawConnection, connected, request
 
 STATIC = "static"
 LEASED = "leased"
@@ -94,6 +94,25 @@ class Pool:
     def request(self, shape: Shape, **headers: str) -> bytes:
         """A request no two of which have the same prompt, so that no cache decides where it goes."""
         return request(shape.path, shape.body(self.name, f"number {next(self.numbers)}"), **headers)
+
+    @asynccontextmanager
+    async def asked(self, shape: Shape) -> AsyncIterator[RawConnection]:
+        """A connection on which a request was sent."""
+        async with connected(self.port) as connection:
+            await connection.send(self.request(shape))
+            yield connection
+
+    async def ask(self, shape: Shape) -> Answer:
+        async with self.asked(shape) as connection:
+            answer = await connection.answer()
+        assert answer is not None, "closed without an answer"
+        return answer
+
+    async def kill_first(self) -> None:
+        """The first engine's process is gone: nobody listens, connections are reset."""
+        kill = self.engines[0].kill
+        assert kill is not None
+        await kill()
 
     async def post(self, client: httpx.AsyncClient, shape: Shape = CHAT) -> httpx.Response:
         return await client.post(shape.path, json=shape.body(self.name, f"number {next(self.numbers)}"))

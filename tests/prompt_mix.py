@@ -60,8 +60,9 @@ class Made:
 class PromptMix:
     """Makes prompts; the same seed and the same installed packages make the same ones."""
 
-    def __init__(self, seed: int, chinese: Path | None = None) -> None:
+    def __init__(self, seed: int, chinese: Path | None = None, longest_tokens: int = LONGEST_TOKENS) -> None:
         self._random = random.Random(seed)
+        self._longest_tokens = longest_tokens
         self._sources = {kind: _files(patterns) for kind, patterns in _FILES.items()}
         if chinese is not None:
             text = chinese.read_text(encoding="utf-8")
@@ -77,7 +78,7 @@ class PromptMix:
         """One more prompt: any kind, its length log-uniform between the two ends, about."""
         chance = self._random
         kind = chance.choice(KINDS)
-        tokens = math.exp(chance.uniform(math.log(SHORTEST_TOKENS), math.log(LONGEST_TOKENS)))
+        tokens = math.exp(chance.uniform(math.log(SHORTEST_TOKENS), math.log(self._longest_tokens)))
         if kind != "mixed":
             return Made(kind=kind, text=self._of(kind, tokens))
         first, second = chance.sample(KINDS[:-1], 2)

@@ -113,9 +113,9 @@ def admin_url(url: str | None, config: Path | None) -> str:
     if config is None:
         return DEFAULT_ADMIN_URL
     wanted = load_config(config)
-    if wanted.gateway.admin.port == 0:
+    if wanted.gateway.admin_port == 0:
         raise SetupError(f"cluster {wanted.cluster.name} is not running", f"longreach up --config {config}")
-    return f"http://{wanted.gateway.admin.host}:{wanted.gateway.admin.port}"
+    return f"http://{wanted.gateway.admin.host}:{wanted.gateway.admin_port}"
 
 
 def program() -> str:

@@ -11,6 +11,8 @@ from pydantic import Field
 
 from cluster.config.base import Name, Section
 
+PORT_MAX = 65535
+
 
 class LimitsSection(Section):
     """Bounds on what a client may send and how long it may take."""
@@ -55,7 +57,9 @@ class AdminSection(Section):
     """The listener for metrics, explain and the other routes that are not for clients."""
 
     host: str = "127.0.0.1"
-    port: int = Field(default=8081, ge=0, le=65535, description="0 picks a free one")
+    port: int | None = Field(
+        default=None, ge=0, le=65535, description="0 picks a free one; none: the one after gateway.port"
+    )
 
 
 class RoutingSection(Section):
@@ -78,6 +82,13 @@ class GatewaySection(Section):
     admin: AdminSection = AdminSection()
     routing: RoutingSection = RoutingSection()
     limits: LimitsSection = LimitsSection()
+
+    @property
+    def admin_port(self) -> int:
+        """Where the admin listener goes; 0: any free port."""
+        if self.admin.port is not None:
+            return self.admin.port
+        return 0 if self.port in {0, PORT_MAX} else self.port + 1
 
 
 class TenantSection(Section):

@@ -21,7 +21,7 @@ class RedisSection(Section):
 
 
 class TelemetrySection(Section):
-    """What is logged. Metrics are always at the gateway's /metrics."""
+    """What is logged. Metrics are always at /metrics of the admin listener."""
 
     log_level: Literal["debug", "info", "warning", "error"] = "info"
     log_format: Literal["text", "json"] = "text"

@@ -147,6 +147,7 @@ def assemble(around: Surroundings) -> Assembly:
         current=current,
         access=around.access,
         directory=directory,
+        room=room,
         dispatcher=dispatcher,
         metrics=metrics,
         access_log=AccessLog(

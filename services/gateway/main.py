@@ -11,9 +11,11 @@ import contextlib
 import gc
 import logging
 import random
+import socket
 import ssl
 import sys
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import uvloop
@@ -35,7 +37,8 @@ from services.gateway.server import GatewayServer
 from services.gateway.tls import build_context
 from services.gateway.tls import reload as reload_context
 from services.gateway.tokens import PromptCounter
-from services.http1.listener import Listener, bind
+from services.gateway.workers import run_workers
+from services.http1.listener import Listener, bind, bind_path
 
 logger = logging.getLogger(__name__)
 
@@ -48,14 +51,32 @@ RESTART_S = 1.0
 """Between two tries of a background task that failed."""
 
 
-def run(config_path: Path, *, deployment_path: Path | None = None, ready_file: Path | None = None) -> int:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Sockets:
+    """What a parent process gives a worker instead of addresses."""
+
+    listen_fd: int
+    """A socket that listens already."""
+    admin_path: Path
+    """Where to serve the admin routes."""
+
+
+def run(
+    config_path: Path,
+    *,
+    deployment_path: Path | None = None,
+    ready_file: Path | None = None,
+    sockets: Sockets | None = None,
+) -> int:
     """Run a gateway in this process until it is told to stop.
 
     Args:
         config_path: the configuration file; SIGHUP reads it again.
         deployment_path: what `longreach up` wrote: the state store's address and the models' folders. Without it
             the configuration's own redis.state_url counts, and static pools need neither.
-        ready_file: written as `{"port": …, "pid": …}` once connections are accepted, removed at the end.
+        ready_file: written as `{"port": …, "pid": …, "admin_port": …}` once connections are accepted, removed at the
+            end.
+        sockets: of one worker among several; None for a whole gateway.
 
     Returns:
         The process's exit status.
@@ -64,6 +85,9 @@ def run(config_path: Path, *, deployment_path: Path | None = None, ready_file: P
         config = load_config(config_path)
         deployment = None if deployment_path is None else load_deployment(deployment_path)
         configure_logging(config.telemetry)
+        if sockets is None and config.gateway.workers > 1:
+            Access(config)  # raises what every worker would raise, once
+            return run_workers(config, _arguments(config_path, deployment_path), ready_file)
         # What is loaded by now stays; requests make no circles, so looking for some 100 times less often is enough.
         gc.collect()
         gc.freeze()
@@ -77,6 +101,7 @@ def run(config_path: Path, *, deployment_path: Path | None = None, ready_file: P
                     deployment_path=deployment_path,
                     ready_file=ready_file,
                     environment=read_environment(),
+                    sockets=sockets,
                 )
             )
     except ConfigError as error:
@@ -94,8 +119,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--config", type=Path, required=True, help="configuration file")
     parser.add_argument("--deployment", type=Path, help="deployment.json of a running cluster")
     parser.add_argument("--ready-file", type=Path, help="written with port and pid once connections are accepted")
+    parser.add_argument("--listen-fd", type=int, help=argparse.SUPPRESS)
+    parser.add_argument("--admin-socket", type=Path, help=argparse.SUPPRESS)
     options = parser.parse_args(arguments)
-    return run(options.config, deployment_path=options.deployment, ready_file=options.ready_file)
+    sockets = None
+    if options.listen_fd is not None:
+        sockets = Sockets(listen_fd=options.listen_fd, admin_path=options.admin_socket)
+    return run(options.config, deployment_path=options.deployment, ready_file=options.ready_file, sockets=sockets)
 
 
 async def _serve(
@@ -106,11 +136,11 @@ async def _serve(
     deployment_path: Path | None,
     ready_file: Path | None,
     environment: Environment,
+    sockets: Sockets | None,
 ) -> None:
     access = Access(config)
     tls = None if config.gateway.tls is None else build_context(config.gateway.tls)
-    clients = bind(config.gateway.host, config.gateway.port)
-    admins = bind(config.gateway.admin.host, config.gateway.admin.port)
+    clients, admins = _listeners(config, sockets)
     current = Current(Catalog(config, environment.secret), environment.secret)
     state_url = config.redis.state_url if deployment is None else deployment.state_url or config.redis.state_url
     counter = PromptCounter()
@@ -155,6 +185,21 @@ async def _serve(
         server.listen_to_signals(reload)
         async with _background(*parts.loops):
             await server.run()
+
+
+def _listeners(config: Config, sockets: Sockets | None) -> tuple[socket.socket, socket.socket]:
+    """For clients, and for the admin routes."""
+    if sockets is None:
+        gateway = config.gateway
+        return bind(gateway.host, gateway.port), bind(gateway.admin.host, gateway.admin_port)
+    clients = socket.socket(fileno=sockets.listen_fd)
+    clients.setblocking(False)
+    return clients, bind_path(sockets.admin_path)
+
+
+def _arguments(config_path: Path, deployment_path: Path | None) -> list[str]:
+    arguments = ["--config", str(config_path.absolute())]
+    return arguments if deployment_path is None else [*arguments, "--deployment", str(deployment_path.absolute())]
 
 
 def _reload_tls(context: ssl.SSLContext | None, config: Config) -> None:

@@ -14,7 +14,7 @@ from pathlib import Path
 import jinja2
 from tokenizers import Tokenizer
 
-from cluster.core.budget.features import SLICE_CHARS, sample_of, scaled_sample
+from cluster.core.budget.features import sample_of, scaled_sample
 from cluster.core.prompt import Conversation, Texts
 from services.gateway.templates import ChatTemplate, TemplateError, load_chat_template
 
@@ -25,10 +25,6 @@ NFC_GROWTH = 3
 BOUNDED_CHARS = 64 * 1024
 """Texts up to this are measured exactly for a bound (0.1 ms); longer ones are not worth it: few pools hold as many
 tokens as they have bytes."""
-SAMPLED_PART = 2
-"""A sample is at most one part in so many: below, counting everything costs little more and is exact."""
-MAX_SAMPLED_SLICES = 256
-"""16 KiB: some 3 ms of a worker thread. It is off by 1.3% as a standard deviation, a quarter of it by 2%."""
 _PLAIN_ROLES = frozenset({"system", "user", "assistant"})
 _PLAIN_FIELDS = frozenset({"role", "content"})
 _FIRST_ROLES = (("user",), ("system", "user"))
@@ -114,10 +110,9 @@ class Counting:
         except TemplateError:
             return None
 
-    def sampled(self, texts: Sequence[str], messages: int) -> float:
-        """About how many tokens a prompt of 128 characters or more has, from a bounded sample of its texts."""
+    def sampled(self, texts: Sequence[str], messages: int, slices: int) -> float:
+        """About how many tokens a prompt has, from a sample of its texts in so many slices."""
         chars = sum(map(len, texts))
-        slices = min(chars // (SAMPLED_PART * SLICE_CHARS), MAX_SAMPLED_SLICES)
         sample_tokens = self.exact(sample_of(texts, chars, slices), add_special_tokens=False)
         tokens = scaled_sample(sample_tokens, chars, slices)
         if messages and self.wrapping is not None:

@@ -13,6 +13,8 @@ from typing import Protocol, cast
 import httptools
 
 WRITE_HIGH_BYTES = 1024 * 1024
+READ_BYTES = 32 * 1024
+"""The most that one read takes: it bounds what a slow client's stream holds in memory, a thousand times over."""
 ANSWER_HEAD_BYTES = 64 * 1024
 """An engine's answer has a dozen short headers; one that sends more than this is broken."""
 NEVER_S = float("inf")
@@ -45,14 +47,25 @@ class Sink(Protocol):
         ...
 
 
-class ClientConnection(asyncio.Protocol):
+class ClientConnection(asyncio.BufferedProtocol):
     """A client's end of one connection."""
 
     transport: asyncio.Transport
 
     def __init__(
-        self, on_idle: Callable[[ClientConnection], None], on_lost: Callable[[ClientConnection], None]
+        self,
+        buffer: memoryview,
+        on_idle: Callable[[ClientConnection], None],
+        on_lost: Callable[[ClientConnection], None],
     ) -> None:
+        """Prepare for asyncio to connect it.
+
+        Args:
+            buffer: where reads go, shared by all connections of a loop: what is read is done with at once.
+            on_idle: told after a complete answer, when another request may be sent.
+            on_lost: told when the connection is gone.
+        """
+        self._buffer = buffer
         self._on_idle = on_idle
         self._on_lost = on_lost
         self._loop = asyncio.get_running_loop()
@@ -135,8 +148,13 @@ class ClientConnection(asyncio.Protocol):
             return
         self._break(FailureKind.RESET, "the connection was closed" if exc is None else str(exc))
 
-    def data_received(self, data: bytes) -> None:
+    def get_buffer(self, sizehint: int) -> memoryview:  # noqa: ARG002 - asyncio's guess
+        """Where the next bytes go."""
+        return self._buffer
+
+    def buffer_updated(self, nbytes: int) -> None:
         """Bytes of an answer."""
+        data = self._buffer[:nbytes]
         sink = self._sink
         if sink is None:
             # Nothing was asked: whatever this is, the next answer must not begin with it.

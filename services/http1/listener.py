@@ -10,6 +10,7 @@ import contextlib
 import socket
 import ssl
 from collections.abc import Callable
+from pathlib import Path
 
 from cluster.core.errors import SetupError
 from services.http1.exchange import Handler
@@ -22,13 +23,14 @@ SWEEP_S = 0.1
 TLS_HANDSHAKE_S = 10.0
 
 
-def bind(host: str, port: int, *, share: bool = False) -> socket.socket:
+def bind(host: str, port: int, *, share: bool = False, listens: bool = True) -> socket.socket:
     """A listening socket; port 0 takes a free one.
 
     Args:
         host: name or address.
         port: the port.
         share: other sockets of this program may listen on the same port (SO_REUSEPORT).
+        listens: False only reserves the port for sockets that share it: no connection comes here.
 
     Raises:
         SetupError: the address cannot be had.
@@ -43,7 +45,8 @@ def bind(host: str, port: int, *, share: bool = False) -> socket.socket:
             if share:
                 listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
             listener.bind(address)
-            listener.listen(BACKLOG)
+            if listens:
+                listener.listen(BACKLOG)
         except OSError:
             listener.close()
             raise
@@ -52,6 +55,23 @@ def bind(host: str, port: int, *, share: bool = False) -> socket.socket:
             f"the gateway cannot listen on {host}:{port}: {error.strerror or error}",
             "stop what uses the port, or choose another in the configuration (0 picks a free one)",
         ) from error
+    listener.setblocking(False)
+    return listener
+
+
+def bind_path(path: Path) -> socket.socket:
+    """A listening Unix socket; its folder decides who may connect.
+
+    Raises:
+        SetupError: the path cannot be had.
+    """
+    listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    try:
+        listener.bind(str(path))
+        listener.listen(BACKLOG)
+    except OSError as error:
+        listener.close()
+        raise SetupError(f"cannot listen on {path}: {error.strerror or error}", "choose a shorter path") from error
     listener.setblocking(False)
     return listener
 
@@ -77,18 +97,21 @@ class Listener:
 
     @property
     def port(self) -> int:
-        """The port it listens on."""
-        return int(self._socket.getsockname()[1])
+        """The port it listens on; 0 for a Unix socket."""
+        name = self._socket.getsockname()
+        return int(name[1]) if isinstance(name, tuple) else 0
 
     async def start(self) -> None:
         """Accept connections."""
         loop = asyncio.get_running_loop()
-        self._server = await loop.create_server(
+        timeout_s = TLS_HANDSHAKE_S if self._tls is not None else None
+        create = loop.create_unix_server if self._socket.family is socket.AF_UNIX else loop.create_server
+        self._server = await create(
             lambda: ServerConnection(self._handler, self._limits, self.connections),
             sock=self._socket,
             backlog=BACKLOG,
             ssl=self._tls,
-            ssl_handshake_timeout=TLS_HANDSHAKE_S if self._tls is not None else None,
+            ssl_handshake_timeout=timeout_s,
         )
         self._sweeper = asyncio.create_task(self._sweep())
 

@@ -9,7 +9,7 @@ import asyncio
 import ssl
 from dataclasses import dataclass
 
-from services.http1.client import ClientConnection
+from services.http1.client import READ_BYTES, ClientConnection
 
 SWEEP_S = 0.05
 """How late a time limit may be noticed."""
@@ -34,6 +34,7 @@ class ConnectionPool:
     def __init__(self) -> None:
         self._idle: dict[Origin, list[ClientConnection]] = {}
         self._all: set[ClientConnection] = set()
+        self._buffer = memoryview(bytearray(READ_BYTES))
         self._tls: ssl.SSLContext | None = None
         self._sweeper: asyncio.Task[None] | None = None
 
@@ -60,7 +61,7 @@ class ConnectionPool:
         loop = asyncio.get_running_loop()
         async with asyncio.timeout(timeout_s):
             _, connection = await loop.create_connection(
-                lambda: ClientConnection(lambda connection: self._keep(origin, connection), self._forget),
+                lambda: ClientConnection(self._buffer, lambda done: self._keep(origin, done), self._forget),
                 origin.host,
                 origin.port,
                 ssl=self._tls_context() if origin.is_tls else None,

@@ -12,6 +12,9 @@ from starlette.routing import Route as Path
 
 from cluster.core.request import OverCap, Route
 from cluster.core.routing import explain
+from cluster.core.tenant import Priority
+from services.gateway.admin_relay import METRICS_TYPE, SNAPSHOT_PATH
+from services.gateway.exposition import Snapshot, merge
 from services.gateway.outcome import UnknownModel
 from services.http1.answer import HttpDate
 from services.http1.asgi import AsgiBridge
@@ -20,7 +23,7 @@ from services.http1.request import HttpRequest
 from services.rest.decode import decode, output_field_of, request_id_of
 from services.rest.errors import PERMISSION, Refusal, from_outcome, invalid
 from services.rest.gateway import Gateway
-from services.rest.listing import METRICS_TYPE, Listing
+from services.rest.listing import Listing
 from services.rest.refusal import refusal_bytes
 from services.rest.sender import ask_of, identify
 
@@ -75,6 +78,7 @@ def _app(gateway: Gateway) -> Starlette:
             Path("/health", listing.health, methods=["GET"]),
             Path("/ready", listing.ready, methods=["GET"]),
             Path("/metrics", admin.metrics, methods=["GET"]),
+            Path(SNAPSHOT_PATH, admin.snapshot, methods=["GET"]),
             Path("/debug/route", admin.debug_route, methods=["POST"]),
         ]
     )
@@ -86,9 +90,18 @@ class _Admin:
 
     async def metrics(self, _request: Request) -> Response:
         """GET /metrics: Prometheus text."""
-        directory = self._gateway.directory
-        text = self._gateway.metrics.render(directory.states(self._gateway.current.catalog), directory.age_s)
-        return Response(text, media_type=METRICS_TYPE)
+        return Response(merge([self._snapshot()]), media_type=METRICS_TYPE)
+
+    async def snapshot(self, _request: Request) -> Response:
+        """GET /snapshot: this worker's tallies, for the parent process to add up."""
+        return Response(self._snapshot().encode(), media_type="application/json")
+
+    def _snapshot(self) -> Snapshot:
+        gateway, metrics = self._gateway, self._gateway.metrics
+        metrics.directory(gateway.directory.states(gateway.current.catalog), gateway.directory.age_s)
+        for priority in Priority:
+            metrics.queue_length(priority, gateway.room.length(priority))
+        return metrics.snapshot()
 
     async def debug_route(self, request: Request) -> Response:
         """POST /debug/route?route=chat/completions: the decision for this body and these headers, in full."""

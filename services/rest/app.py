@@ -34,7 +34,6 @@ def build_app(gateway: Gateway) -> Starlette:
         Path("/v1/models/{name:path}", listing.model, methods=["GET"]),
         Path("/health", listing.health, methods=["GET"]),
         Path("/ready", listing.ready, methods=["GET"]),
-        Path("/metrics", listing.metrics, methods=["GET"]),
         Path("/openapi.json", listing.openapi, methods=["GET"]),
     ]
     app = Starlette(routes=routes, exception_handlers={HTTPException: _http_error, Exception: _fault})

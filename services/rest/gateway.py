@@ -15,6 +15,7 @@ from services.gateway.directory import Directory
 from services.gateway.dispatch import Dispatcher
 from services.gateway.metrics import Metrics
 from services.gateway.usage import Usage
+from services.gateway.waiting import WaitingRoom
 
 
 @dataclass(slots=True, kw_only=True)
@@ -24,6 +25,7 @@ class Gateway:
     current: Current
     access: Access
     directory: Directory
+    room: WaitingRoom
     dispatcher: Dispatcher
     metrics: Metrics
     access_log: AccessLog

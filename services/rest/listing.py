@@ -1,4 +1,4 @@
-"""What the gateway says of itself: models, health, readiness, metrics.
+"""What the gateway says of itself: models, health, readiness.
 
 What must not live here: requests that a replica answers (inference.py).
 """
@@ -17,7 +17,6 @@ from services.rest.decode import request_id_of
 from services.rest.errors import NOT_FOUND, Refusal
 from services.rest.gateway import Gateway
 
-METRICS_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 CREATED_S = 0
 """OpenAI's form wants a time of creation; nobody knows a model's here, and clients do not read it."""
 
@@ -70,12 +69,6 @@ class Listing:
         }
         data = {"status": status, "pools": pools, "state_store_age_s": directory.age_s}
         return _json(request, data, status=200 if is_ready else 503)
-
-    async def metrics(self, request: Request) -> Response:
-        """GET /metrics: Prometheus text."""
-        directory = self._gateway.directory
-        text = self._gateway.metrics.render(directory.states(self._gateway.current.catalog), directory.age_s)
-        return Response(text, media_type=METRICS_TYPE, headers={HEADER_REQUEST_ID: request_id_of(request.headers)})
 
     async def openapi(self, request: Request) -> Response:
         """GET /openapi.json."""

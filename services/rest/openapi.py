@@ -40,7 +40,6 @@ READS = {
     "/v1/models": ("listModels", "Every model name, with its largest context", "application/json"),
     "/health": ("health", "This process answers", "application/json"),
     "/ready": ("ready", "200 while some model has a healthy endpoint, else 503", "application/json"),
-    "/metrics": ("metrics", "Prometheus metrics", "text/plain"),
     "/openapi.json": ("openapi", "This document", "application/json"),
 }
 ERROR_SCHEMA: dict[str, Any] = {

@@ -8,17 +8,15 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
-from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import Sequence
 from itertools import product
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from cluster.core import wire
 from tests.fleet import LEASED, SHAPES, STATIC, Pool, Shape, fleet, for_each
-from tests.raw_http import Answer, RawConnection, connected, events_of
+from tests.raw_http import Answer, events_of
 
 pytestmark = pytest.mark.integration
 
@@ -33,23 +31,6 @@ SLACK_S = 2.0
 EVERY = [(shape,) for shape in SHAPES]
 STREAMS = [shape for shape in SHAPES if shape.stream]
 WHOLES = [shape for shape in SHAPES if not shape.stream]
-TRIES = 5
-"""A quick thing may be slowed by the machine; it never becomes quick by chance. So the best of a few tries counts."""
-
-
-@asynccontextmanager
-async def asked(pool: Pool, shape: Shape) -> AsyncIterator[RawConnection]:
-    """A connection on which `pool` was asked."""
-    async with connected(pool.port) as connection:
-        await connection.send(pool.request(shape))
-        yield connection
-
-
-async def ask(pool: Pool, shape: Shape) -> Answer:
-    async with asked(pool, shape) as connection:
-        answer = await connection.answer()
-    assert answer is not None, "closed without an answer"
-    return answer
 
 
 def assert_served(answer: Answer, shape: Shape, *, attempts: int) -> None:
@@ -102,7 +83,7 @@ async def test_a_refused_connection_costs_one_other_attempt(kind: str, tmp_path:
     async def check(pool: Pool, shape: Shape) -> None:
         attempts: list[int] = []
         while 2 not in attempts and len(attempts) < 20:
-            answer = await ask(pool, shape)
+            answer = await pool.ask(shape)
             attempts.append(int(answer.header(wire.HEADER_ATTEMPTS) or 1))
             assert_served(answer, shape, attempts=attempts[-1])
         assert attempts[-1] == 2, "the dead engine was never tried first"
@@ -112,7 +93,7 @@ async def test_a_refused_connection_costs_one_other_attempt(kind: str, tmp_path:
     async with fleet(tmp_path, kind, pools=len(EVERY), limits=ALL_RETRIES) as running:
         if kind == STATIC:
             await _probed(running.pools)
-        await asyncio.gather(*(_kill(pool) for pool in running.pools))
+        await asyncio.gather(*(pool.kill_first() for pool in running.pools))
         await for_each(running, EVERY, check)
 
 
@@ -120,7 +101,7 @@ async def test_a_refused_connection_costs_one_other_attempt(kind: str, tmp_path:
 async def test_a_reset_before_the_first_byte_costs_one_other_attempt(kind: str, tmp_path: Path) -> None:
     async def check(pool: Pool, shape: Shape, fault: str, reset_by: str) -> None:
         pool.script.append({"reset": fault, "reset_by": reset_by})
-        assert_served(await ask(pool, shape), shape, attempts=2)
+        assert_served(await pool.ask(shape), shape, attempts=2)
         assert pool.counts == [1, 1], "the other engine was not asked"
 
     cases = list(product(SHAPES, ["before-head"], ["reset", "close"]))
@@ -136,14 +117,14 @@ async def test_overload_is_told_with_retry_after_and_opens_no_breaker(kind: str,
         pool.all_do(status=status, answer_headers=headers)
         for _ in range(3):
             before = sum(pool.counts)
-            answer = await ask(pool, shape)
+            answer = await pool.ask(shape)
             assert_refused(answer, shape, {429, 503})
             assert 1 <= int(answer.header("retry-after") or 0) <= 60
             assert 1 <= sum(pool.counts) - before <= 2
         pool.all_do(status=200, answer_headers={})
         pool.forget()
         for _ in range(30):
-            assert_served(await ask(pool, shape), shape, attempts=1)
+            assert_served(await pool.ask(shape), shape, attempts=1)
             if all(pool.counts):
                 break
         assert all(pool.counts), "an engine that was busy is not asked any more"
@@ -158,9 +139,9 @@ async def test_the_only_engine_is_not_asked_twice_when_busy_and_again_when_not(k
     async def check(pool: Pool, shape: Shape, status: int) -> None:
         for _ in range(3):
             pool.script.append({"status": status})
-            assert_refused(await ask(pool, shape), shape, {429, 503})
+            assert_refused(await pool.ask(shape), shape, {429, 503})
         assert pool.counts == [3]
-        assert_served(await ask(pool, shape), shape, attempts=1)
+        assert_served(await pool.ask(shape), shape, attempts=1)
         assert pool.counts == [4]
 
     cases = list(product(SHAPES, [429, 503]))
@@ -172,7 +153,7 @@ async def test_the_only_engine_is_not_asked_twice_when_busy_and_again_when_not(k
 async def test_one_busy_engine_costs_one_other_attempt(kind: str, tmp_path: Path) -> None:
     async def check(pool: Pool, shape: Shape, status: int) -> None:
         pool.script.append({"status": status})
-        assert_served(await ask(pool, shape), shape, attempts=2)
+        assert_served(await pool.ask(shape), shape, attempts=2)
         assert pool.counts == [1, 1]
 
     cases = list(product(SHAPES, [429, 503]))
@@ -184,7 +165,7 @@ async def test_one_busy_engine_costs_one_other_attempt(kind: str, tmp_path: Path
 async def test_a_stream_that_breaks_or_falls_silent_is_an_error_event_and_no_end(kind: str, tmp_path: Path) -> None:
     async def check(pool: Pool, shape: Shape, fault: dict[str, str]) -> None:
         pool.script.append(fault)
-        async with asked(pool, shape) as connection:
+        async with pool.asked(shape) as connection:
             started_s = time.monotonic()
             answer = await connection.answer()
             assert await connection.is_closed(SLACK_S)
@@ -211,7 +192,7 @@ async def test_a_stream_that_breaks_or_falls_silent_is_an_error_event_and_no_end
 async def test_half_a_whole_answer_is_never_passed_off_as_whole(kind: str, tmp_path: Path) -> None:
     async def check(pool: Pool, shape: Shape, fault: dict[str, str]) -> None:
         pool.script.append(fault)
-        async with asked(pool, shape) as connection:
+        async with pool.asked(shape) as connection:
             started_s = time.monotonic()
             answer = await connection.answer()
             assert time.monotonic() - started_s < IDLE_S + SLACK_S
@@ -235,7 +216,7 @@ async def test_slow_to_the_first_token_is_not_dead(think_s: float, tmp_path: Pat
     async def check(pool: Pool, shape: Shape, thinks_after_head: bool) -> None:
         pool.all_do(thinks_after_head=thinks_after_head)
         started_s = time.monotonic()
-        async with asked(pool, shape) as connection:
+        async with pool.asked(shape) as connection:
             answer = await connection.answer(read_s=think_s + 20)
         assert time.monotonic() - started_s >= think_s
         assert answer is not None
@@ -252,82 +233,6 @@ async def test_slow_to_the_first_token_is_not_dead(think_s: float, tmp_path: Pat
     await asyncio.gather(check_kind(STATIC), check_kind(LEASED))
 
 
-@KINDS
-async def test_with_one_engine_of_two_down_none_of_200_requests_fails(kind: str, tmp_path: Path) -> None:
-    async def check(pool: Pool, killed_after: int) -> None:
-        statuses: list[int] = []
-
-        async def client() -> None:
-            while len(statuses) < 200:
-                statuses.append((await pool.post(running.client)).status_code)
-                if len(statuses) == killed_after:
-                    await _kill(pool)
-
-        if killed_after == 0:
-            await _kill(pool)
-        await asyncio.gather(*(client() for _ in range(8)))
-        assert [status for status in statuses if status != 200] == []
-        assert (pool.counts[0] > 0) is (killed_after > 0)
-
-    async with fleet(tmp_path, kind, pools=2, think_s=0.02, limits={"connect_s": 1}) as running:
-        await for_each(running, [(0,), (100,)], check)
-
-
-@KINDS
-async def test_a_client_that_leaves_reaches_the_engine_within_100_ms(kind: str, tmp_path: Path) -> None:
-    async def leave(pool: Pool, shape: Shape, when: str, leaves_by: str) -> float:
-        """Seconds from the client's leaving to the engine's noticing."""
-        engine = pool.engines[0]
-        engine.aborted.clear()
-        engine.started.clear()
-        async with asked(pool, shape) as connection:
-            await asyncio.wait_for(engine.started.wait(), 5)
-            if when == "after the first byte" and shape.stream:
-                await asyncio.wait_for(connection.reader.readuntil(b"token1 "), 5)
-            else:
-                await asyncio.sleep(0.1)  # the engine has done what it does: nothing comes that could be waited for
-            left_s = time.monotonic()
-            connection.reset() if leaves_by == "reset" else connection.close()
-            await asyncio.wait_for(engine.aborted.wait(), 5)
-        return engine.aborted_s[-1] - left_s
-
-    async def check(pool: Pool, shape: Shape, when: str, leaves_by: str) -> None:
-        if when == "before the first byte":
-            pool.all_do(think_s=60)
-        elif shape.stream:
-            pool.all_do(tokens=100_000, token_delay_s=0.02)
-        else:
-            pool.all_do(hang="mid-stream")
-        found: list[float] = []
-        while len(found) < TRIES and min(found, default=1) >= 0.1:
-            found.append(await leave(pool, shape, when, leaves_by))
-        assert min(found) < 0.1
-        assert pool.counts == [len(found)]
-
-    limits = {**LIMITS, "idle_s": 60}
-    cases = list(product(SHAPES, ["before the first byte", "after the first byte"], ["close", "reset"]))
-    async with fleet(tmp_path, kind, pools=len(cases), engines=1, limits=limits) as running:
-        # One after the other: together they would measure the machine.
-        for pool, case in zip(running.pools, cases, strict=True):
-            await check(pool, *case)
-
-
-@pytest.mark.parametrize(
-    ("kind", "fault"), [(STATIC, {"reset": "before-head"}), (LEASED, {"status": 503}), (STATIC, {"status": 429})]
-)
-async def test_engines_that_all_fail_are_not_stormed(kind: str, fault: dict[str, Any], tmp_path: Path) -> None:
-    requests, attempts, retry_ratio, first_retries = 100, 2, 0.2, 10
-    limits = {**LIMITS, "attempts": attempts, "retry_ratio": retry_ratio}
-    async with fleet(tmp_path, kind, engines=4, limits=limits, **fault) as running:
-        pool = running.pools[0]
-        answers = await asyncio.gather(*(pool.post(running.client) for _ in range(requests)))
-        sent = sum(pool.counts)
-    assert all(answer.status_code in {429, 502, 503} for answer in answers)
-    assert all("retry-after" in answer.headers for answer in answers)
-    # A budget has to allow something before there are recent requests: up to `first_retries`.
-    assert sent <= requests * (1 + retry_ratio) + first_retries
-
-
 async def _probed(pools: Sequence[Pool]) -> None:
     """Wait for the gateway's next probe: for some time after it, the gateway cannot know that an engine died."""
     engines = [engine for pool in pools for engine in pool.engines]
@@ -336,10 +241,3 @@ async def _probed(pools: Sequence[Pool]) -> None:
     with contextlib.suppress(TimeoutError):  # a gateway that does not probe cannot know at all
         async with asyncio.timeout(5):
             await asyncio.gather(*(engine.probed.wait() for engine in engines))
-
-
-async def _kill(pool: Pool) -> None:
-    """The first engine's process is gone: nobody listens, connections are reset."""
-    kill = pool.engines[0].kill
-    assert kill is not None
-    await kill()

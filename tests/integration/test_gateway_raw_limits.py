@@ -82,9 +82,9 @@ FLOODS = {
     "trailers without end": (CHUNKED + b"0\r\n", b"X-A: 1\r\n" * 8192),
     "chunks of a byte without end": (CHUNKED, b"1\r\na\r\n" * 8192),
     "empty lines without end": (b"", b"\r\n" * 32_768),
-    "a chunk size without end": (CHUNKED, b"0" * 65_536),
+    "zeros of a chunk size without end": (CHUNKED, b"0" * 65_536),
 }
-MAY_GO_ON = {"empty lines without end", "a chunk size without end"}
+MAY_GO_ON = {"empty lines without end", "zeros of a chunk size without end"}
 """A parser that keeps nothing of these may read on."""
 
 
@@ -102,24 +102,23 @@ async def test_a_flood_is_cut_off_and_costs_no_memory(name: str, target: Target)
     await target.still_works(f"after {name}")
 
 
-@pytest.mark.parametrize(
-    "head",
-    [
-        LINE + b"X-A: " + b"a" * HEADER_BYTES + b"\r\n\r\n",
-        LINE + b"X-A: 1\r\n" * (HEADER_BYTES // 8) + b"\r\n",
-        b"GET /health?" + b"a" * HEADER_BYTES + b" HTTP/1.1\r\nHost: g\r\n\r\n",
-        LINE + b"Cookie: a\r\n" * 100 + b"X-A: " + b"b" * HEADER_BYTES,
-    ],
-    ids=["one large header", "many headers", "a large target", "a head without end"],
-)
-async def test_a_head_over_the_limit_is_431(head: bytes, target: Target) -> None:
+HEADS = {
+    "one large header": LINE + b"X-A: " + b"a" * HEADER_BYTES + b"\r\n\r\n",
+    "many headers": LINE + b"X-A: 1\r\n" * (HEADER_BYTES // 8) + b"\r\n",
+    "a large target": b"GET /health?" + b"a" * HEADER_BYTES + b" HTTP/1.1\r\nHost: g\r\n\r\n",
+    "a head without end": LINE + b"Cookie: a\r\n" * 100 + b"X-A: " + b"b" * HEADER_BYTES,
+}
+
+
+@pytest.mark.parametrize("name", HEADS)
+async def test_a_head_over_the_limit_is_431(name: str, target: Target) -> None:
     async with connected(target.gateway.port) as connection:
-        await connection.send(head)
+        await connection.send(HEADS[name])
         answer = await connection.answer(read_s=SLACK_S)
         assert answer is not None
         assert answer.status in {400, 414, 431}
         assert await connection.is_closed(SLACK_S)
-    await target.still_works(f"after a head of {len(head)} {head[-20:]!r}")
+    await target.still_works(f"after {name}")
 
 
 async def test_a_head_within_the_limit_is_taken(target: Target) -> None:
@@ -147,7 +146,7 @@ async def test_a_head_that_trickles_is_cut_off(asked_before: bool, target: Targe
     async with connected(target.gateway.port) as connection:
         if asked_before:
             assert (await connection.ask(good("before a trickle"))).status == 200
-        assert await trickle(connection, LINE + b"X-A: " + b"a" * 200, 0.1) < HEADER_S + SLACK_S
+        assert await trickle(connection, LINE + b"X-A: 1", 0.1) < HEADER_S + SLACK_S
     await target.still_works(f"after a trickle {asked_before}")
 
 

@@ -109,9 +109,9 @@ def test_any_text_can_be_looked_at_even_half_a_character(text: str) -> None:
 
 def test_memory_does_not_grow_with_traffic() -> None:
     learner = taught(1, 3_000)
-    spreads = [*learner._classes.values(), learner._model, learner._sampled]
+    spreads = [*learner._classes.values(), *learner._sampled_classes.values(), learner._model, learner._sampled]
     assert all(len(spread._errors) <= WINDOW for spread in spreads)
-    assert len(spreads) == len(TextClass) * 2 + 2
+    assert len(spreads) == len(TextClass) * 3 + 2
 
 
 def test_a_length_that_cannot_be_this_prompts_teaches_nothing() -> None:

@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 
 from cluster.core.prompt import Conversation, TokenIds
 from cluster.core.request import InferenceRequest, RequestId, Route
+from services.gateway.estimate import read
 from services.gateway.templates import ChatTemplate, TemplateError
-from services.gateway.tokens import _estimate
 from services.rest.decode import decode
 from services.rest.errors import Refusal
 
@@ -75,7 +75,8 @@ def can_be_counted(request: InferenceRequest) -> None:
     prompt = request.prompt
     if prompt is None or isinstance(prompt, TokenIds):
         return
-    assert _estimate(prompt).tokens > 0
+    for reading in read(prompt) or ():
+        assert reading.features() is not None
     if isinstance(prompt, Conversation):
         with contextlib.suppress(TemplateError):
             TEMPLATE.render(prompt)

@@ -148,7 +148,9 @@ class PromptFeatures:
     is_plain: bool
     """Whether the engine reads this text and little else; tools and converted forms are learned apart."""
     sampled_tokens: float | None = None
-    """What the model's own tokenizer made of the sample, scaled to the whole; None where it was not asked."""
+    """What the model's own tokenizer made of a sample, scaled to the whole; None where it was not asked."""
+    sampled_slices: int = SAMPLE_SLICES
+    """How many slices that sample had."""
 
 
 def features_of(texts: Sequence[str], *, messages: int, is_plain: bool) -> PromptFeatures:

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from itertools import product
 from math import ceil, exp, floor, log, sqrt
 
-from cluster.core.budget.features import FEATURES, PromptFeatures, TextClass
+from cluster.core.budget.features import FEATURES, SAMPLE_SLICES, PromptFeatures, TextClass
 from cluster.core.budget.spread import Span, Spread
 from cluster.core.budget.weights import Weights
 
@@ -25,6 +25,8 @@ STRANGER_STRETCH = 2.0
 SHORT_TOKENS = 2_500
 """Errors of short prompts are larger (fewer words to average over): by sqrt(1 + this / tokens). That fits their
 standard deviation: 3.7% around 2,000 tokens, 2.5% beyond 10,000. Spreads hold errors divided by it."""
+TINY_TOKENS = 250
+"""Below this, intervals grow no wider: no pool is that small."""
 WARM_UP_PROMPTS = (64, 256)
 """After so many prompts of a class its weights are much better than they were: the errors of before are dropped."""
 SETTLED_PROMPTS = 512
@@ -57,22 +59,24 @@ class TokenLearner:
         self._learned_prompts = 0
         self._model = Spread()
         self._prior = PRIOR_SPAN
+        self._sampled_classes = {text_class: Spread() for text_class in TextClass}
         self._sampled = Spread()
         self._sampled_prior = PRIOR_SAMPLED_SPAN
 
     def estimate(self, features: PromptFeatures) -> TokenInterval:
         """The length of a prompt with these features; `low <= likely <= high`, all at least 0."""
-        if features.sampled_tokens is None:
-            tokens = self._tokens(features)
-            own = self._classes[features.text_class, features.is_plain].span
-            span, is_learned, scale = own or self._stranger(), own is not None, _scale(tokens)
-        else:
-            tokens, scale = features.sampled_tokens, 1.0
-            span, is_learned = self._sampled.span or self._sampled_prior, True
+        tokens, span, is_learned = self._tokens(features), self._prior, False
+        if features.sampled_tokens is not None:
+            span = self._sampled_classes[features.text_class].span or self._sampled.span or self._sampled_prior
+            tokens, span, is_learned = features.sampled_tokens, span.times(_sample_scale(features)), True
+        elif (own := self._classes[features.text_class, features.is_plain].span) is not None:
+            span, is_learned = own.times(_scale(tokens)), True
+        elif (model := self._model.span) is not None:
+            span = model.times(STRANGER_STRETCH * _scale(tokens))
         return TokenInterval(
-            low_tokens=max(floor(tokens * exp(span.low * scale)), 0),
+            low_tokens=max(floor(tokens * exp(span.low)), 0),
             likely_tokens=round(tokens),
-            high_tokens=ceil(tokens * exp(span.high * scale)),
+            high_tokens=ceil(tokens * exp(span.high)),
             is_learned=is_learned,
         )
 
@@ -85,14 +89,14 @@ class TokenLearner:
         if tokens < 1 or abs(log(tokens / estimate)) > MAX_LOG_ERROR:
             return
         if features.sampled_tokens is not None:
-            error = log(tokens / features.sampled_tokens)
+            error = log(tokens / features.sampled_tokens) / _sample_scale(features)
+            self._sampled_classes[features.text_class].add(error)
             self._sampled.add(error)
             self._sampled_prior = self._sampled_prior.around(error)
         spreads = (self._classes[features.text_class, features.is_plain], self._model)
-        error = log(tokens / estimate) / _scale(estimate)
-        self._prior = self._prior.around(error)
+        self._prior = self._prior.around(log(tokens / estimate))
         for spread in spreads:
-            spread.add(error)
+            spread.add(log(tokens / estimate) / _scale(estimate))
         weights = self._weights[features.text_class]
         self._learned_prompts += 1
         is_settled = weights.learned_prompts >= SETTLED_PROMPTS
@@ -103,10 +107,9 @@ class TokenLearner:
         weights.learn(features.counts, tokens)
         # The estimate moved: what was just learned must not fall out of its interval.
         estimate = self._tokens(features)
-        error = log(tokens / estimate) / _scale(estimate)
-        self._prior = self._prior.around(error)
+        self._prior = self._prior.around(log(tokens / estimate))
         for spread in spreads:
-            spread.stretch(error)
+            spread.stretch(log(tokens / estimate) / _scale(estimate))
 
     def _tokens(self, features: PromptFeatures) -> float:
         return max(self._weights[features.text_class].tokens(features.counts), 1.0)
@@ -115,13 +118,11 @@ class TokenLearner:
         for is_plain in (False, True):
             self._classes[text_class, is_plain].forget()
 
-    def _stranger(self) -> Span:
-        """For a kind of prompt that has told too little."""
-        model = self._model.span
-        if model is None:
-            return self._prior
-        return Span(low=model.low * STRANGER_STRETCH, high=model.high * STRANGER_STRETCH)
-
 
 def _scale(tokens: float) -> float:
-    return sqrt(1.0 + SHORT_TOKENS / tokens)
+    return sqrt(1.0 + SHORT_TOKENS / max(tokens, TINY_TOKENS))
+
+
+def _sample_scale(features: PromptFeatures) -> float:
+    """Errors of a sample shrink with its square root; spreads hold what they would be of `SAMPLE_SLICES` slices."""
+    return sqrt(SAMPLE_SLICES / features.sampled_slices)

@@ -39,6 +39,10 @@ class Span:
         """This span, stretched to hold `error`."""
         return Span(low=min(self.low, error), high=max(self.high, error))
 
+    def times(self, factor: float) -> Span:
+        """This span, `factor` times as wide on both sides of 0."""
+        return Span(low=self.low * factor, high=self.high * factor)
+
 
 class Spread:
     """The last errors of one kind of prompt."""
