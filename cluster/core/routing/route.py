@@ -15,12 +15,13 @@ from cluster.core.routing.endpoint import Member
 from cluster.core.routing.filters import Filter, FilterName
 from cluster.core.routing.picker import Candidate
 from cluster.core.routing.pools import Pool, fitting_pools
-from cluster.core.routing.profile import Profile
+from cluster.core.routing.profile import Profile, ScoreSheet
 from cluster.core.routing.query import Case, Fit, HomeState, Query
 from cluster.core.routing.room import Tier, standing
 from cluster.core.routing.table import EndpointTable
 
 Filters = Sequence[tuple[FilterName, Filter]]
+SOLE_CANDIDATE = ScoreSheet(names=(), columns=(), totals=(1.0,))
 
 
 def route(
@@ -44,7 +45,11 @@ def route(
         rejected += _sift(case, unseen(case, drawn, table), profile.filters)[1]
     if not candidates:
         return _nobody(case, indexes, rejected)
-    sheet = profile.score(case, [candidate.member for candidate in candidates])
+    # Where there is nothing to weigh, weighing only costs time.
+    if len(candidates) == 1 and not query.explains:
+        sheet = SOLE_CANDIDATE
+    else:
+        sheet = profile.score(case, [candidate.member for candidate in candidates])
     order = profile.picker.order(candidates, sheet.totals, rng)
     if candidates[order[0]].tier is Tier.SUSPECT and case.home is HomeState.SATURATED:
         # Waiting for a healthy endpoint of its own pool is better than betting on one that just failed.
