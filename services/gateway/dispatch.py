@@ -142,7 +142,8 @@ class Dispatcher:
         prompt = self._counter.quick(model_id, request.prompt, boundaries)
         if prompt is None:
             prompt = await self._counter.exact(model_id, request.prompt, boundaries)
-            self._metrics.counted(PromptCounted.TOKENIZED)
+            is_exact = prompt.kind is CountKind.EXACT
+            self._metrics.counted(PromptCounted.TOKENIZED if is_exact else PromptCounted.SAMPLED)
         else:
             self._metrics.counted(_HOW_COUNTED[prompt.kind])
         largest = max(pool.context_tokens for pool in pools)

@@ -33,6 +33,8 @@ class PromptCounted(StrEnum):
     """Its bytes alone bound it: short enough for every pool."""
     INTERVAL = "interval"
     """The learned bytes-per-token interval lay on one side of every boundary."""
+    SAMPLED = "sampled"
+    """A part of it was tokenized, in a worker thread."""
     TOKENIZED = "tokenized"
     GIVEN = "given"
     """The client sent token ids, or a replica told the length."""

@@ -25,8 +25,8 @@ NFC_GROWTH = 3
 BOUNDED_CHARS = 64 * 1024
 """Texts up to this are measured exactly for a bound (0.1 ms); longer ones are not worth it: few pools hold as many
 tokens as they have bytes."""
-_PLAIN_ROLES = frozenset({"system", "user", "assistant"})
-_PLAIN_FIELDS = frozenset({"role", "content"})
+PLAIN_ROLES = frozenset({"system", "user", "assistant"})
+PLAIN_FIELDS = frozenset({"role", "content"})
 _FIRST_ROLES = (("user",), ("system", "user"))
 _TRIAL = "\u2603"
 WRAPPING_SLACK_BYTES = 8
@@ -189,5 +189,5 @@ def _added(template: ChatTemplate, roles: Sequence[str]) -> str | None:
 def _is_plain(conversation: Conversation) -> bool:
     """Whether trial conversations speak for this one: known roles, nothing but content, no template variables."""
     return conversation.template_arguments.keys() <= {"add_generation_prompt"} and all(
-        message.keys() <= _PLAIN_FIELDS and message.get("role") in _PLAIN_ROLES for message in conversation.messages
+        message.keys() <= PLAIN_FIELDS and message.get("role") in PLAIN_ROLES for message in conversation.messages
     )

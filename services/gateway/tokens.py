@@ -18,7 +18,7 @@ from cluster.core.budget.features import SLICE_CHARS, PromptFeatures
 from cluster.core.budget.learner import TokenInterval, TokenLearner
 from cluster.core.prompt import Conversation, CountKind, Prompt, PromptTokens, Texts, TokenIds
 from services.gateway.estimate import Reading, read
-from services.gateway.tokenizer import Counting, load_counting
+from services.gateway.tokenizer import PLAIN_FIELDS, PLAIN_ROLES, Counting, load_counting
 
 TOKENIZER_THREADS = 2
 """Long prompts tokenized at once. Each takes a core for about 50 ms per 100k tokens, and the event loop needs one."""
@@ -93,14 +93,15 @@ class PromptCounter:
             return PromptTokens(tokens=0, kind=CountKind.EXACT)
         if isinstance(prompt, TokenIds):
             return PromptTokens(tokens=prompt.longest_tokens, kind=CountKind.EXACT)
-        tiny = _tiny(prompt, min(boundaries))
-        if tiny is not None:
-            return tiny
         folder = self._folders.get(model_id)
         loading = None if folder is None else self._load(folder)
         if loading is not None and not loading.done():
             return None
         counting = None if loading is None else loading.result()
+        if counting is None or counting.wrapping is not None:
+            tiny = _tiny(prompt, min(*boundaries, ROUGH_BOUND_TOKENS))
+            if tiny is not None:
+                return tiny
         readings = read(prompt)
         bounded = None if counting is None else self._bounded(model_id, counting, prompt, readings, min(boundaries))
         if bounded is not None or readings is None:
@@ -245,13 +246,15 @@ def _tiny(prompt: Conversation | Texts, enough_tokens: int) -> PromptTokens | No
         chars, extra_tokens = 0, TEMPLATE_TOKENS_MAX + MESSAGE_TOKENS_MAX * len(prompt.messages)
         for message in prompt.messages:
             content = message.get("content")
-            if type(content) is not str or "tool_calls" in message:
+            if type(content) is not str or message.keys() != PLAIN_FIELDS or message.get("role") not in PLAIN_ROLES:
                 return None
             chars += len(content)
     bound = CHAR_TOKENS_MAX * chars + extra_tokens
     if bound > enough_tokens:
         return None
-    return PromptTokens(tokens=bound, kind=CountKind.AT_MOST, expected_tokens=chars // USUAL_CHARS_PER_TOKEN + TEMPLATE_TOKENS_USUAL)
+    return PromptTokens(
+        tokens=bound, kind=CountKind.AT_MOST, expected_tokens=chars // USUAL_CHARS_PER_TOKEN + TEMPLATE_TOKENS_USUAL
+    )
 
 
 def _bound(

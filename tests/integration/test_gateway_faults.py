@@ -21,9 +21,11 @@ from tests.raw_http import Answer, events_of
 pytestmark = pytest.mark.integration
 
 KINDS = pytest.mark.parametrize("kind", [STATIC, LEASED])
-IDLE_S = 1.0
+IDLE_S = 2.0
 LIMITS = {"idle_s": IDLE_S, "connect_s": 1, "client_stall_s": 1, "header_s": 2, "first_byte_s": 300}
 """Short where a dead engine shows, long where a slow one may think."""
+SLOW_LIMITS = {**LIMITS, "idle_s": 3}
+"""Still less than what an engine thinks; forty streams that begin in the same moment may take a second in between."""
 ALL_RETRIES = {**LIMITS, "retry_ratio": 1}
 """Every shape fails at once on a gateway that served nothing yet: no share of recent requests would cover that."""
 SLACK_S = 2.0
@@ -227,7 +229,7 @@ async def test_slow_to_the_first_token_is_not_dead(think_s: float, tmp_path: Pat
 
     async def check_kind(kind: str) -> None:
         (tmp_path / kind).mkdir()
-        async with fleet(tmp_path / kind, kind, pools=len(cases), limits=LIMITS, think_s=think_s) as running:
+        async with fleet(tmp_path / kind, kind, pools=len(cases), limits=SLOW_LIMITS, think_s=think_s) as running:
             await for_each(running, cases, check)
 
     await asyncio.gather(check_kind(STATIC), check_kind(LEASED))

@@ -141,10 +141,12 @@ def test_weights_find_what_made_the_tokens(seed: int) -> None:
     for _ in range(400):
         counts = [chance.uniform(0.0, 1_000.0) for _ in true]
         weights.learn(counts, max(round(sum(map(mul, true, counts))), 1))
+    wrong = 0.0
     for _ in range(20):
         counts = [chance.uniform(0.0, 1_000.0) for _ in true]
         tokens = sum(map(mul, true, counts))
-        assert abs(weights.tokens(counts) - tokens) < 0.15 * tokens
+        wrong += abs(weights.tokens(counts) / tokens - 1.0) / 20
+    assert wrong < 0.08  # the worst of all these seeds has 0.05; 2,000 prompts bring it to 0.01
 
 
 @given(counts=st.lists(st.lists(st.floats(0, 1e6), min_size=3, max_size=3), max_size=50), tokens=st.integers(1, 10**6))

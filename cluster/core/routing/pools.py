@@ -13,8 +13,7 @@ from cluster.core.prompt import CountKind
 from cluster.core.request import ContextNeed
 
 ESTIMATE_ERROR_RATIO = 2.0
-"""How far an estimate may lie over the truth: bytes per token vary from 1.4 (base64) to 5.1 (Chinese), and the
-estimate divides by 3 (services/gateway/tokens.py), so the truth is at least half of it for any text met so far."""
+"""How far an estimate may lie over the truth: before a model has taught anything, up to twice (cluster/core/budget)."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
