@@ -33,7 +33,7 @@ from services.gateway.assembly import Surroundings, assemble
 from services.gateway.catalog import Catalog
 from services.gateway.current import Current
 from services.gateway.logs import configure_logging, set_level
-from services.gateway.server import GatewayServer
+from services.gateway.server import GatewayServer, bind_admin
 from services.gateway.tls import build_context
 from services.gateway.tls import reload as reload_context
 from services.gateway.tokens import PromptCounter
@@ -191,7 +191,7 @@ def _listeners(config: Config, sockets: Sockets | None) -> tuple[socket.socket, 
     """For clients, and for the admin routes."""
     if sockets is None:
         gateway = config.gateway
-        return bind(gateway.host, gateway.port), bind(gateway.admin.host, gateway.admin_port)
+        return bind(gateway.host, gateway.port), bind_admin(config)
     clients = socket.socket(fileno=sockets.listen_fd)
     clients.setblocking(False)
     return clients, bind_path(sockets.admin_path)

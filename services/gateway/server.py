@@ -11,10 +11,13 @@ import json
 import logging
 import os
 import signal
+import socket
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from services.http1.listener import Listener
+from cluster.config import Config
+from cluster.core.errors import SetupError
+from services.http1.listener import Listener, bind
 
 logger = logging.getLogger(__name__)
 
@@ -23,6 +26,21 @@ KEEPALIVE_S = 75
 LAME_DUCK_S = 1.0
 """A stopping gateway says so at /ready and goes on to accept for this long: who balances load looks about that often,
 and a connection opened meanwhile must not be refused."""
+
+
+def bind_admin(config: Config) -> socket.socket:
+    """The admin listener's socket.
+
+    Raises:
+        SetupError: the address cannot be had. A port nobody named gives way to a free one instead.
+    """
+    gateway = config.gateway
+    try:
+        return bind(gateway.admin.host, gateway.admin_port)
+    except SetupError:
+        if gateway.admin.port is not None:
+            raise
+        return bind(gateway.admin.host, 0)
 
 
 class GatewayServer:

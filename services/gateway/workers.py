@@ -22,7 +22,7 @@ from cluster.config import Config
 from cluster.core.errors import SetupError
 from services.gateway.admin_relay import AdminRelay
 from services.gateway.exposition import Snapshot
-from services.gateway.server import KEEPALIVE_S
+from services.gateway.server import KEEPALIVE_S, bind_admin
 from services.http1.listener import Listener, bind
 from services.http1.request import ServerLimits
 
@@ -91,7 +91,7 @@ class Supervisor:
             unread_s=gateway.limits.idle_s,
             keepalive_s=KEEPALIVE_S,
         )
-        self._admin = Listener(self._relay, lambda: limits, bind(gateway.admin.host, gateway.admin_port))
+        self._admin = Listener(self._relay, lambda: limits, bind_admin(config))
 
     async def run(self) -> int:
         """Serve until told to stop; the exit status."""

@@ -28,6 +28,10 @@ LINGER_S = 5.0
 last byte, and would see a broken connection instead of the 413."""
 LINGER_FACTOR = 2
 """And how much of it, in limits."""
+FRAMING_RATIO = 16
+"""Bytes of chunk framing for a byte of body: chunks of one byte have 5, and only an attacker sends more."""
+FRAMING_HEADS = 2
+"""Beside it, in `header_bytes`: the head itself, and one more for extensions and trailers."""
 _CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 _NEVER_S = float("inf")
 
@@ -53,6 +57,8 @@ class ServerConnection(asyncio.Protocol):
         self._body_bytes = 0
         self._head_bytes = 0
         self._head_fed_bytes = 0
+        self._framing_bytes = 0
+        self._unframed_bytes = 0
         self._is_message_done = False
         self._fault: Fault | None = None
         self._discarding_until_bytes = 0
@@ -63,8 +69,6 @@ class ServerConnection(asyncio.Protocol):
         self.peer = ""
         self.expires_s = _NEVER_S
         """When the listener's sweep ends this connection, on the loop's clock."""
-
-    # asyncio's side
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """A client has connected."""
@@ -94,6 +98,7 @@ class ServerConnection(asyncio.Protocol):
             self._discard(len(data))
             return
         self._is_message_done = False
+        self._unframed_bytes = 0
         try:
             self._parser.feed_data(data)
         except httptools.HttpParserUpgrade:
@@ -121,7 +126,9 @@ class ServerConnection(asyncio.Protocol):
         """The client has caught up."""
         self._is_write_paused = False
         self.expires_s = _NEVER_S
-        if self._exchange is not None and self._exchange.on_resume is not None:
+        if self._exchange is None:
+            self._next()
+        elif self._exchange.on_resume is not None:
             self._exchange.on_resume()
 
     # httptools' side
@@ -133,6 +140,7 @@ class ServerConnection(asyncio.Protocol):
         self._body = []
         self._body_bytes = 0
         self._head_bytes = 0
+        self._framing_bytes = 0
         if self._exchange is None:
             self.expires_s = self._loop.time() + self._limits.header_s
 
@@ -148,6 +156,8 @@ class ServerConnection(asyncio.Protocol):
         assert request is not None
         self._head_bytes += len(name) + len(value) + 4
         self._bound_head()
+        if request.method:
+            return  # A trailer: it came after everything was decided, and nothing here has a use for one.
         headers = request.headers
         key = name.decode("latin-1").lower()
         if key in headers:
@@ -181,6 +191,7 @@ class ServerConnection(asyncio.Protocol):
     def on_body(self, body: bytes) -> None:
         """A part of the body."""
         self._body_bytes += len(body)
+        self._unframed_bytes += len(body)
         if self._body_bytes > self._limits.body_bytes:
             self._discarding_until_bytes = self._limits.body_bytes * LINGER_FACTOR
             self._stop(self._too_large())
@@ -196,7 +207,7 @@ class ServerConnection(asyncio.Protocol):
         request.body = body[0] if len(body) == 1 else b"".join(body)
         self._request = None
         self._body = []
-        if self._exchange is None and not self._waiting:
+        if self._exchange is None and not self._waiting and not self._is_write_paused:
             self._begin(request)
             return
         self._waiting.append(request)
@@ -238,8 +249,9 @@ class ServerConnection(asyncio.Protocol):
             self.transport.abort()
 
     def _next(self) -> None:
-        if self._exchange is None and self._waiting and not self._is_closing:
-            if len(self._waiting) == PIPELINED_MAX and not self._is_closing:
+        # Who does not read answers gets no further ones.
+        if self._exchange is None and self._waiting and not self._is_closing and not self._is_write_paused:
+            if len(self._waiting) == PIPELINED_MAX:
                 self.transport.resume_reading()
             self._begin(self._waiting.popleft())
 
@@ -255,9 +267,14 @@ class ServerConnection(asyncio.Protocol):
             if request is None and self._is_message_done:
                 return
             # The parser keeps an unfinished header line to itself, so what was fed is counted, not what was parsed.
-            self._head_fed_bytes += fed_bytes
+            # Of a read that ended a request before, the rest is at most one read.
+            self._head_fed_bytes += 0 if self._is_message_done else fed_bytes
             if self._head_fed_bytes > self._limits.header_bytes:
                 self._refuse(self._head_fault())
+            return
+        self._framing_bytes += fed_bytes - self._unframed_bytes
+        if self._framing_bytes > FRAMING_HEADS * self._limits.header_bytes + FRAMING_RATIO * self._body_bytes:
+            self._refuse(Fault(400, "bad_request", "The body's chunks are nearly all framing."))
         elif self._exchange is None:
             self.expires_s = self._loop.time() + self._limits.stall_s
 
@@ -295,7 +312,7 @@ class ServerConnection(asyncio.Protocol):
     def _refuse(self, fault: Fault) -> None:
         """Answer bytes that cannot be served. Requests before them on this connection are answered first, or not."""
         if self._exchange is not None or self._waiting:
-            # The answer under way must stay whole; what follows it on this connection is lost with the connection.
+            # The answer under way must stay whole; what follows it is lost with the connection.
             self._waiting.clear()
             self.is_draining = True
             self._is_deaf = True

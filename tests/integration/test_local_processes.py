@@ -84,7 +84,7 @@ class Shell:
 
     def assert_nothing_left(self) -> None:
         assert members(self.run_dir.root) == []
-        assert {path.name for path in self.run_dir.root.iterdir()} <= {"lock", "logs"}
+        assert {path.name for path in self.run_dir.root.iterdir()} <= {"lock", "logs", "usage"}
         assert not self.run_dir.ray.exists()
 
 
