@@ -120,11 +120,12 @@ def _named(other: RunDir) -> str:
 def _first_question(result: UpResult, console: object) -> dict[str, object]:
     from rich.console import Console
 
+    from cluster.environment import read_environment
     from cluster.local.client import GatewayClient
     from cluster.local.question import ask
 
     assert isinstance(console, Console)
-    client = GatewayClient(result.url)
+    client = GatewayClient(result.url, api_key=read_environment().secret("LONGREACH_API_KEY"))
     try:
         return ask(client, model=result.model, console=console).summary()
     except KeyboardInterrupt:

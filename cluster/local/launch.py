@@ -5,6 +5,7 @@ What must not live here: which processes there are, and in what order.
 
 from __future__ import annotations
 
+import contextlib
 import subprocess
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -15,6 +16,8 @@ from cluster.local.journal import Journal, StartedProcess, start_ticks
 from cluster.local.rundir import RUN_DIR_VARIABLE, RUN_VARIABLE, RunDir
 
 LOG_TAIL_LINES = 15
+YIELDING_NICE = 10
+"""A tenth of the weight of others, when they want the cores; all of them when nobody does."""
 
 
 def marked(variables: Mapping[str, str], *, run_dir: RunDir, run: str) -> dict[str, str]:
@@ -32,7 +35,15 @@ def marked(variables: Mapping[str, str], *, run_dir: RunDir, run: str) -> dict[s
     }
 
 
-def start(name: str, argv: Sequence[str], env: Mapping[str, str], *, run_dir: RunDir, journal: Journal) -> Journal:
+def start(
+    name: str,
+    argv: Sequence[str],
+    env: Mapping[str, str],
+    *,
+    run_dir: RunDir,
+    journal: Journal,
+    is_yielding: bool = False,
+) -> Journal:
     """Start `argv` as `name`; it outlives this process.
 
     Args:
@@ -41,6 +52,7 @@ def start(name: str, argv: Sequence[str], env: Mapping[str, str], *, run_dir: Ru
         env: its whole environment; see `marked`.
         run_dir: where its log goes.
         journal: saved with the new process before this returns.
+        is_yielding: it and its descendants keep cores busy for long, and everything else goes first.
 
     Raises:
         SetupError: it cannot be started.
@@ -61,6 +73,8 @@ def start(name: str, argv: Sequence[str], env: Mapping[str, str], *, run_dir: Ru
             raise SetupError(
                 f"{name} cannot be started: {error}", "run `make up` again to repair the environment"
             ) from error
+    if is_yielding:
+        _yield_to_others(process.pid)
     # None when it has ended already; no process started at tick 0, so it will be found dead.
     entry = StartedProcess(name=name, pid=process.pid, start_ticks=start_ticks(process.pid) or 0)
     journal = journal.with_process(entry)
@@ -68,6 +82,17 @@ def start(name: str, argv: Sequence[str], env: Mapping[str, str], *, run_dir: Ru
     # The journal and /proc know it from here on; a Popen that is dropped while its child runs would only warn.
     process.returncode = 0
     return journal
+
+
+def _yield_to_others(pid: int) -> None:
+    """Lower the weight of the process's whole session (sched(7), autogroup; anybody may lower their own).
+
+    A session is scheduled as one. On two cores with Linux 6.18, one with decoding engines kept all others waiting for
+    seconds: the gateway, Valkey, a new shell; lowered, for milliseconds, and it decoded as fast as before. Where the
+    kernel has no autogroups, nothing needs to be done.
+    """
+    with contextlib.suppress(OSError):
+        Path(f"/proc/{pid}/autogroup").write_text(str(YIELDING_NICE), encoding="ascii")
 
 
 def log_tail(path: Path, lines: int = LOG_TAIL_LINES) -> str:

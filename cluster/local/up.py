@@ -173,7 +173,7 @@ def _start_ray(config: Config, env: dict[str, str], run_dir: RunDir, journal: Jo
     console.print("Starting Ray: about 10 s")
     ray_port = config.cluster.ray_port
     spec = head_process(config, temp_dir=run_dir.ray, ray_port=ray_port, client_port=free_port(), base_env=env)
-    journal = launch.start("ray", spec.argv, spec.env, run_dir=run_dir, journal=journal)
+    journal = launch.start("ray", spec.argv, spec.env, run_dir=run_dir, journal=journal, is_yielding=True)
     deadline = time.monotonic() + RAY_START_TIMEOUT_S
     while not _accepts(ray_port):
         launch.require_alive("ray", run_dir=run_dir, journal=journal)

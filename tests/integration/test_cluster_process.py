@@ -169,3 +169,15 @@ async def test_interrupted_up_leaves_nothing(tmp_path: Path) -> None:
         up.kill()
         longreach("down", "--config", str(config), env=env)
     assert carrying(mark) == []
+
+
+def test_engines_leave_the_cores_to_others_when_asked(cluster: Cluster) -> None:
+    """Their session has less weight than the gateway's: a decoding engine must not make the gateway wait."""
+    group = Path(f"/proc/{cluster.pid('ray')}/autogroup")
+    if not group.exists():
+        pytest.skip("this kernel has no autogroups")
+    replicas = [process for process in own_processes(cluster) if "VLLM::" in " ".join(process.cmdline())]
+    assert replicas
+    for pid in (cluster.pid("ray"), *(process.pid for process in replicas)):
+        assert Path(f"/proc/{pid}/autogroup").read_text().split()[-1] == "10"
+    assert Path(f"/proc/{cluster.pid('gateway')}/autogroup").read_text().split()[-1] == "0"
