@@ -25,10 +25,6 @@ def configure_logging(telemetry: TelemetrySection) -> None:
     root = logging.getLogger()
     root.handlers[:] = [handler]
     set_level(telemetry)
-    # A broken answer ends without its last chunk on purpose; uvicorn takes that for a mistake of ours.
-    uvicorn_errors = logging.getLogger("uvicorn.error")
-    uvicorn_errors.filters[:] = [_is_not_our_cut]
-    uvicorn_errors.setLevel(logging.WARNING)
 
 
 def set_level(telemetry: TelemetrySection) -> None:
@@ -71,7 +67,3 @@ def _quoted(value: object) -> str:
     text = str(value)
     # Quoting also keeps a client's text from starting a line of its own.
     return text if text.isprintable() and " " not in text and '"' not in text and text else json.dumps(text)
-
-
-def _is_not_our_cut(record: logging.LogRecord) -> bool:
-    return "returned without completing response" not in record.getMessage()

@@ -122,7 +122,7 @@ class InferenceHandler:
                 self._refuse(from_outcome(outcome, request.route, field), account, exchange)
                 return
             account.served(outcome, self._gateway.clock())
-            relay = account.relay = Relay(exchange, request, outcome, self._date, self._gateway.clock)
+            relay = account.relay = Relay(exchange, request, outcome, self._date)
             try:
                 relay.start(self._own_headers(outcome, account, http))
                 await relay.done

@@ -7,7 +7,7 @@ What lives here: the answer's head, its bytes, its end. What must not: finding t
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 from cluster.core.outcome import ReplicaOutcome, decode_outcome
 from cluster.core.request import InferenceRequest
@@ -32,7 +32,6 @@ class Relay:
 
     __slots__ = (
         "_answer",
-        "_clock",
         "_date",
         "_exchange",
         "_filter",
@@ -44,7 +43,6 @@ class Relay:
         "broken",
         "done",
         "is_client_gone",
-        "last_byte_s",
         "sent_bytes",
     )
 
@@ -54,9 +52,7 @@ class Relay:
         request: InferenceRequest,
         served: Served,
         date: HttpDate,
-        clock: Callable[[], float],
     ) -> None:
-        self._clock = clock
         self._exchange = exchange
         self._request = request
         self._answer = served.answer
@@ -69,7 +65,6 @@ class Relay:
         self.broken: UpstreamFailure | None = None
         self.is_client_gone = False
         self.sent_bytes = 0
-        self.last_byte_s = 0.0
         self.done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
 
     @property
@@ -155,7 +150,6 @@ class Relay:
     def _send(self, payload: bytes, *, is_last: bool) -> None:
         """One write: the head where it is not out yet, the bytes, the end."""
         self.sent_bytes += len(payload)
-        self.last_byte_s = self._clock()
         if self._frames:
             if payload:
                 payload = chunk(payload)
