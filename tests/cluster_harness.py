@@ -187,13 +187,21 @@ def placement_groups(cluster: Cluster) -> list[dict[str, Any]]:
     return groups
 
 
-def engine_processes(replica_pid: int, kind: str) -> list[psutil.Process]:
-    """Living processes of a replica's engine, by the mark they carry; `kind` is EngineCore or Worker."""
-    owner = f":{orphans._identity(replica_pid)}"
+def engine_core(replica_pid: int) -> psutil.Process:
+    """The EngineCore of a replica: the one process that the replica itself spawned."""
+    return next(process for process in _engine(replica_pid) if process.ppid() == replica_pid)
+
+
+def engine_workers(replica_pid: int) -> list[psutil.Process]:
+    """The workers of a replica's engine, one for each tensor-parallel rank."""
+    return [process for process in _engine(replica_pid) if process.ppid() != replica_pid]
+
+
+def _engine(replica_pid: int) -> list[psutil.Process]:
+    """Living processes of a replica's engine, by the mark they carry."""
+    owner = orphans._identity(replica_pid)
     return [
         process
         for process, _, marked in orphans._marked()
-        if owner.endswith(f":{marked}")
-        and f"VLLM::{kind}" in " ".join(process.cmdline())
-        and process.status() != psutil.STATUS_ZOMBIE
+        if marked == owner and process.status() != psutil.STATUS_ZOMBIE and orphans.runs_engine(process)
     ]

@@ -22,6 +22,9 @@ OWNER_VARIABLE = "LONGREACH_ENGINE_OWNER"
 one cluster never judges the processes of another on the same machine."""
 KILL_WAIT_S = 5.0
 """A killed process is gone at once, unless the kernel still writes out its memory."""
+ENGINE_TITLE = "VLLM::"
+SPAWNED = "--multiprocessing-fork"
+"""How multiprocessing ends the command line of what it spawns; its own helpers have none."""
 START_FIELD = 19
 """Of /proc/PID/stat, counted behind the command's name: the start in ticks since boot (proc_pid_stat(5), starttime)."""
 
@@ -37,6 +40,17 @@ def engine_processes() -> list[psutil.Process]:
     """The processes this replica's engine runs in, wherever they hang in the process tree."""
     own = _identity(os.getpid())
     return [process for process, _, owner in _marked() if owner == own and process.pid != os.getpid()]
+
+
+def runs_engine(process: psutil.Process) -> bool:
+    """Whether a process of an engine is its core or a worker, and not a helper, which may end as it likes.
+
+    vLLM titles them. But setproctitle finds no room for a title where the first variable of the process's environment
+    was changed before, and Ray starts its workers with their variables in any order: then the command line by which
+    the process was spawned is still there.
+    """
+    line = process.cmdline()
+    return bool(line) and (ENGINE_TITLE in line[0] or SPAWNED in line)
 
 
 def reap_orphans(scope: str) -> list[int]:

@@ -15,7 +15,6 @@ from http import HTTPStatus
 from pathlib import Path
 
 import aiohttp
-import psutil
 from ray import serve
 
 from cluster.core.errors import EngineStalledError
@@ -88,9 +87,10 @@ class EngineReplica:
         await self._heart.report(ReplicaPhase.PROBING, "making a first token")
         await self._engine.probe()
         self._gate = Gate(engine_is_dead=lambda: self._engine.is_dead, max_requests=self._plan.max_requests)
+        processes = await asyncio.to_thread(orphans.engine_processes)
         self._vitals = Vitals(
             ping=self._engine.ping,
-            processes=_essential(await asyncio.to_thread(orphans.engine_processes)),
+            processes=[process for process in processes if orphans.runs_engine(process)],
             stall_s=self._plan.stall_s,
         )
         self._layer = EngineLayer(self._engine.app, self._gate, credential=credential)
@@ -214,11 +214,6 @@ def _log_to_stderr() -> None:
 
 def _end_engine() -> None:
     orphans.end(orphans.engine_processes())
-
-
-def _essential(processes: list[psutil.Process]) -> list[psutil.Process]:
-    """Those whose loss is the loss of the engine: core and workers, by vLLM's titles; helpers may end as they like."""
-    return [process for process in processes if "VLLM::" in " ".join(process.cmdline())] or processes
 
 
 def find_port(replica_id: ReplicaId) -> int | None:

@@ -7,7 +7,7 @@ import random
 import httpx
 import pytest
 
-from tests.cluster_harness import Cluster, engine_processes, placement_groups
+from tests.cluster_harness import Cluster, engine_workers, placement_groups
 
 pytestmark = pytest.mark.integration
 
@@ -95,4 +95,4 @@ async def test_tensor_parallel_ranks_share_one_bundle(cluster: Cluster) -> None:
     assert sorted(bundle[0]["CPU"] for bundle in bundles) == [1.0, 1.0, 2.0]
     assert {group["strategy"] for group in groups} == {"STRICT_PACK"}
     pid = next(report.pid for report in (await cluster.reports()).values() if report.pool == "tp")
-    assert len(engine_processes(pid, "Worker")) == 2
+    assert len(engine_workers(pid)) == 2

@@ -15,6 +15,7 @@ import httpx
 import psutil
 import pytest
 
+from cluster.engine import orphans
 from cluster.environment import read_environment
 from tests.cluster_harness import CONFIG, Cluster, carrying, drive, longreach, until
 
@@ -176,7 +177,7 @@ def test_engines_leave_the_cores_to_others_when_asked(cluster: Cluster) -> None:
     group = Path(f"/proc/{cluster.pid('ray')}/autogroup")
     if not group.exists():
         pytest.skip("this kernel has no autogroups")
-    replicas = [process for process in own_processes(cluster) if "VLLM::" in " ".join(process.cmdline())]
+    replicas = [process for process in own_processes(cluster) if orphans.runs_engine(process)]
     assert replicas
     for pid in (cluster.pid("ray"), *(process.pid for process in replicas)):
         assert Path(f"/proc/{pid}/autogroup").read_text().split()[-1] == "10"

@@ -25,7 +25,7 @@ from redis.exceptions import RedisError
 
 from cluster.local.rundir import RunDir
 from cluster.state import embedded
-from tests.cluster_harness import Cluster, engine_processes, settled, until, waiting_worker
+from tests.cluster_harness import Cluster, engine_core, settled, until, waiting_worker
 
 pytestmark = pytest.mark.integration
 
@@ -87,7 +87,7 @@ async def test_fault_of_the_long_pool(
 ) -> None:
     lease = (await settled(cluster, "short", "long"))["long"]
     victim = (await cluster.reports())[lease.replica_id].pid
-    core = (await until(lambda: engine_processes(victim, "EngineCore"), timeout_s=10, what="the engine core"))[0].pid
+    core = engine_core(victim).pid
     traffic = Traffic(http)
     running = asyncio.create_task(traffic.run())
     try:

@@ -9,6 +9,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Protocol
 
 import psutil
@@ -24,6 +25,26 @@ import setproctitle
 setproctitle.setproctitle("VLLM::EngineCore")
 print("renamed", flush=True)
 sys.stdin.read()
+"""
+SPAWNED = """
+import multiprocessing, os, sys
+
+def run(is_first_changed, said):
+    if is_first_changed:
+        with open("/proc/self/environ", "rb") as environ:
+            os.environ[environ.read().partition(b"=")[0].decode()] = "changed"
+    import setproctitle
+    setproctitle.setproctitle("VLLM::EngineCore")
+    said.send(os.getpid())
+    sys.stdin.read()
+
+if __name__ == "__main__":
+    context = multiprocessing.get_context("spawn")
+    here, there = context.Pipe()
+    child = context.Process(target=run, args=(sys.argv[1] == "changed", there))
+    child.start()
+    print(here.recv(), flush=True)
+    child.join()
 """
 
 
@@ -159,3 +180,22 @@ def test_the_mark_survives_vllms_new_process_title() -> None:
         assert process.stdout.readline() == b"renamed\n"
         assert [found.pid for found in orphans.engine_processes()] == [process.pid]
         process.kill()
+
+
+@pytest.mark.parametrize("first_variable", ["changed", "kept"])
+def test_an_engine_is_told_from_helpers_with_and_without_its_title(first_variable: str, tmp_path: Path) -> None:
+    """setproctitle gives up where the first variable of the environment was changed; the engine runs all the same."""
+    pytest.importorskip("setproctitle", reason="vLLM renames its processes only where it is installed")
+    orphans.mark_own_engine(SCOPE)
+    script = tmp_path / "spawn.py"
+    script.write_text(SPAWNED, encoding="utf-8")
+    argv = [sys.executable, str(script), first_variable]
+    with subprocess.Popen(argv, env=dict(os.environ), stdin=subprocess.PIPE, stdout=subprocess.PIPE) as parent:
+        assert parent.stdout is not None
+        core = psutil.Process(int(parent.stdout.readline()))
+        assert ("VLLM::EngineCore" in core.cmdline()[0]) == (first_variable == "kept")
+        found = orphans.engine_processes()
+        assert len(found) == 3, "the parent, its resource tracker, and what it spawned"
+        assert [process.pid for process in found if orphans.runs_engine(process)] == [core.pid]
+        core.kill()
+        parent.kill()
