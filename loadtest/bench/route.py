@@ -104,7 +104,7 @@ def _measure(count: int, prompt_tokens: int, *, with_prefix: bool, seed: int, de
             decision = route(query, pools, table, profile, rng)
             end_ns = time.perf_counter_ns()
             assert isinstance(decision, Decision), decision
-            first = decision.choices[0]
+            first = decision.first
             told_ns = time.perf_counter_ns()
             table.started(first.endpoint.replica_id, first.prefill_tokens)
             running.append((first.endpoint.replica_id, first.prefill_tokens))

@@ -21,14 +21,19 @@ class RetryBudget:
     """Counts requests and further attempts of the last `WINDOW_S`, on a clock that is passed in."""
 
     def __init__(self) -> None:
-        self._steps: deque[tuple[int, int, int]] = deque()
+        self._steps: deque[list[int]] = deque()
         """Second, requests in it, further attempts in it; at most `WINDOW_S` of them."""
+        self._newest = [-WINDOW_S, 0, 0]
         self._requests = 0
         self._retries = 0
 
     def requested(self, now_s: float) -> None:
         """A request came; call it once for each, whatever becomes of it."""
-        self._count(now_s, requests=1, retries=0)
+        second = int(now_s)
+        if second > self._newest[0]:
+            self._begin(second)
+        self._newest[1] += 1
+        self._requests += 1
 
     def take(self, now_s: float, *, ratio: float) -> bool:
         """Whether one more attempt is within the budget; True takes it.
@@ -37,25 +42,20 @@ class RetryBudget:
             now_s: monotonic seconds.
             ratio: further attempts for each recent request, `limits.retry_ratio`; 0 allows none at all.
         """
-        self._slide(int(now_s // 1))
+        second = int(now_s)
+        if second > self._newest[0]:
+            self._begin(second)
         if ratio <= 0 or self._retries + 1 > ratio * self._requests + MIN_RETRIES_PER_S * WINDOW_S:
             return False
-        self._count(now_s, requests=0, retries=1)
+        self._newest[2] += 1
+        self._retries += 1
         return True
 
-    def _count(self, now_s: float, *, requests: int, retries: int) -> None:
-        second = int(now_s // 1)
-        self._slide(second)
-        if self._steps and self._steps[-1][0] >= second:
-            second, known_requests, known_retries = self._steps.pop()
-            self._steps.append((second, known_requests + requests, known_retries + retries))
-        else:
-            self._steps.append((second, requests, retries))
-        self._requests += requests
-        self._retries += retries
-
-    def _slide(self, second: int) -> None:
-        while self._steps and self._steps[0][0] <= second - WINDOW_S:
+    def _begin(self, second: int) -> None:
+        """A new second has begun; those that left the window no longer count."""
+        self._newest = [second, 0, 0]
+        self._steps.append(self._newest)
+        while self._steps[0][0] <= second - WINDOW_S:
             _, requests, retries = self._steps.popleft()
             self._requests -= requests
             self._retries -= retries

@@ -1,6 +1,7 @@
 """Whom a decision looks at: everybody in a small cluster, a telling few in a large one.
 
-What lives here: the draw, at most `CANDIDATES_MAX` endpoints however many there are. What must not: judging them.
+What lives here: the draw, at most `CANDIDATES_MAX` endpoints however many there are, in two parts: those that should
+serve (`near`), which is all that most requests need, and those to fall back on (`far`). What must not: judging them.
 """
 
 from __future__ import annotations
@@ -30,6 +31,8 @@ LEAST_LOADED_MIN = CANDIDATES_MAX - (
     RING_POOLS_MAX + PREFIX_HOLDERS_MAX + OTHER_POOLS_MAX * OTHER_POOL_CANDIDATES + SUSPECTS_MAX + RANDOM_MAX
 )
 """What is left for the least loaded: more than a request has tries, so an endpoint with room is never missed."""
+NEAR_MAX = CANDIDATES_MAX - OTHER_POOLS_MAX * OTHER_POOL_CANDIDATES - SUSPECTS_MAX
+"""Of the pools that should serve; the rest is for those to fall back on."""
 ASIDE_SHOWN_MAX = 64
 """Endpoints named in an explanation although nobody would have looked at them."""
 
@@ -63,23 +66,46 @@ def session_homes(query: Query, indexes: Indexes, table: EndpointTable) -> tuple
     return tuple(homes)
 
 
-def draw(case: Case, indexes: Indexes, table: EndpointTable, rng: random.Random) -> list[Member]:
-    """At most `CANDIDATES_MAX` endpoints to judge, none twice."""
-    if sum([len(index.members) for _, index in indexes]) <= CANDIDATES_MAX:
-        return [member for _, index in indexes for member in index.members]
-    picked = dict.fromkeys(case.session_homes)
-    picked.update(dict.fromkeys(_prefix_holders(case, table)))
-    focus, others = _focus(case, indexes)
-    for index in others[:OTHER_POOLS_MAX]:
-        picked.update(dict.fromkeys(index.least_loaded(OTHER_POOL_CANDIDATES, rng)))
-    picked.update(dict.fromkeys(_suspects(case, indexes, rng)))
+def near(case: Case, indexes: Indexes, table: EndpointTable, rng: random.Random) -> list[Member]:
+    """Endpoints of the pools that should serve the request as things stand; with `far`, at most `CANDIDATES_MAX`."""
+    if case.home is HomeState.FREE:
+        focus = [index for fit, index in indexes if fit.rank == 0 and index.has_room]
+    else:
+        focus = _focus(case, indexes)[0]
+    if _are_few(indexes):
+        return focus[0].members if len(focus) == 1 else [member for index in focus for member in index.members]
+    names = {index.members[0].endpoint.pool for index in focus}
+    special = chain(case.session_homes, _prefix_holders(case, table))
+    picked = dict.fromkeys(member for member in special if member.endpoint.pool in names)
     for _ in range(RANDOM_MAX):
         members = focus[int(rng.random() * len(focus))].members
         picked[members[int(rng.random() * len(members))]] = None
     for position, index in enumerate(focus):
-        share = (CANDIDATES_MAX - len(picked)) // (len(focus) - position)
+        share = (NEAR_MAX - len(picked)) // (len(focus) - position)
         picked.update(dict.fromkeys(index.least_loaded(share, rng)))
-    return list(islice(picked, CANDIDATES_MAX))
+    return list(islice(picked, NEAR_MAX))
+
+
+def far(
+    case: Case, indexes: Indexes, drawn: Sequence[Member], table: EndpointTable, rng: random.Random
+) -> list[Member]:
+    """Endpoints to fall back on, none of those `near` has drawn."""
+    if _are_few(indexes):
+        known = set(drawn)
+        return [member for _, index in indexes for member in index.members if member not in known]
+    focus, others = _focus(case, indexes)
+    picked = dict.fromkeys(case.session_homes)
+    picked.update(dict.fromkeys(_prefix_holders(case, table)))
+    for index in others[:OTHER_POOLS_MAX]:
+        picked.update(dict.fromkeys(index.least_loaded(OTHER_POOL_CANDIDATES, rng)))
+    picked.update(dict.fromkeys(_suspects(case, indexes, rng)))
+    for member in drawn:
+        picked.pop(member, None)
+    return list(islice(picked, CANDIDATES_MAX - len(drawn)))
+
+
+def _are_few(indexes: Indexes) -> bool:
+    return sum([len(index.members) for _, index in indexes]) <= CANDIDATES_MAX
 
 
 def unseen(case: Case, drawn: Sequence[Member], table: EndpointTable) -> list[Member]:
@@ -90,7 +116,8 @@ def unseen(case: Case, drawn: Sequence[Member], table: EndpointTable) -> list[Me
         chain.from_iterable(index.aside() for index in fitting if index is not None),
         chain.from_iterable(index.members for index in others if index is not None),
     )
-    return list(islice((member for member in extra if member not in drawn), ASIDE_SHOWN_MAX))
+    known = set(drawn)
+    return list(islice((member for member in extra if member not in known), ASIDE_SHOWN_MAX))
 
 
 def _prefix_holders(case: Case, table: EndpointTable) -> Iterator[Member]:

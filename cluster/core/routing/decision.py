@@ -5,7 +5,9 @@ Words are built when they are read, never while a request waits. What must not l
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 from cluster.core.lease import PoolName
 from cluster.core.prompt import CountKind
@@ -17,24 +19,22 @@ from cluster.core.routing.query import Case, Fit, HomeState
 from cluster.core.routing.room import Tier
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Rejected:
+class Rejected(NamedTuple):
     """An endpoint that was looked at and cannot have the request."""
 
     endpoint: Endpoint
     by: FilterName
 
 
-@dataclass(frozen=True, slots=True)
-class Choice:
+class Choice(NamedTuple):
     """One endpoint to try, what output budget it gets there, and why."""
 
     endpoint: Endpoint
     fit: Fit
     tier: Tier
-    case: Case = field(repr=False)
-    sheet: ScoreSheet = field(repr=False)
-    row: int = field(repr=False)
+    case: Case
+    sheet: ScoreSheet
+    row: int
     """Its place on the sheet."""
 
     @property
@@ -55,8 +55,10 @@ class Choice:
     @property
     def resident_tokens(self) -> int:
         """Prompt tokens that it is predicted to find in its cache."""
-        known = self.case.query.resident.get(self.endpoint.replica_id, 0)
-        return min(known, self.case.query.need.expected_prompt_tokens)
+        query = self.case.query
+        if not query.resident:
+            return 0
+        return min(query.resident.get(self.endpoint.replica_id, 0), query.need.expected_prompt_tokens)
 
     @property
     def prefill_tokens(self) -> int:
@@ -85,12 +87,42 @@ _WHY_SPILLED = {
 }
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
 class Decision:
-    """Endpoints in the order to try them; never empty."""
+    """Endpoints in the order to try them; never empty.
+
+    Nearly every request needs the first alone, so only whom it competes with is weighed while a request waits. The
+    others are weighed when somebody first asks for them, by the load they have then.
+    """
+
+    __slots__ = ("_rest", "_whole", "first")
+
+    def __init__(self, first: Choice, rest: Callable[[], Whole]) -> None:
+        self.first = first
+        self._rest = rest
+        self._whole: Whole | None = None
+
+    @property
+    def choices(self) -> tuple[Choice, ...]:
+        """Everybody who may have the request, `first` first."""
+        return self.complete().choices
+
+    @property
+    def rejected(self) -> tuple[Rejected, ...]:
+        """Who was looked at and may not."""
+        return self.complete().rejected
+
+    def complete(self) -> Whole:
+        """Weigh everybody now, unless that was done."""
+        if self._whole is None:
+            self._whole = self._rest()
+        return self._whole
+
+
+class Whole(NamedTuple):
+    """A decision to its last endpoint."""
 
     choices: tuple[Choice, ...]
-    rejected: tuple[Rejected, ...] = ()
+    rejected: tuple[Rejected, ...]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

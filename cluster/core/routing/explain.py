@@ -23,8 +23,8 @@ def explain(outcome: Decision | TooLong | NoEndpoint | Saturated) -> dict[str, A
         case Decision():
             return {
                 "outcome": "decision",
-                "need": _need(outcome.choices[0].case.query.need),
-                "home": outcome.choices[0].case.home.value,
+                "need": _need(outcome.first.case.query.need),
+                "home": outcome.first.case.home.value,
                 "choices": [_choice(choice) for choice in outcome.choices],
                 "rejected": _rejected(outcome.rejected),
             }

@@ -1,12 +1,12 @@
 """Filters: who cannot have the request at all.
 
-One function each, true for those that pass. Whether there is room is asked last, in room.py, because its answer is
+One function each, from endpoints to those that pass. Whether there is room is asked last, in room.py, because its answer is
 more than yes or no. What must not live here: preferences (scorers.py).
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from enum import StrEnum
 
 from cluster.core.routing.endpoint import Member
@@ -42,38 +42,45 @@ _WORDS = {
     FilterName.HEALTHY: "it failed a moment ago, and healthy ones will have room",
 }
 
-Filter = Callable[[Case, Member], bool]
+Filter = Callable[[Case, Sequence[Member]], list[Member]]
+"""Those of some endpoints that pass, in their order: one call for all, since a call for each would cost more."""
 
 
-def is_of_model(case: Case, member: Member) -> bool:
-    """Its pool serves the model."""
-    return member.endpoint.pool in case.pools
+def are_of_model(case: Case, members: Sequence[Member]) -> list[Member]:
+    """Their pools serve the model."""
+    names = {pool.name for pool in case.pools}
+    return [member for member in members if member.endpoint.pool in names]
 
 
-def fits_context(case: Case, member: Member) -> bool:
-    """Its pool holds prompt and output."""
-    return member.endpoint.pool in case.fits
+def fit_context(case: Case, members: Sequence[Member]) -> list[Member]:
+    """Their pools hold prompt and output."""
+    return [member for member in members if member.endpoint.pool in case.fits]
 
 
-def is_not_draining(_: Case, member: Member) -> bool:
-    """It takes new work."""
-    return member.endpoint.accepts
+def are_not_draining(_: Case, members: Sequence[Member]) -> list[Member]:
+    """They take new work."""
+    return [member for member in members if member.endpoint.accepts]
 
 
-def is_breaker_closed(_: Case, member: Member) -> bool:
-    """Its connections work, as far as we know."""
-    return not member.is_breaker_open
+def have_breaker_closed(_: Case, members: Sequence[Member]) -> list[Member]:
+    """Their connections work, as far as we know."""
+    return [member for member in members if not member.is_breaker_open]
 
 
-def is_not_tried(case: Case, member: Member) -> bool:
+def are_not_tried(case: Case, members: Sequence[Member]) -> list[Member]:
     """This request was not there before."""
-    return member.endpoint.replica_id not in case.query.tried
+    tried = case.query.tried
+    return [member for member in members if member.endpoint.replica_id not in tried] if tried else [*members]
 
 
-FILTERS: tuple[tuple[FilterName, Filter], ...] = (
-    (FilterName.MODEL, is_of_model),
-    (FilterName.CONTEXT, fits_context),
-    (FilterName.DRAINING, is_not_draining),
-    (FilterName.BREAKER, is_breaker_closed),
-    (FilterName.TRIED, is_not_tried),
+POOL_FILTERS: tuple[tuple[FilterName, Filter], ...] = (
+    (FilterName.MODEL, are_of_model),
+    (FilterName.CONTEXT, fit_context),
 )
+"""What says no to a whole pool. Candidates are drawn from fitting pools alone, so these only explain the others."""
+FILTERS: tuple[tuple[FilterName, Filter], ...] = (
+    (FilterName.DRAINING, are_not_draining),
+    (FilterName.BREAKER, have_breaker_closed),
+    (FilterName.TRIED, are_not_tried),
+)
+"""What says no to one endpoint."""

@@ -35,6 +35,10 @@ class Picker(Protocol):
         """Positions in `candidates`, first choice first."""
         ...
 
+    def took(self, member: Member) -> None:
+        """A decision's first choice is `member`."""
+        ...
+
 
 class BestFirst:
     """Tier, then the pool's size, then score; equals in random order."""
@@ -49,8 +53,11 @@ class BestFirst:
         keys.sort()
         return [key[4] for key in keys]
 
+    def took(self, member: Member) -> None:
+        """As `Picker` says: nothing is remembered."""
 
-class RoundRobin:
+
+class RoundRobin(BestFirst):
     """Whose turn it is: a scorer that favours whoever was first choice longest ago, and the picker that takes note."""
 
     name = ScorerName.TURN
@@ -68,13 +75,11 @@ class RoundRobin:
         last, now = self._last, self._turn + 1
         return [1.0 - last.get(member.endpoint.replica_id, 0) / now for member in members]
 
-    def order(self, candidates: Sequence[Candidate], scores: Sequence[float], rng: random.Random) -> list[int]:
+    def took(self, member: Member) -> None:
         """As `Picker` says."""
-        order = BestFirst().order(candidates, scores, rng)
-        first = candidates[order[0]].member.endpoint.replica_id
+        first = member.endpoint.replica_id
         self._turn += 1
         self._last.pop(first, None)
         self._last[first] = self._turn
         if len(self._last) > TURNS_MAX:
             del self._last[next(iter(self._last))]
-        return order

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
+from operator import attrgetter
 
 from cluster.core.lease import PoolName
 from cluster.core.prompt import CountKind
@@ -37,8 +38,7 @@ def fitting_pools(need: ContextNeed, pools: Collection[Pool]) -> tuple[tuple[Poo
     return _largest_after_all(need, ordered)
 
 
-def _size(pool: Pool) -> tuple[int, str]:
-    return pool.context_tokens, pool.name
+_size = attrgetter("context_tokens", "name")
 
 
 def _largest_after_all(need: ContextNeed, ordered: Sequence[Pool]) -> tuple[tuple[Pool, int], ...]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
+from typing import NamedTuple
 
 from cluster.core.routing.endpoint import Member
 from cluster.core.routing.filters import FILTERS, Filter, FilterName
@@ -50,8 +51,7 @@ next; cache, session and adapter each tip the scales between endpoints that are 
 full outweighs any one of them."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ScoreSheet:
+class ScoreSheet(NamedTuple):
     """The scores of all candidates of one decision, kept to be explained."""
 
     names: tuple[ScorerName, ...]
@@ -76,7 +76,7 @@ class Profile:
         """Ask every scorer that applies."""
         names: list[ScorerName] = []
         columns: list[list[float]] = []
-        totals = [0.0] * len(members)
+        totals: list[float] = []
         weights = 0.0
         for scorer, weight in self.scorers:
             if scorer.applies(case):
@@ -84,10 +84,12 @@ class Profile:
                 names.append(scorer.name)
                 columns.append(column)
                 weights += weight
-                totals = [total + weight * score for total, score in zip(totals, column, strict=True)]
-        if weights > 0:
-            totals = [min(total / weights, 1.0) for total in totals]
-        return ScoreSheet(names=tuple(names), columns=tuple(columns), totals=totals)
+                if totals:
+                    totals = [total + weight * score for total, score in zip(totals, column, strict=True)]
+                else:
+                    totals = [weight * score for score in column]
+        totals = [min(total / weights, 1.0) for total in totals] if weights > 0 else [0.0] * len(members)
+        return ScoreSheet(tuple(names), tuple(columns), totals)
 
 
 def profile_of(policy: Policy | str, *, reserve_ratio: float = DEFAULT_RESERVE_RATIO) -> Profile:

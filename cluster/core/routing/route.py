@@ -7,12 +7,12 @@ filters.py, room.py, scorers.py and picker.py have one kind each.
 from __future__ import annotations
 
 import random
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Sequence
 
-from cluster.core.routing.candidates import Indexes, draw, home_state, session_homes, unseen
-from cluster.core.routing.decision import Choice, Decision, NoEndpoint, Rejected, Saturated, TooLong
+from cluster.core.routing.candidates import Indexes, far, home_state, near, session_homes, unseen
+from cluster.core.routing.decision import Choice, Decision, NoEndpoint, Rejected, Saturated, TooLong, Whole
 from cluster.core.routing.endpoint import Member
-from cluster.core.routing.filters import Filter, FilterName
+from cluster.core.routing.filters import POOL_FILTERS, Filter, FilterName
 from cluster.core.routing.picker import Candidate
 from cluster.core.routing.pools import Pool, fitting_pools
 from cluster.core.routing.profile import Profile, ScoreSheet
@@ -39,61 +39,113 @@ def route(
     case, indexes = _open(query, pools, table, profile)
     if not case.fits:
         return TooLong(need=query.need, largest_context_tokens=max((pool.context_tokens for pool in pools), default=0))
-    drawn = draw(case, indexes, table, rng)
+    drawn = near(case, indexes, table, rng)
     candidates, rejected = _sift(case, drawn, profile.filters)
-    if query.explains:
-        rejected += _sift(case, unseen(case, drawn, table), profile.filters)[1]
-    if not candidates:
-        return _nobody(case, indexes, rejected)
-    # Where there is nothing to weigh, weighing only costs time.
-    if len(candidates) == 1 and not query.explains:
-        sheet = SOLE_CANDIDATE
-    else:
-        sheet = profile.score(case, [candidate.member for candidate in candidates])
-    order = profile.picker.order(candidates, sheet.totals, rng)
-    if candidates[order[0]].tier is Tier.SUSPECT and case.home is HomeState.SATURATED:
+    best = [candidate for candidate in candidates if candidate.tier is Tier.HOME]
+    is_all_drawn = not best
+    if is_all_drawn:
+        # Nobody is in the best standing there is, so whoever else there is may be in a better one.
+        others = far(case, indexes, drawn, table, rng)
+        drawn = [*drawn, *others]
+        more, also_rejected = _sift(case, others, profile.filters)
+        candidates += more
+        rejected += also_rejected
+        best = _best(candidates)
         # Waiting for a healthy endpoint of its own pool is better than betting on one that just failed.
-        rejected += [Rejected(endpoint=candidate.member.endpoint, by=FilterName.HEALTHY) for candidate in candidates]
-        return _nobody(case, indexes, rejected)
-    choices = [Choice((c := candidates[row]).member.endpoint, c.fit, c.tier, case, sheet, row) for row in order]
-    return Decision(choices=tuple(choices), rejected=tuple(rejected))
+        if not best or (best[0].tier is Tier.SUSPECT and case.home is HomeState.SATURATED):
+            rejected += [Rejected(candidate.member.endpoint, FilterName.HEALTHY) for candidate in candidates]
+            if query.explains:
+                rejected += _unseen(case, drawn, table, profile.filters)
+            return _nobody(case, indexes, rejected)
+    heads = _ranked(case, best, profile, rng, weighs=query.explains)
+    first = heads[0]
+    profile.picker.took(best[first.row].member)
+
+    def whole() -> Whole:
+        rest = [candidate for candidate in candidates if candidate not in best]
+        refused, seen = rejected, drawn
+        if not is_all_drawn:
+            others = far(case, indexes, drawn, table, rng)
+            more, also_refused = _sift(case, others, profile.filters)
+            rest, refused, seen = rest + more, refused + also_refused, [*seen, *others]
+        if query.explains:
+            refused = refused + _unseen(case, seen, table, profile.filters)
+        return Whole((*heads, *_ranked(case, rest, profile, rng)), tuple(refused))
+
+    decision = Decision(first, whole)
+    if query.explains:
+        decision.complete()
+    return decision
 
 
 def _open(query: Query, pools: Collection[Pool], table: EndpointTable, profile: Profile) -> tuple[Case, Indexes]:
     """Settle what holds for all candidates: which pools fit, and how the smallest of them stands."""
-    fits: list[Fit] = []
+    fits = {}
+    indexes = []
+    rank, size_tokens = -1, -1
     for pool, output_tokens in fitting_pools(query.need, pools):
-        is_larger = bool(fits) and pool.context_tokens > fits[-1].pool.context_tokens
-        fits.append(Fit(pool=pool, output_tokens=output_tokens, rank=fits[-1].rank + is_larger if fits else 0))
-    indexes = [(fit, index) for fit in fits if (index := table.pool(fit.pool.name)) is not None]
-    case = Case(
-        query=query,
-        pools={pool.name: pool for pool in pools},
-        fits={fit.pool.name: fit for fit in fits},
-        home=home_state(indexes),
-        session_homes=session_homes(query, indexes, table),
-        reserve_ratio=profile.reserve_ratio,
-    )
-    return case, indexes
+        if pool.context_tokens > size_tokens:
+            rank, size_tokens = rank + 1, pool.context_tokens
+        fit = fits[pool.name] = Fit(pool, output_tokens, rank)
+        index = table.pool(pool.name)
+        if index is not None:
+            indexes.append((fit, index))
+    homes = () if query.session is None else session_homes(query, indexes, table)
+    return Case(query, pools, fits, home_state(indexes), homes, profile.reserve_ratio), indexes
 
 
-def _sift(case: Case, members: Iterable[Member], filters: Filters) -> tuple[list[Candidate], list[Rejected]]:
+def _sift(case: Case, members: Sequence[Member], filters: Filters) -> tuple[list[Candidate], list[Rejected]]:
     """Who may have the request and in what standing, and who may not and why."""
     candidates: list[Candidate] = []
-    rejected: list[Rejected] = []
-    for member in members:
-        for name, passes in filters:
-            if not passes(case, member):
-                rejected.append(Rejected(endpoint=member.endpoint, by=name))
-                break
+    passed, rejected = _passed(case, members, filters)
+    fits = case.fits
+    for member in passed:
+        fit = fits[member.endpoint.pool]
+        tier = standing(case, fit, member)
+        if isinstance(tier, Tier):
+            candidates.append(Candidate(member, fit, tier))
         else:
-            fit = case.fits[member.endpoint.pool]
-            tier = standing(case, fit, member)
-            if isinstance(tier, Tier):
-                candidates.append(Candidate(member, fit, tier))
-            else:
-                rejected.append(Rejected(endpoint=member.endpoint, by=tier))
+            rejected.append(Rejected(member.endpoint, tier))
     return candidates, rejected
+
+
+def _passed(case: Case, members: Sequence[Member], filters: Filters) -> tuple[Sequence[Member], list[Rejected]]:
+    rejected: list[Rejected] = []
+    for name, keep in filters:
+        kept = keep(case, members)
+        if len(kept) < len(members):
+            known = set(kept)
+            rejected += [Rejected(member.endpoint, name) for member in members if member not in known]
+        members = kept
+    return members, rejected
+
+
+def _best(candidates: Sequence[Candidate]) -> list[Candidate]:
+    """Those in the best standing, of the smallest pools among them."""
+    if not candidates:
+        return []
+    best = min([(candidate.tier, candidate.fit.rank) for candidate in candidates])
+    return [candidate for candidate in candidates if (candidate.tier, candidate.fit.rank) == best]
+
+
+def _ranked(
+    case: Case, candidates: Sequence[Candidate], profile: Profile, rng: random.Random, *, weighs: bool = True
+) -> list[Choice]:
+    """Choices in order; without `weighs`, one that has nobody to compete with is not weighed, which only costs time."""
+    if not candidates:
+        return []
+    if len(candidates) == 1 and not weighs:
+        (member, fit, tier) = candidates[0]
+        return [Choice(member.endpoint, fit, tier, case, SOLE_CANDIDATE, 0)]
+    sheet = profile.score(case, [candidate.member for candidate in candidates])
+    order = profile.picker.order(candidates, sheet.totals, rng)
+    return [Choice((c := candidates[row]).member.endpoint, c.fit, c.tier, case, sheet, row) for row in order]
+
+
+def _unseen(case: Case, drawn: Sequence[Member], table: EndpointTable, filters: Filters) -> list[Rejected]:
+    """Why those were not even drawn who were not."""
+    passed, rejected = _passed(case, unseen(case, drawn, table), POOL_FILTERS)
+    return rejected + _sift(case, passed, filters)[1]
 
 
 def _nobody(case: Case, indexes: Indexes, rejected: Sequence[Rejected]) -> Saturated | NoEndpoint:

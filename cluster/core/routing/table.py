@@ -63,7 +63,9 @@ class EndpointTable:
             replica_id: who gets it.
             prefill_tokens: prompt tokens that are not resident there.
         """
-        own = self._own.setdefault(replica_id, OwnWork())
+        own = self._own.get(replica_id)
+        if own is None:
+            own = self._own[replica_id] = OwnWork()
         own.in_flight += 1
         own.prefill_tokens += prefill_tokens
         self._recount(replica_id)
@@ -71,9 +73,12 @@ class EndpointTable:
     def first_token(self, replica_id: ReplicaId, prefill_tokens: int) -> None:
         """A request's prompt is computed; `prefill_tokens` as `started` told."""
         own = self._own.get(replica_id)
-        if own is not None:
-            own.prefill_tokens = max(own.prefill_tokens - prefill_tokens, 0)
-            self._recount(replica_id)
+        if own is None:
+            return
+        own.prefill_tokens = max(own.prefill_tokens - prefill_tokens, 0)
+        member = self._members.get(replica_id)
+        if member is not None:
+            member.recount()  # its load stays, and so does its place
 
     def finished(self, replica_id: ReplicaId, prefill_tokens: int = 0) -> None:
         """A request ended; `prefill_tokens` as `started` told where `first_token` was not called, else 0."""
@@ -83,7 +88,8 @@ class EndpointTable:
         own.in_flight = max(own.in_flight - 1, 0)
         own.prefill_tokens = max(own.prefill_tokens - prefill_tokens, 0)
         self._recount(replica_id)
-        self._forget(replica_id, own)
+        if own.in_flight == 0:
+            self._forget(replica_id, own)
 
     def set_suspect(self, replica_id: ReplicaId, *, is_suspect: bool) -> None:
         """Mark an endpoint that failed a moment ago, or whose probe fails: the last resort."""
