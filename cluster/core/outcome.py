@@ -7,14 +7,14 @@ up (usage).
 from __future__ import annotations
 
 import json
-from dataclasses import asdict, dataclass, fields
+from typing import Any, NamedTuple, TypeGuard
 
 MAX_TOKENS = 2**53
 """Beyond what any engine counts and JSON readers keep exactly; a larger number is a broken report."""
+_FOREVER_S = float("inf")
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ReplicaOutcome:
+class ReplicaOutcome(NamedTuple):
     """One answer's cost, as the engine counted it."""
 
     prompt_tokens: int
@@ -31,7 +31,7 @@ class ReplicaOutcome:
 
 def encode_outcome(outcome: ReplicaOutcome) -> str:
     """One line of JSON."""
-    return json.dumps(asdict(outcome), separators=(",", ":"))
+    return json.dumps(outcome._asdict(), separators=(",", ":"))
 
 
 def decode_outcome(text: str | bytes) -> ReplicaOutcome | None:
@@ -42,17 +42,19 @@ def decode_outcome(text: str | bytes) -> ReplicaOutcome | None:
         return None
     if not isinstance(data, dict):
         return None
-    known = {name: data[name] for name in _FIELDS if name in data}
-    if not {"prompt_tokens", "output_tokens"} <= known.keys() or not all(map(_is_number, known.values())):
+    told = data.get
+    prompt, output, cached = told("prompt_tokens"), told("output_tokens"), told("cached_tokens", 0)
+    queue_s, prefill_s, decode_s = told("queue_s", 0.0), told("prefill_s", 0.0), told("decode_s", 0.0)
+    if not (_is_count(prompt) and _is_count(output) and _is_count(cached)):
         return None
-    tokens = {name: value for name, value in known.items() if name.endswith("_tokens")}
-    if not all(isinstance(value, int) and value <= MAX_TOKENS for value in tokens.values()):
+    if not (_is_time(queue_s) and _is_time(prefill_s) and _is_time(decode_s)):
         return None
-    return ReplicaOutcome(**known)
+    return ReplicaOutcome(prompt, output, cached, queue_s, prefill_s, decode_s)
 
 
-_FIELDS = tuple(field.name for field in fields(ReplicaOutcome))
+def _is_count(value: Any) -> TypeGuard[int]:
+    return type(value) is int and 0 <= value <= MAX_TOKENS
 
 
-def _is_number(value: object) -> bool:
-    return isinstance(value, (int, float)) and not isinstance(value, bool) and 0 <= value < float("inf")
+def _is_time(value: Any) -> TypeGuard[float]:
+    return type(value) in (float, int) and 0 <= value < _FOREVER_S

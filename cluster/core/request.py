@@ -122,19 +122,16 @@ class ContextNeed:
 
 
 def context_need(
-    request: InferenceRequest, *, prompt: PromptTokens, policy: OutputPolicy, largest_context_tokens: int
-) -> ContextNeed | OverCap:
-    """What `request` needs, given its prompt's length and the operator's rule.
+    request: InferenceRequest, *, prompt: PromptTokens, output: tuple[int, bool], largest_context_tokens: int
+) -> ContextNeed:
+    """What `request` needs, given its prompt's length.
 
     Args:
         request: what the client asked.
         prompt: the length of its prompt, before any cut the client allows.
-        policy: the operator's default and cap for the model.
+        output: what `output_need` says.
         largest_context_tokens: the limit of the model's largest pool: what "cut it to fit" means.
     """
-    output = output_need(request, policy)
-    if isinstance(output, OverCap):
-        return output
     output_tokens, is_explicit = output
     prompt_tokens, likely_tokens = prompt.tokens, prompt.expected_tokens
     cut = request.truncate_prompt_tokens

@@ -11,6 +11,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import date, timedelta
 from enum import StrEnum
+from typing import NamedTuple
 
 from cluster.core.outcome import ReplicaOutcome
 from cluster.core.tenant import KeyId, TenantName
@@ -25,8 +26,7 @@ OTHER = "other"
 _DAYS = re.compile(r"([1-9][0-9]{0,3})d")
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class UsageKey:
+class UsageKey(NamedTuple):
     """What counts are kept apart by; every part is a name from the configuration, never text of a client."""
 
     day: str

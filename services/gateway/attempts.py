@@ -46,8 +46,11 @@ class Attempts:
 
     def next(self, decision: Decision) -> Choice | None:
         """The first choice that was neither tried nor refused this request with as much output."""
+        first = decision.first
+        if not self._refused and first.endpoint.replica_id not in self.tried:
+            return first
         for choice in decision.choices:
-            refused_tokens = self._refused.get(choice.endpoint.pool) if self._refused else None
+            refused_tokens = self._refused.get(choice.endpoint.pool)
             if refused_tokens is not None and choice.output_tokens >= refused_tokens:
                 continue
             if choice.endpoint.replica_id not in self.tried:

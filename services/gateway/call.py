@@ -5,13 +5,10 @@ What must not live here: choosing the endpoint, connections.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
-
 from cluster.core import wire
 from cluster.core.request import InferenceRequest, Route
 from cluster.core.routing import Choice
-from cluster.core.tenant import Priority
+from services.gateway.ask import Ask
 from services.gateway.catalog import Resolved, StaticEndpoint
 from services.gateway.upstream import UpstreamCall
 
@@ -20,68 +17,70 @@ FORWARDED_HEADERS = ("accept", "traceparent", "tracestate")
 UNPREFIXED_ROUTES = frozenset({Route.TOKENIZE, Route.DETOKENIZE})
 """vLLM serves these beside /v1, not below it."""
 PATHS = {route: f"{'' if route in UNPREFIXED_ROUTES else '/v1'}/{route.value}" for route in Route}
+GENERATING = frozenset(route for route in Route if route.generates)
 USAGE_ROUTES = frozenset({Route.CHAT, Route.COMPLETIONS})
 """Their streams carry usage only when asked."""
 _ASK_USAGE = b',"stream_options":{"include_usage":true}}'
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Terms:
-    """What holds for every attempt of one request."""
-
-    request: InferenceRequest
-    client_headers: Mapping[str, str]
-    resolved: Resolved
-    priority: Priority
-    cache_salt: str | None
-    credential: str | None
-    """What this cluster's replicas want to see."""
-
-
-def call_of(terms: Terms, choice: Choice, static: StaticEndpoint | None, *, left_s: float | None) -> UpstreamCall:
+def call_of(
+    ask: Ask,
+    resolved: Resolved,
+    choice: Choice,
+    static: StaticEndpoint | None,
+    *,
+    credential: str | None,
+    left_s: float,
+) -> UpstreamCall:
     """The call for one choice.
 
     Args:
-        terms: what holds for every attempt.
+        ask: the request and its sender.
+        resolved: what the client's `model` stands for.
         choice: where it goes, and the output granted there.
         static: the foreign engine it goes to; None for a replica.
+        credential: what this cluster's replicas want to see.
         left_s: seconds until the request's deadline.
     """
-    request = terms.request
-    client = terms.client_headers
-    headers = {name: client[name] for name in FORWARDED_HEADERS if name in client}
-    headers[wire.HEADER_REQUEST_ID] = request.request_id
-    output_tokens = choice.output_tokens if request.route.generates else None
+    request = ask.request
+    route = request.route
+    output_tokens = choice.output_tokens if route in GENERATING else None
+    lines = f"{wire.HEADER_REQUEST_ID}: {request.request_id}\r\n"
+    for name in FORWARDED_HEADERS:
+        if name in ask.headers:
+            lines += f"{name}: {ask.headers[name]}\r\n"
     body = request.body
     if static is None:
-        _tell_replica(headers, terms, output_tokens, left_s)
+        lines += _decided(ask, resolved, output_tokens, credential, left_s)
     else:
         if static.api_key is not None:
-            headers["authorization"] = f"Bearer {static.api_key}"
-        body = _foreign_body(terms, static, output_tokens)
-    return UpstreamCall(
-        url=choice.endpoint.url, path=PATHS[request.route], headers=headers, body=body, is_static=static is not None
+            lines += f"authorization: Bearer {static.api_key}\r\n"
+        body = _foreign_body(request, resolved, static, output_tokens)
+    return UpstreamCall(choice.endpoint.url, PATHS[route], lines, body, static is not None)
+
+
+def _decided(ask: Ask, resolved: Resolved, output_tokens: int | None, credential: str | None, left_s: float) -> str:
+    """What a replica is told."""
+    lines = (
+        f"{wire.HEADER_WANTS}: {wire.WANTS_OUTCOME}\r\n"
+        f"{wire.HEADER_MODEL}: {resolved.engine_name}\r\n"
+        f"{wire.HEADER_DEADLINE}: {left_s:.3f}\r\n"
     )
-
-
-def _tell_replica(headers: dict[str, str], terms: Terms, output_tokens: int | None, left_s: float | None) -> None:
-    headers[wire.HEADER_WANTS] = wire.WANTS_OUTCOME
-    headers[wire.HEADER_MODEL] = terms.resolved.engine_name
-    if terms.credential is not None:
-        headers[wire.HEADER_CREDENTIAL] = terms.credential
+    if credential is not None:
+        lines += f"{wire.HEADER_CREDENTIAL}: {credential}\r\n"
     if output_tokens is not None:
-        headers[wire.HEADER_OUTPUT_TOKENS] = str(output_tokens)
-        headers[wire.HEADER_PRIORITY] = str(terms.priority.value)
-    if terms.cache_salt is not None:
-        headers[wire.HEADER_CACHE_SALT] = terms.cache_salt
-    if left_s is not None:
-        headers[wire.HEADER_DEADLINE] = f"{left_s:.3f}"
+        lines += f"{wire.HEADER_OUTPUT_TOKENS}: {output_tokens}\r\n{wire.HEADER_PRIORITY}: {ask.priority:d}\r\n"
+    if ask.cache_salt is not None:
+        lines += f"{wire.HEADER_CACHE_SALT}: {ask.cache_salt}\r\n"
+    return lines
 
 
-def _foreign_body(terms: Terms, static: StaticEndpoint, output_tokens: int | None) -> bytes:
+def _foreign_body(
+    request: InferenceRequest, resolved: Resolved, static: StaticEndpoint, output_tokens: int | None
+) -> bytes:
     """The body for an engine that knows none of our headers; the client's own bytes where nothing has to change."""
-    request, model = terms.request, static.model or terms.resolved.engine_name
-    sampling = terms.resolved.model.sampling
+    model = static.model or resolved.engine_name
+    sampling = resolved.model.sampling
     body = request.body
     if (
         model != request.model

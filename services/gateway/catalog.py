@@ -55,6 +55,8 @@ class Resolved:
     model: ServedModel
     engine_name: str
     """What the replica calls it: the model's id, or the adapter's name."""
+    adapter: str | None = None
+    """The LoRA adapter, where it is one."""
 
 
 class Catalog:
@@ -95,7 +97,7 @@ def _names(model: ServedModel) -> Iterator[tuple[str, Resolved]]:
     for name in (section.id, *section.aliases):
         yield name, Resolved(model=model, engine_name=section.id)
     for adapter in section.lora:
-        yield adapter.name, Resolved(model=model, engine_name=adapter.name)
+        yield adapter.name, Resolved(model=model, engine_name=adapter.name, adapter=adapter.name)
 
 
 def _served_model(config: Config, section: ModelSection) -> ServedModel:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from cluster.config import LimitsSection
 from cluster.core import wire
@@ -19,14 +19,15 @@ from cluster.core.quota import Granted, Refused
 from cluster.core.request import ContextNeed, InferenceRequest, OverCap, context_need, output_need
 from cluster.core.routing import Choice, Decision, NoEndpoint, Pool, Saturated, TooLong, session_hash
 from cluster.state.quotas import Quotas
+from services.gateway.ask import Ask
 from services.gateway.attempts import Attempts
-from services.gateway.call import Terms, call_of
+from services.gateway.call import call_of
 from services.gateway.catalog import Catalog, Resolved
 from services.gateway.current import Current
 from services.gateway.directory import Directory
 from services.gateway.metrics import Metrics, PromptCounted
 from services.gateway.outcome import Outcome, OverQuota, Served, UnknownModel
-from services.gateway.places import Ask, Case, Claim, Places
+from services.gateway.places import Case, Claim, Places
 from services.gateway.tokens import PromptCounter
 from services.gateway.upstream import Upstream, UpstreamAnswer, UpstreamFailure
 
@@ -39,8 +40,7 @@ _HOW_COUNTED = {
 LEAVING_REFUSALS = frozenset({wire.REFUSAL_DRAINING, wire.REFUSAL_STALLED})
 
 
-@dataclass(frozen=True, slots=True)
-class _Target:
+class _Target(NamedTuple):
     """What the client's `model` stands for, in the configuration as it was when the request came."""
 
     catalog: Catalog
@@ -147,8 +147,7 @@ class Dispatcher:
         else:
             self._metrics.counted(_HOW_COUNTED[prompt.kind])
         largest = max(pool.context_tokens for pool in pools)
-        need = context_need(request, prompt=prompt, policy=policy, largest_context_tokens=largest)
-        return need if isinstance(need, OverCap) else (need, prompt)
+        return context_need(request, prompt=prompt, output=output, largest_context_tokens=largest), prompt
 
     async def _charge(self, ask: Ask, need: ContextNeed) -> Granted | OverQuota | None:
         tenant = ask.identity.tenant
@@ -160,20 +159,12 @@ class Dispatcher:
         return taken
 
     def _case(self, ask: Ask, target: _Target, counted: tuple[ContextNeed, PromptTokens]) -> Case:
-        terms = Terms(
-            request=ask.request,
-            client_headers=ask.headers,
-            resolved=target.resolved,
-            priority=ask.priority,
-            cache_salt=ask.cache_salt,
-            credential=self._credential,
-        )
         session = None if ask.session is None else session_hash(ask.identity.tenant.name, ask.session)
         need, prompt = counted
         return Case(
             ask=ask,
             catalog=target.catalog,
-            terms=terms,
+            resolved=target.resolved,
             pools=target.pools,
             need=need,
             prompt=prompt,
@@ -218,7 +209,8 @@ class Dispatcher:
         choice = claim.choice
         endpoint = choice.endpoint
         static = case.catalog.static(endpoint.replica_id)
-        call = call_of(case.terms, choice, static, left_s=case.ask.deadline.left_s(self._clock()))
+        left_s = case.ask.deadline.left_s(self._clock())
+        call = call_of(case.ask, case.resolved, choice, static, credential=self._credential, left_s=left_s)
         is_kept = False
         try:
             answer = await self._upstream.send(call, limits)
@@ -248,8 +240,8 @@ class Dispatcher:
             decision_s=case.decision_s,
             waited_s=case.waited_s,
             tenant=case.ask.identity.tenant,
-            model=case.terms.resolved.engine_name,
-            model_id=case.terms.resolved.model.section.id,
+            model=case.resolved.engine_name,
+            model_id=case.resolved.model.section.id,
             prompt=_lesson(case),
             is_static=case.catalog.static(choice.endpoint.replica_id) is not None,
         )
@@ -262,7 +254,7 @@ class Dispatcher:
         if told.isascii() and told.isdigit():
             lesson = _lesson(case)
             if lesson is not None:
-                self._counter.learn(case.terms.resolved.model.section.id, lesson, int(told))
+                self._counter.learn(case.resolved.model.section.id, lesson, int(told))
             prompt = PromptTokens(tokens=int(told), kind=CountKind.EXACT)
         else:
             limit = next(known.context_tokens for known in case.pools if known.name == pool)

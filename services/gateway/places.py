@@ -8,15 +8,16 @@ from __future__ import annotations
 
 import random
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from cluster.config import LimitsSection
-from cluster.core.admission.deadline import Deadline
+from cluster.core import wire
 from cluster.core.admission.retry_budget import RetryBudget
 from cluster.core.admission.ticket import Ticket
 from cluster.core.prompt import PromptTokens
-from cluster.core.request import ContextNeed, InferenceRequest
+from cluster.core.request import ContextNeed
 from cluster.core.routing import (
     Choice,
     Decision,
@@ -29,28 +30,12 @@ from cluster.core.routing import (
     profile_of,
     route,
 )
-from cluster.core.tenant import Identity, Priority
+from services.gateway.ask import Ask
 from services.gateway.attempts import Attempts
-from services.gateway.call import Terms
 from services.gateway.catalog import Catalog, Resolved
 from services.gateway.directory import Directory
 from services.gateway.outcome import Busy, Outcome, Overloaded
 from services.gateway.waiting import Admitted, Expired, Expiry, QueueFull, WaitingRoom
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Ask:
-    """A request with everything about its sender that counts."""
-
-    request: InferenceRequest
-    headers: Mapping[str, str]
-    """The client's, by lower-case name; only a few are passed on."""
-    identity: Identity
-    priority: Priority
-    deadline: Deadline
-    arrived_s: float
-    session: str | None = None
-    cache_salt: str | None = None
 
 
 @dataclass(slots=True, kw_only=True)
@@ -59,7 +44,7 @@ class Case:
 
     ask: Ask
     catalog: Catalog
-    terms: Terms
+    resolved: Resolved
     pools: tuple[Pool, ...]
     need: ContextNeed
     prompt: PromptTokens
@@ -71,8 +56,7 @@ class Case:
     waited_s: float = 0.0
 
 
-@dataclass(frozen=True, slots=True)
-class Claim:
+class Claim(NamedTuple):
     """A choice whose endpoint counts the request already."""
 
     choice: Choice
@@ -130,9 +114,9 @@ class Places:
         query = Query(
             need=case.need,
             session=case.session,
-            adapter=_adapter_of(case.terms.resolved),
+            adapter=case.resolved.adapter,
             tried=case.attempts.tried,
-            explains=explains,
+            explains=explains or case.ask.headers.get(wire.HEADER_EXPLAIN) == "1",
         )
         decision = route(query, case.pools, self._directory.table, case.profile, self._rng)
         case.decision_s += time.perf_counter() - began_s
@@ -194,7 +178,3 @@ class Places:
 def _refused_by_all(case: Case) -> TooLong:
     """Every pool that should hold it refused: the replicas run with less than the configuration says."""
     return TooLong(need=case.need, largest_context_tokens=max(pool.context_tokens for pool in case.pools))
-
-
-def _adapter_of(resolved: Resolved) -> str | None:
-    return resolved.engine_name if resolved.engine_name != resolved.model.section.id else None

@@ -8,10 +8,13 @@ from __future__ import annotations
 import base64
 import hmac
 from collections.abc import Iterable
+from functools import lru_cache
 
 from cluster.config import TenantSection
 from cluster.core.tenant import DEFAULT_TENANT, NO_KEY, Identity, Priority, Tenant, TenantName
 
+SALTS_MAX = 4_096
+"""Tenants whose salt is kept: making one takes longer than routing a request."""
 SALT_BYTES = 16
 """128 bits: nobody finds another tenant's salt by trying, and it stays well under the 128 characters vLLM takes."""
 _SALT_PURPOSE = b"longreach cache salt\0"
@@ -43,9 +46,12 @@ def cache_salt(identity: Identity, secret: str) -> str | None:
         identity: who asks; None comes back where nobody has a key, since all are one tenant then.
         secret: what replicas and gateways of this cluster share, and clients do not know.
     """
-    if identity.key_id == NO_KEY:
-        return None
-    digest = hmac.digest(secret.encode(), _SALT_PURPOSE + identity.tenant.name.encode(), "sha256")
+    return None if identity.key_id == NO_KEY else _salt(identity.tenant.name, secret)
+
+
+@lru_cache(SALTS_MAX)
+def _salt(tenant: TenantName, secret: str) -> str:
+    digest = hmac.digest(secret.encode(), _SALT_PURPOSE + tenant.encode(), "sha256")
     return base64.urlsafe_b64encode(digest[:SALT_BYTES]).rstrip(b"=").decode()
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Protocol
+from typing import NamedTuple, Protocol
 from urllib.parse import urlsplit
 
 from cluster.config import LimitsSection
@@ -43,14 +43,14 @@ class UpstreamFailure:
     detail: str
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class UpstreamCall:
+class UpstreamCall(NamedTuple):
     """One request to an endpoint."""
 
     url: str
     """Scheme, host, port, and the path in front of `path`."""
     path: str
-    headers: Mapping[str, str]
+    lines: str
+    """Header lines, each with its end; Latin-1, what is not becomes `?`."""
     body: bytes
     is_static: bool
 
@@ -173,9 +173,9 @@ class HttpUpstream:
                 return UpstreamFailure(kind=FailureKind.CONNECT, detail=str(error))
         first: asyncio.Future[UpstreamFailure | None] = asyncio.get_running_loop().create_future()
         answer = UpstreamAnswer(connection, first)
-        lines = "".join([f"{name}: {value}\r\n" for name, value in call.headers.items()])
-        head = b"%b%bcontent-length: %d\r\n\r\n" % (fixed, lines.encode("latin-1", "replace"), len(call.body))
-        request = head + call.body if len(call.body) <= JOINED_BODY_BYTES else [head, call.body]
+        body = call.body
+        head = b"%b%bcontent-length: %d\r\n\r\n" % (fixed, call.lines.encode("latin-1", "replace"), len(body))
+        request = head + body if len(body) <= JOINED_BODY_BYTES else [head, body]
         connection.exchange(request, answer, first_s=limits.first_byte_s, idle_s=limits.idle_s)
         try:
             failure = await first

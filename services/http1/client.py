@@ -70,6 +70,8 @@ class ClientConnection(asyncio.BufferedProtocol):
         self._on_lost = on_lost
         self._loop = asyncio.get_running_loop()
         self._parser = httptools.HttpResponseParser(self)
+        self._is_parser_fresh = True
+        """Whether the parser expects the beginning of an answer; it does so again after a whole one."""
         self._sink: Sink | None = None
         self._headers: dict[str, str] = {}
         self._head_bytes = 0
@@ -91,7 +93,9 @@ class ClientConnection(asyncio.BufferedProtocol):
             first_s: the longest wait for the first byte of the answer's body.
             idle_s: the longest silence after it.
         """
-        self._parser = httptools.HttpResponseParser(self)
+        if not self._is_parser_fresh:
+            self._parser = httptools.HttpResponseParser(self)
+        self._is_parser_fresh = False
         self._sink = sink
         self._headers = {}
         self._head_bytes = 0
@@ -103,6 +107,10 @@ class ClientConnection(asyncio.BufferedProtocol):
             self.transport.write(request)
         else:
             self.transport.writelines(request)
+
+    def rest(self, keepalive_s: float) -> None:
+        """Wait for another request, for so long at most."""
+        self.expires_s = self._loop.time() + keepalive_s
 
     def abandon(self) -> None:
         """Nobody wants the rest of the answer: close at once, so that the other side stops."""
@@ -212,6 +220,7 @@ class ClientConnection(asyncio.BufferedProtocol):
             if self.is_lost:
                 pass
             elif self._keep_alive and not self.transport.is_closing():
+                self._is_parser_fresh = True
                 self._on_idle(self)
             else:
                 self.transport.close()

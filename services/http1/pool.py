@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import ssl
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from services.http1.client import READ_BYTES, ClientConnection
 
@@ -17,9 +17,8 @@ IDLE_MAX = 1024
 """Idle connections kept for one server: as many as may be in flight at once; the rest are closed after use."""
 
 
-@dataclass(frozen=True, slots=True)
-class Origin:
-    """Where connections go."""
+class Origin(NamedTuple):
+    """Where connections go. A tuple, since it is hashed twice a request."""
 
     host: str
     port: int
@@ -83,7 +82,7 @@ class ConnectionPool:
         if len(waiting) >= IDLE_MAX:
             connection.transport.close()
             return
-        connection.expires_s = asyncio.get_running_loop().time() + origin.keepalive_s
+        connection.rest(origin.keepalive_s)
         waiting.append(connection)
 
     def _forget(self, connection: ClientConnection) -> None:

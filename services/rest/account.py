@@ -102,7 +102,7 @@ class Account:
         self.outcome = relay.outcome
         if relay.broken is not None:
             self.ending = Ending.EXPIRED if self.is_expired else Ending.BROKEN
-        elif relay.is_client_gone or not relay.done.done():
+        elif relay.is_client_gone or not relay.is_over:
             self.ending = Ending.CLIENT_GONE
         else:
             self.ending = ending_of(self.status)

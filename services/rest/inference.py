@@ -124,8 +124,9 @@ class InferenceHandler:
             account.served(outcome, self._gateway.clock())
             relay = account.relay = Relay(exchange, request, outcome, self._date)
             try:
-                relay.start(self._own_headers(outcome, account, http))
-                await relay.done
+                relay.start(self._own_lines(outcome, account, http))
+                if not relay.is_over:
+                    await relay.ended()
             finally:
                 account.relayed(relay)
                 dispatcher.release(outcome, account.outcome)
@@ -140,22 +141,22 @@ class InferenceHandler:
         else:
             self._running[exchange].cancel()
 
-    def _own_headers(self, served: Served, account: Account, http: HttpRequest) -> list[tuple[str, str]]:
-        """Where the request went and why."""
+    def _own_lines(self, served: Served, account: Account, http: HttpRequest) -> str:
+        """Header lines that say where the request went and why."""
         endpoint = served.choice.endpoint
-        headers = [
-            (wire.HEADER_REQUEST_ID, account.request_id),
-            (wire.HEADER_POOL, endpoint.pool),
-            (wire.HEADER_REPLICA, endpoint.replica_id),
-            (wire.HEADER_REASON, served.choice.reason[:MAX_REASON_CHARS]),
-            (wire.HEADER_DECISION_US, str(round(served.decision_s * 1e6))),
-        ]
+        lines = (
+            f"{wire.HEADER_REQUEST_ID}: {account.request_id}\r\n"
+            f"{wire.HEADER_POOL}: {endpoint.pool}\r\n"
+            f"{wire.HEADER_REPLICA}: {endpoint.replica_id}\r\n"
+            f"{wire.HEADER_REASON}: {served.choice.reason[:MAX_REASON_CHARS]}\r\n"
+            f"{wire.HEADER_DECISION_US}: {round(served.decision_s * 1e6)}\r\n"
+        )
         if served.attempts > 1:
-            headers.append((wire.HEADER_ATTEMPTS, str(served.attempts)))
+            lines += f"{wire.HEADER_ATTEMPTS}: {served.attempts}\r\n"
         if http.headers.get(wire.HEADER_EXPLAIN) == "1":
             text = json.dumps(explain(served.decision), separators=(",", ":"))
-            headers.append((wire.HEADER_EXPLANATION, text[:MAX_EXPLANATION_CHARS]))
-        return headers
+            lines += f"{wire.HEADER_EXPLANATION}: {text[:MAX_EXPLANATION_CHARS]}\r\n"
+        return lines
 
     def _refuse(self, refusal: Refusal, account: Account, exchange: Exchange) -> None:
         account.status = refusal.status

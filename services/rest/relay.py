@@ -7,20 +7,20 @@ What lives here: the answer's head, its bytes, its end. What must not: finding t
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
 
 from cluster.core.outcome import ReplicaOutcome, decode_outcome
 from cluster.core.request import InferenceRequest
 from cluster.core.wire import HEADER_OUTCOME
 from services.gateway.outcome import Served
 from services.gateway.upstream import FailureKind, UpstreamFailure
-from services.http1.answer import LAST_CHUNK, HttpDate, chunk, head
+from services.http1.answer import LAST_CHUNK, HttpDate, chunk, status_line
 from services.http1.exchange import Exchange
 from services.rest.errors import stream_error
 from services.rest.events import EventFilter, usage_in
 
-PASSED_HEADERS = ("content-type", "content-length", "content-encoding", "retry-after")
-"""The only headers of an engine that a client sees: all others are hop-by-hop or nobody's business."""
+PASSED_HEADERS = ("content-type", "content-encoding", "retry-after")
+"""With content-length, the only headers of an engine that a client sees: all others are hop-by-hop or nobody's
+business."""
 EVENT_STREAM = "text/event-stream"
 TAIL_BYTES = 4096
 """How much of a foreign engine's answer is kept to read its usage from: it comes last."""
@@ -40,9 +40,10 @@ class Relay:
         "_is_static",
         "_request",
         "_tail",
+        "_waiter",
         "broken",
-        "done",
         "is_client_gone",
+        "is_over",
         "sent_bytes",
     )
 
@@ -64,8 +65,10 @@ class Relay:
         self._tail = b""
         self.broken: UpstreamFailure | None = None
         self.is_client_gone = False
+        self.is_over = False
+        """Whether nothing more will be sent."""
         self.sent_bytes = 0
-        self.done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._waiter: asyncio.Future[None] | None = None
 
     @property
     def outcome(self) -> ReplicaOutcome | None:
@@ -77,34 +80,47 @@ class Relay:
             return decode_outcome(told)
         return usage_in(self._tail) if self._is_static else None
 
-    def start(self, own_headers: Sequence[tuple[str, str]]) -> None:
-        """Send the head with the first bytes; the rest follows as it comes, until `done`."""
+    def start(self, own_lines: str) -> None:
+        """Send the head with the first bytes; the rest follows as it comes, until the answer `is_over`.
+
+        Args:
+            own_lines: header lines of ours, each with its end.
+        """
         answer, exchange = self._answer, self._exchange
-        headers = [(name, answer.headers[name]) for name in PASSED_HEADERS if name in answer.headers]
-        headers += own_headers
-        if answer.headers.get("content-type", "").startswith(EVENT_STREAM):
+        told = answer.headers
+        lines = own_lines
+        for name in PASSED_HEADERS:
+            if name in told:
+                lines += f"{name}: {told[name]}\r\n"
+        if told.get("content-type", "").startswith(EVENT_STREAM):
             self._filter = EventFilter(
                 self._request.route,
                 is_foreign=self._is_static,
                 hides_usage=self._is_static and not self._request.wants_usage,
             )
             # For proxies between here and the client, which would gather tokens otherwise.
-            headers += (("cache-control", "no-cache"), ("x-accel-buffering", "no"))
-        if self._filter is not None or "content-length" not in answer.headers:
-            headers = [item for item in headers if item[0] != "content-length"]
-            if exchange.request.version == OLD_VERSION:
-                exchange.keep_alive = False
-            else:
-                self._frames = True
-                headers.append(("transfer-encoding", "chunked"))
+            lines += "cache-control: no-cache\r\nx-accel-buffering: no\r\n"
+        if self._filter is None and "content-length" in told:
+            lines += f"content-length: {told['content-length']}\r\n"
+        elif exchange.request.version == OLD_VERSION:
+            exchange.keep_alive = False
+        else:
+            self._frames = True
+            lines += "transfer-encoding: chunked\r\n"
         if exchange.is_draining or not exchange.keep_alive:
             exchange.keep_alive = False
-            headers.append(("connection", "close"))
-        self._head = head(answer.status, headers, self._date.line())
+            lines += "connection: close\r\n"
+        self._head = b"%b%b%b\r\n" % (status_line(answer.status), self._date.line(), lines.encode("latin-1", "replace"))
         exchange.on_gone = self.leave
         exchange.on_pause = answer.pause
         exchange.on_resume = answer.resume
         answer.read(self)
+
+    async def ended(self) -> None:
+        """Wait until nothing more will be sent."""
+        if not self.is_over:
+            self._waiter = asyncio.get_running_loop().create_future()
+            await self._waiter
 
     def data(self, payload: bytes, *, is_last: bool) -> None:
         """Bytes from the endpoint."""
@@ -133,7 +149,7 @@ class Relay:
 
     def cancel(self, failure: UpstreamFailure) -> None:
         """End the answer under way with an error; the engine is aborted."""
-        if not self.done.done():
+        if not self.is_over:
             self._answer.close()
             self._break_off(b"", failure)
 
@@ -162,5 +178,6 @@ class Relay:
             self._exchange.write(payload)
 
     def _end(self) -> None:
-        if not self.done.done():
-            self.done.set_result(None)
+        self.is_over = True
+        if self._waiter is not None and not self._waiter.done():
+            self._waiter.set_result(None)

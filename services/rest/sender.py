@@ -11,8 +11,8 @@ from cluster.core import wire
 from cluster.core.admission.deadline import BadTimeout, read_deadline
 from cluster.core.request import InferenceRequest
 from cluster.core.tenant import Identity, Priority
+from services.gateway.ask import Ask
 from services.gateway.auth import Denied
-from services.gateway.places import Ask
 from services.gateway.tenants import cache_salt
 from services.rest.errors import Refusal, bad_priority, bad_timeout, denied
 from services.rest.gateway import Gateway
@@ -40,16 +40,8 @@ def ask_of(
         return priority
     session = headers.get(wire.HEADER_SESSION)
     salt = None if gateway.credential is None else cache_salt(identity, gateway.credential)
-    return Ask(
-        request=request,
-        headers=headers,
-        identity=identity,
-        priority=priority,
-        deadline=deadline,
-        arrived_s=arrived_s,
-        session=None if session is None else session[:SESSION_CHARS_MAX],
-        cache_salt=salt,
-    )
+    session = None if session is None else session[:SESSION_CHARS_MAX]
+    return Ask(request, headers, identity, priority, deadline, arrived_s, session, salt)
 
 
 def _priority(request: InferenceRequest, headers: Mapping[str, str], identity: Identity) -> Priority | Refusal:

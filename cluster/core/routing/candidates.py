@@ -93,7 +93,7 @@ def far(
     if _are_few(indexes):
         known = set(drawn)
         return [member for _, index in indexes for member in index.members if member not in known]
-    focus, others = _focus(case, indexes)
+    others = _focus(case, indexes)[1]
     picked = dict.fromkeys(case.session_homes)
     picked.update(dict.fromkeys(_prefix_holders(case, table)))
     for index in others[:OTHER_POOLS_MAX]:

@@ -1,7 +1,7 @@
 """Filters: who cannot have the request at all.
 
-One function each, from endpoints to those that pass. Whether there is room is asked last, in room.py, because its answer is
-more than yes or no. What must not live here: preferences (scorers.py).
+One function each, from endpoints to those that pass. Whether there is room is asked last, in room.py, because its
+answer is more than yes or no. What must not live here: preferences (scorers.py).
 """
 
 from __future__ import annotations

@@ -15,7 +15,6 @@ from cluster.core.request import ContextNeed
 from cluster.core.routing.endpoint import Member
 from cluster.core.routing.pools import Pool
 
-
 NOTHING_RESIDENT: Mapping[ReplicaId, int] = MappingProxyType({})
 NOBODY: frozenset[ReplicaId] = frozenset()
 

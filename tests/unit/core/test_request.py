@@ -14,6 +14,7 @@ from cluster.core.request import (
     RequestId,
     Route,
     context_need,
+    output_need,
 )
 
 POLICY = OutputPolicy(default_tokens=1024, max_tokens=2048)
@@ -36,7 +37,10 @@ def need(
         truncate_prompt_tokens=cut,
     )
     tokens = PromptTokens(tokens=prompt, kind=CountKind.EXACT)
-    return context_need(request, prompt=tokens, policy=policy, largest_context_tokens=8192)
+    output = output_need(request, policy)
+    if isinstance(output, OverCap):
+        return output
+    return context_need(request, prompt=tokens, output=output, largest_context_tokens=8192)
 
 
 def test_a_named_output_is_a_demand() -> None:
@@ -80,7 +84,6 @@ def test_the_upper_end_decides_what_fits_and_the_likely_length_weighs_work() -> 
         request = InferenceRequest(
             request_id=RequestId("r"), route=Route.CHAT, model="m", body=b"", truncate_prompt_tokens=cut
         )
-        found = context_need(request, prompt=estimate, policy=POLICY, largest_context_tokens=8192)
-        assert isinstance(found, ContextNeed)
+        found = context_need(request, prompt=estimate, output=(1024, False), largest_context_tokens=8192)
         assert (found.prompt_tokens, found.expected_prompt_tokens, found.count) == (fits, likely, CountKind.ABOUT)
     assert ContextNeed(prompt_tokens=7, output_tokens=1, is_explicit=True).expected_prompt_tokens == 7
