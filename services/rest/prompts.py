@@ -14,8 +14,12 @@ from typing import Any
 from cluster.core.prompt import Conversation, Prompt, Texts, TokenIds
 from cluster.core.request import Route
 
-_OTHER_TEMPLATE = ("chat_template", "documents", "continue_final_message", "mm_processor_kwargs", "reasoning_effort")
+_OTHER_TEMPLATE = frozenset(
+    {"chat_template", "documents", "continue_final_message", "mm_processor_kwargs", "reasoning_effort"}
+)
 """Fields of vLLM's that change what the template makes of a conversation in ways not followed here."""
+
+_INT_ONLY = frozenset({int})
 
 
 class NotAPromptError(Exception):
@@ -50,18 +54,21 @@ def prompt_of(route: Route, body: Mapping[str, Any]) -> Prompt | None:  # noqa: 
 
 
 def _chat(body: Mapping[str, Any]) -> Conversation:
-    arguments = dict(body.get("chat_template_kwargs") or {})
+    arguments = dict(body.get("chat_template_kwargs") or ())
     if isinstance(body.get("add_generation_prompt"), bool):
         arguments["add_generation_prompt"] = body["add_generation_prompt"]
     messages = tuple(body["messages"])
-    tools = tuple(_tool(tool) for tool in body.get("tools") or ())
-    is_plain = not tools and not any(body.get(field) for field in _OTHER_TEMPLATE)
+    tools = tuple([_tool(tool) for tool in body.get("tools") or ()])
     return Conversation(
         messages=messages,
         tools=tools,
         template_arguments=arguments,
-        is_faithful=is_plain and all(map(_is_plain_message, messages)),
+        is_faithful=not tools and _has_usual_template(body) and all(map(_is_plain_message, messages)),
     )
+
+
+def _has_usual_template(body: Mapping[str, Any]) -> bool:
+    return _OTHER_TEMPLATE.isdisjoint(body) or not any(body.get(field) for field in _OTHER_TEMPLATE)
 
 
 def _is_plain_message(message: Mapping[str, Any]) -> bool:
@@ -99,7 +106,7 @@ def _plain(value: Any, field: str, *, add_special_tokens: bool) -> Prompt:
 
 
 def _are_ids(value: Sequence[Any]) -> bool:
-    return all(type(item) is int for item in value) and min(value) >= 0
+    return _INT_ONLY.issuperset(map(type, value)) and min(value) >= 0
 
 
 def _responses(body: Mapping[str, Any]) -> Conversation:

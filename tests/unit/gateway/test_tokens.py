@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
 
 import pytest
 from tokenizers import Tokenizer
 
 from cluster.core.prompt import Conversation, CountKind, Prompt, PromptTokens, Texts, TokenIds
+from services.gateway.tokenizer import Counting
 from services.gateway.tokens import PromptCounter
 from tests.small_tokenizer import SAMPLES, write_model
 
@@ -131,3 +132,20 @@ async def test_one_who_leaves_does_not_cancel_the_loading(model: Path) -> None:
     first.cancel()
     assert (await count(counter, "m", chat("hi"), enough_tokens=0)).kind is CountKind.EXACT
     counter.close()
+
+
+async def test_a_small_sample_is_tokenized_first_and_a_larger_one_only_near_a_limit(
+    counter: PromptCounter, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sizes: list[int] = []
+
+    def sampled(_: Counting, texts: Sequence[str], messages: int, slices: int) -> float:
+        sizes.append(slices)
+        return 10_000.0
+
+    monkeypatch.setattr(Counting, "sampled", sampled)
+    prompt = chat("word " * 10_000)
+    far = await counter.exact("m", prompt, (1_000, 100_000))
+    assert (far.kind, sizes) == (CountKind.ABOUT, [64])
+    near = await counter.exact("m", prompt, (1_000, 10_500))
+    assert (near.kind, sizes) == (CountKind.EXACT, [64, 64, 256])
