@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import time
+from collections.abc import AsyncIterator
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import httpx
 import pytest
 
+from cluster.core.lease import Lease
 from tests.cluster_harness import CONFIG, Cluster, longreach, settled, until
 
 pytestmark = pytest.mark.integration
@@ -108,6 +112,64 @@ async def test_a_full_pool_spills_and_says_so(cluster: Cluster, http: httpx.Asyn
     # request that failed to connect goes to the other pool as well.
     assert {pool for pool, _ in answers} == {"short", "long"}
     assert any(pool == "long" and "short is full" in reason for pool, reason in answers)
+
+
+@contextlib.asynccontextmanager
+async def filled(cluster: Cluster, http: httpx.AsyncClient, lease: Lease) -> AsyncIterator[None]:
+    """Take every place of a replica behind the gateway's back: requests whose bodies never come to an end.
+
+    The engine hears of none of them, so the lease goes on saying that it is idle, and the gateway goes on asking it.
+    """
+    at = urlsplit(lease.url)
+    head = (
+        f"POST {at.path}/v1/completions HTTP/1.1\r\nhost: {at.netloc}\r\ncontent-type: application/json\r\n"
+        f"content-length: 100\r\n{''.join(f'{name}: {value}' for name, value in cluster.credential.items())}\r\n\r\n{{"
+    )
+    writers: list[asyncio.StreamWriter] = []
+    try:
+        for _ in range(lease.max_running + lease.max_waiting):
+            _, writer = await asyncio.open_connection(at.hostname, at.port)
+            writers.append(writer)
+            writer.write(head.encode())
+
+        async def is_full() -> bool:
+            body = {"model": lease.model, "prompt": "x", "max_tokens": 1}
+            direct = await http.post(f"{lease.url}/v1/completions", json=body, headers=cluster.credential)
+            return direct.status_code == 429
+
+        await until(is_full, timeout_s=20, what="the replica refuses more")
+        yield
+    finally:
+        for writer in writers:
+            writer.close()
+
+
+async def test_a_busy_engines_refusal_goes_to_another_pool_or_to_the_client(
+    cluster: Cluster, http: httpx.AsyncClient
+) -> None:
+    """429 of a real replica: one other attempt where there is another, and no breaker opens."""
+    leases = await settled(cluster, "short", "long", "tp")
+    body = {"model": "tiny", "prompt": "hello", "max_tokens": 1}
+    async with filled(cluster, http, leases["short"]):
+        elsewhere = await http.post("/v1/completions", json=body)
+    assert elsewhere.status_code == 200
+    assert elsewhere.headers["x-longreach-pool"] == "long"
+    assert elsewhere.headers["x-longreach-attempts"] == "2"
+
+    async with filled(cluster, http, leases["tp"]):
+        answers = [await http.post("/v1/completions", json={**body, "model": "tiny-tp"}) for _ in range(5)]
+    for refused in answers:
+        assert refused.status_code == 429
+        assert int(refused.headers["retry-after"]) >= 1
+        assert refused.json()["error"]["code"]
+
+    async def is_served() -> bool:
+        answer = await http.post("/v1/completions", json={**body, "model": "tiny-tp"})
+        assert answer.status_code in {200, 429}, answer.text
+        return answer.status_code == 200
+
+    # Five refusals in a row would have opened a breaker for five seconds, had they counted.
+    await until(is_served, timeout_s=4, what="the replica is asked again at once")
 
 
 async def test_every_decision_can_be_explained(cluster: Cluster, http: httpx.AsyncClient, tmp_path: Path) -> None:
