@@ -182,7 +182,7 @@ class ResidencyService:
                     paths.append(path)
                 if len(paths) % PROMPT_BLOCKS_AT_ONCE == 0:
                     await asyncio.sleep(0)
-            # A prompt that was cut, normalized, or has an image in it is not its tokens' text: its blocks are looked at.
+            # A prompt that was cut or normalized, or holds an image, is not its tokens' text: its blocks are looked at.
             if text_bytes == len(seen.text.encode("utf-8", "surrogatepass")):
                 self._tree.prove(paths)
 
