@@ -62,8 +62,8 @@ class Mirror:
         self.table: dict[int, int] = {}
 
     def take(self, made: BlockTree, limit: int = 65_536) -> None:
-        while made.has_changes:
-            changes = made.take_changes(limit)
+        while made.keys.has_changes:
+            changes = made.keys.take_changes(limit)
             if changes.is_cleared:
                 self.table.clear()
             assert len(changes.adds) + len(changes.removes) <= limit
@@ -74,5 +74,5 @@ class Mirror:
 
 
 def entries(made: BlockTree) -> dict[int, int]:
-    keys, tokens = made.entries()
+    keys, tokens = made.keys.entries()
     return dict(zip(keys, tokens, strict=True))

@@ -6,11 +6,9 @@ vLLM is imported, never started. A failure after a new pin means: look at the mo
 
 from __future__ import annotations
 
-import asyncio
 import inspect
 import random
 from array import array
-from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -20,9 +18,8 @@ from cluster.core.lease import ReplicaId
 from cluster.core.prefix import PrefixChain, PrefixFacts, PrefixIndex
 from cluster.engine.arguments import engine_environment
 from cluster.engine.residency import events
-from cluster.engine.residency.events import Subscription, apply_batch
+from cluster.engine.residency.events import apply_batch
 from cluster.engine.residency.seen import SeenPrompts
-from cluster.engine.residency.sockets import make_event_sockets
 from cluster.engine.residency.tree import BlockTree
 from cluster.engine.vllm_engine import _note
 from tests.residency import Mirror, entries, paths, root
@@ -288,111 +285,6 @@ def test_prompts_made_of_text_are_told_from_others() -> None:
     assert seen.take() is None
     assert {"prompt_token_ids", "prompt", "cache_salt"} <= TokensPrompt.__annotations__.keys()
     assert 'engine_input["prompt"] = prompt_text' in inspect.getsource(BaseRenderer)
-
-
-class Publisher:
-    """VLLM's own, on private sockets."""
-
-    def __init__(self, folder: Path, **more: Any) -> None:
-        from vllm.distributed.kv_events import ZmqEventPublisher
-
-        self.sockets = make_event_sockets(below=folder)
-        self.vllm = ZmqEventPublisher(0, endpoint=self.sockets.events, replay_endpoint=self.sockets.replay, **more)
-
-    def publish(self, *numbers: int) -> None:
-        from vllm.distributed.kv_events import BlockRemoved, KVEventBatch
-
-        for number in numbers:
-            removed = BlockRemoved(block_hashes=[number], medium="GPU", group_idx=0)
-            self.vllm.publish(KVEventBatch(ts=0.0, events=[removed]))
-
-    async def settled(self) -> None:
-        while self.vllm._event_queue.unfinished_tasks:  # noqa: ASYNC110 - its thread has no event for it
-            await asyncio.sleep(0.01)
-
-    def subscription(self) -> Subscription:
-        return Subscription(events=self.sockets.events, replay=self.sockets.replay)
-
-
-@pytest.fixture
-def publisher(tmp_path: Path) -> Any:
-    made: list[Publisher] = []
-
-    def make(**more: Any) -> Publisher:
-        made.append(Publisher(tmp_path, **more))
-        return made[-1]
-
-    yield make
-    for one in made:
-        one.vllm.shutdown()
-        one.sockets.remove()
-
-
-async def take(batches: Any, count: int) -> list[int | None]:
-    found: list[int | None] = []
-    async with asyncio.timeout(20):
-        while len(found) < count:
-            batch = await anext(batches)
-            found.append(None if batch is None else batch.events[0].block_hashes[0])
-    return found
-
-
-async def test_batches_come_in_order_from_the_first_on(publisher: Any) -> None:
-    """cluster/engine/residency/events.py: what was published before anybody listened is replayed."""
-    made = publisher()
-    made.publish(1, 2, 3)
-    await made.settled()
-    batches = made.subscription().batches()
-    assert await take(batches, 3) == [1, 2, 3]
-    made.publish(4, 5)
-    assert await take(batches, 2) == [4, 5]
-    await batches.aclose()
-
-
-async def test_a_gap_is_closed_by_the_replay(publisher: Any) -> None:
-    """cluster/engine/residency/events.py: numbers and frames of both sockets."""
-    made = publisher()
-    subscription = made.subscription()
-    batches = subscription.batches()
-    made.publish(1)
-    assert await take(batches, 1) == [1]
-    made.publish(2, 3)
-    await made.settled()
-    # As if they had got lost on the way: whatever comes next shows the gap.
-    sent = made.vllm._pub.send_multipart
-    made.vllm._pub.send_multipart = len
-    made.publish(4)
-    await made.settled()
-    made.vllm._pub.send_multipart = sent
-    made.publish(5)
-    assert await take(batches, 4) == [2, 3, 4, 5]
-    await batches.aclose()
-
-
-async def test_a_gap_that_cannot_be_closed_is_told(publisher: Any) -> None:
-    """cluster/engine/residency/events.py: the replay keeps the last batches only."""
-    made = publisher(buffer_steps=2)
-    made.publish(1, 2, 3, 4, 5)
-    await made.settled()
-    batches = made.subscription().batches()
-    assert await take(batches, 3) == [None, 4, 5]
-    await batches.aclose()
-
-
-async def test_without_a_replay_a_gap_is_told(publisher: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    """cluster/engine/residency/events.py: an engine that does not answer must not stop the rest."""
-    monkeypatch.setattr(events, "REPLAY_TIMEOUT_S", 0.2)
-    made = publisher()
-    made.vllm._service_replay = made.vllm._replay.recv_multipart  # and no answer
-    made.publish(1)
-    await made.settled()
-    batches = made.subscription().batches()
-    waiting = asyncio.ensure_future(anext(batches))
-    while not waiting.done():
-        made.publish(2)
-        await asyncio.wait({waiting}, timeout=0.1)
-    assert waiting.result() is None
-    await batches.aclose()
 
 
 def test_paths_of_prompts_are_those_of_blocks() -> None:

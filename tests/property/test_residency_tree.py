@@ -182,8 +182,8 @@ def test_clearing_is_told_once() -> None:
     mirror.take(made)
     made.cleared()
     store(made, (1, 2))
-    changes = made.take_changes()
-    assert (changes.is_cleared, changes.removes, made.has_changes) == (True, [], False)
+    changes = made.keys.take_changes(100)
+    assert (changes.is_cleared, changes.removes, made.keys.has_changes) == (True, [], False)
 
 
 def test_doubts_are_bounded() -> None:

@@ -16,7 +16,7 @@ from typing import Any, Protocol
 
 from redis.exceptions import RedisError
 
-from cluster.core.prefix import PrefixFacts, ResidencyUpdate
+from cluster.core.prefix import UPDATE_ENTRIES_MAX, PrefixFacts, ResidencyUpdate
 from cluster.engine.residency.canonical import agreed_tokens
 from cluster.engine.residency.events import Batch, UnsupportedCacheError, apply_batch
 from cluster.engine.residency.seen import SeenPrompts
@@ -158,7 +158,7 @@ class ResidencyService:
                 self._tell()
 
     def _tell(self) -> None:
-        if self._tree.has_changes or self._must_begin:
+        if self._tree.keys.has_changes or self._must_begin:
             self._changed.set()
         if self._tree.has_doubts:
             self._doubted.set()
@@ -221,7 +221,7 @@ class ResidencyService:
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(self._changed.wait(), max(0.0, wait_s))
             self._changed.clear()
-            if not self._must_begin and not self._tree.has_losses:
+            if not self._must_begin and not self._tree.keys.has_losses:
                 # Losses that come meanwhile are not let wait.
                 await self._pause(flushed_s + FLUSH_S - loop.time())
             try:
@@ -234,7 +234,7 @@ class ResidencyService:
                     snapshot_s = flushed_s
                     # Also where the store has lost it.
                     if has_news or not await self._sink.renew():
-                        await self._sink.snapshot(self._epoch, self._seq, *self._tree.entries())
+                        await self._sink.snapshot(self._epoch, self._seq, *self._tree.keys.entries())
                         has_news = False
             except (RedisError, OSError) as error:
                 if self._reachable:
@@ -248,7 +248,7 @@ class ResidencyService:
     async def _pause(self, wait_s: float) -> None:
         """Wait, or until something was removed."""
         deadline_s = asyncio.get_running_loop().time() + wait_s
-        while not self._tree.has_losses and (left_s := deadline_s - asyncio.get_running_loop().time()) > 0:
+        while not self._tree.keys.has_losses and (left_s := deadline_s - asyncio.get_running_loop().time()) > 0:
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(self._changed.wait(), left_s)
             self._changed.clear()
@@ -256,16 +256,16 @@ class ResidencyService:
     async def _begin(self) -> None:
         """Begin an epoch: its snapshot, then an update that sends those who follow to it."""
         self._epoch, self._seq = self._random_u64(), 0
-        self._tree.drop_changes()
+        self._tree.keys.drop_changes()
         self._must_begin = False
-        await self._sink.snapshot(self._epoch, 0, *self._tree.entries())
+        await self._sink.snapshot(self._epoch, 0, *self._tree.keys.entries())
         await self._sink.publish(ResidencyUpdate(epoch=self._epoch, seq=0))
 
     async def _flush(self) -> bool:
         """Publish what there is; False when there was nothing."""
         has_flushed = False
-        while self._tree.has_changes and not self._must_begin:
-            changes = self._tree.take_changes()
+        while self._tree.keys.has_changes and not self._must_begin:
+            changes = self._tree.keys.take_changes(UPDATE_ENTRIES_MAX)
             self._seq += 1
             await self._sink.publish(
                 ResidencyUpdate(
@@ -282,4 +282,4 @@ class ResidencyService:
     async def _sit_out(self) -> None:
         """Wait before the next try. What changes meanwhile is in the snapshot that comes with it."""
         await asyncio.sleep(RETRY_S)
-        self._tree.drop_changes()
+        self._tree.keys.drop_changes()

@@ -3,7 +3,8 @@
 vLLM names a block by a hash over all tokens up to its end, says so once for every copy it makes and once for every copy
 it loses. A block's chunks are **resident** while a copy of it and of every block before it is there, and while its
 tokens are what the tokenizer makes of their text: generated tokens need not be, and are in doubt until looked at.
-Resident keys are therefore prefix-closed. What must not live here: vLLM's events, sockets, Redis, tokenizing.
+Resident keys are therefore prefix-closed. What must not live here: vLLM's events, sockets, Redis, tokenizing, what of
+the changes was told (keys.py).
 """
 
 from __future__ import annotations
@@ -12,13 +13,14 @@ from array import array
 from bisect import bisect_right
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from enum import Enum, auto
 from hashlib import blake2b
-from itertools import accumulate, islice
+from itertools import accumulate
 from typing import NamedTuple
 
-from cluster.core.prefix import UPDATE_ENTRIES_MAX, key_of, next_digest
+from cluster.core.prefix import key_of, next_digest
+from cluster.engine.residency.keys import ResidentKeys
 
 BlockHash = bytes | int
 """vLLM's: 32 bytes, or the low 64 bits of them where its environment says so."""
@@ -42,17 +44,6 @@ class Standing(Enum):
     """They were tokenized anew, to the same."""
     DOUBTFUL = auto()
     REFUTED = auto()
-
-
-class Changes(NamedTuple):
-    """What became of the resident chunks; the keys of both are different ones."""
-
-    adds: list[tuple[int, int]]
-    """Keys with tokens, parents before children."""
-    removes: list[int]
-    """Children before parents."""
-    is_cleared: bool
-    """Whether everything went, before the others."""
 
 
 class Doubt(NamedTuple):
@@ -86,13 +77,6 @@ class _Block:
     is_resident: bool = False
 
 
-@dataclass(slots=True)
-class _Pending:
-    adds: dict[int, int] = field(default_factory=dict)
-    removes: dict[int, None] = field(default_factory=dict)
-    is_cleared: bool = False
-
-
 class BlockTree:
     """Blocks by their hash, resident chunks, and what changed since it was last asked.
 
@@ -117,29 +101,17 @@ class BlockTree:
         self.block_tokens = block_tokens
         self._blocks: dict[BlockHash, _Block] = {}
         self._children: dict[BlockHash, set[BlockHash]] = {}
-        self._tokens: dict[int, int] = {}
-        self._owners: dict[int, int] = {}
-        """Blocks a key belongs to, where they are more than one: two tokenizations of one text."""
+        self.keys = ResidentKeys()
+        """What is resident, and how it changed."""
         self._proven: dict[bytes, None] = {}
         self._unproven: dict[bytes, set[BlockHash]] = {}
         self._doubts: deque[BlockHash] = deque()
-        self._pending = _Pending()
         self.orphans = 0
         """Blocks that came after one nobody knows: something was missed."""
 
     def __len__(self) -> int:
         """Blocks, each once."""
         return len(self._blocks)
-
-    @property
-    def has_changes(self) -> bool:
-        """Whether there is something to take."""
-        return self.has_losses or bool(self._pending.adds)
-
-    @property
-    def has_losses(self) -> bool:
-        """Whether something was removed: that must be known at once, what was added may wait a little."""
-        return bool(self._pending.removes) or self._pending.is_cleared
 
     @property
     def has_doubts(self) -> bool:
@@ -199,9 +171,8 @@ class BlockTree:
 
     def cleared(self) -> None:
         """The engine has nothing any more, or nobody knows what it has."""
-        for part in (self._blocks, self._children, self._tokens, self._owners, self._unproven, self._doubts):
+        for part in (self._blocks, self._children, self._unproven, self._doubts, self.keys):
             part.clear()
-        self._pending = _Pending(is_cleared=True)
 
     def prove(self, paths: Iterable[bytes]) -> None:
         """These blocks, by their paths (`next_path`), were tokenized from a prompt."""
@@ -261,23 +232,6 @@ class BlockTree:
                 if found.digest is not None:
                     self._unproven.setdefault(found.path, set()).add(name)
             name = found.parent
-
-    def take_changes(self, limit: int = UPDATE_ENTRIES_MAX) -> Changes:
-        """What changed since the last call, at most `limit` entries; what was removed comes first."""
-        pending = self._pending
-        removes = [pending.removes.popitem()[0] for _ in range(min(limit, len(pending.removes)))]
-        keys = list(islice(pending.adds, limit - len(removes)))
-        adds = [(key, pending.adds.pop(key)) for key in keys]
-        is_cleared, pending.is_cleared = pending.is_cleared, False
-        return Changes(adds, removes, is_cleared)
-
-    def drop_changes(self) -> None:
-        """Forget what changed: a snapshot will say it."""
-        self._pending = _Pending()
-
-    def entries(self) -> tuple[array[int], array[int]]:
-        """Every resident key, as array("Q"), with its tokens, as array("I")."""
-        return array("Q", self._tokens), array("I", self._tokens.values())
 
     def _made(
         self, parent: BlockHash | None, tokens: array[int], salt: str | None, adapter: str | None, *, is_text: bool
@@ -340,7 +294,7 @@ class BlockTree:
                     continue
             block.is_resident = True
             for key, tokens in block.chunks:
-                self._hold(key, tokens)
+                self.keys.hold(key, tokens)
             names.extend(self._children.get(name, ()))
 
     def _leave(self, first: BlockHash) -> None:
@@ -353,27 +307,8 @@ class BlockTree:
                 continue
             block.is_resident = False
             for key, _ in block.chunks:
-                self._release(key)
+                self.keys.release(key)
             names.extend(self._children.get(name, ()))
-
-    def _hold(self, key: int, tokens: int) -> None:
-        if key in self._tokens:
-            self._owners[key] = self._owners.get(key, 1) + 1
-            return
-        self._tokens[key] = tokens
-        self._pending.removes.pop(key, None)
-        self._pending.adds[key] = tokens
-
-    def _release(self, key: int) -> None:
-        owners = self._owners.get(key, 1) - 1
-        if owners > 1:
-            self._owners[key] = owners
-        elif owners == 1:
-            del self._owners[key]
-        else:
-            del self._tokens[key]
-            self._pending.adds.pop(key, None)
-            self._pending.removes[key] = None
 
     def _forget_doubt(self, name: BlockHash, block: _Block) -> None:
         names = self._unproven.get(block.path)

@@ -193,7 +193,7 @@ async def test_a_store_that_was_away_gets_a_new_epoch_with_all_there_is(play: Pl
     for _ in range(3):
         play.sink.spoken.clear()
         await play.sink.spoken.wait()
-    assert not play.tree._pending.removes, "what nobody can be told is not kept"
+    assert not play.tree.keys._pending.removes, "what nobody can be told is not kept"
     play.sink.away = False
     await play.until_told(PROMPT[:2], [2, 2])
     assert play.sink.updates[-1].epoch > 100
