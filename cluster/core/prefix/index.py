@@ -16,8 +16,8 @@ from cluster.core.prefix.messages import ResidencyUpdate
 from cluster.core.prefix.table import ResidencyTable
 
 HASH_STEP_CHUNKS = 64
-"""How far a chain is hashed ahead of the longest holder known so far. A step costs 2 µs beside the hashing of its chunks
-(0.5 µs each at 256 bytes), so that steps of 64 add little where much is resident and hash little for nothing."""
+"""How far a chain is hashed ahead of the longest holder known so far. A step costs 2 µs beside the hashing of its
+chunks (0.5 µs each at 256 bytes): steps of 64 add little where much is resident, and hash little for nothing."""
 
 
 @dataclass(slots=True)
@@ -108,18 +108,20 @@ class PrefixIndex:
         found: list[tuple[int, ReplicaId]] = []
         for replica_id in replica_ids:
             replica = self._replicas.get(replica_id)
-            chunks = _leading(chain, replica.table) if replica is not None else 0
-            if replica is not None and chunks:
-                tokens = predicted_tokens(
-                    chunks=chunks,
-                    tokens=replica.table.get(chain.hashed[chunks - 1]),
-                    block_tokens=facts.block_tokens,
-                    prompt_tokens=prompt_tokens,
-                )
-                if tokens:
-                    found.append((tokens, replica_id))
+            if replica is None or not (chunks := _leading(chain, replica.table)):
+                continue
+            tokens = replica.table.get(chain.hashed[chunks - 1])
+            before = replica.table.get(chain.hashed[chunks - 2]) if chunks > 1 else 0
+            predicted = predicted_tokens(
+                tokens=tokens,
+                chunk_tokens=max(tokens - before, 0),
+                block_tokens=facts.block_tokens,
+                prompt_tokens=prompt_tokens,
+            )
+            if predicted:
+                found.append((predicted, replica_id))
         found.sort(key=lambda pair: pair[0], reverse=True)
-        return {replica_id: tokens for tokens, replica_id in found}
+        return {replica_id: predicted for predicted, replica_id in found}
 
 
 def _leading(chain: PrefixChain, table: ResidencyTable) -> int:
