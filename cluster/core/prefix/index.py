@@ -106,12 +106,17 @@ class PrefixIndex:
             prompt_tokens: of the whole prompt, where that is known exactly.
         """
         found: list[tuple[int, ReplicaId]] = []
+        if not len(chain):
+            return {}
+        first_key, keys = chain.key(0), chain.hashed
         for replica_id in replica_ids:
             replica = self._replicas.get(replica_id)
-            if replica is None or not (chunks := _leading(chain, replica.table)):
+            if replica is None or not replica.table.get(first_key):
                 continue
-            tokens = replica.table.get(chain.hashed[chunks - 1])
-            before = replica.table.get(chain.hashed[chunks - 2]) if chunks > 1 else 0
+            tokens_of = replica.table.get
+            chunks = _leading(chain, replica.table)
+            tokens = tokens_of(keys[chunks - 1])
+            before = tokens_of(keys[chunks - 2]) if chunks > 1 else 0
             predicted = predicted_tokens(
                 tokens=tokens,
                 chunk_tokens=max(tokens - before, 0),
@@ -125,17 +130,16 @@ class PrefixIndex:
 
 
 def _leading(chain: PrefixChain, table: ResidencyTable) -> int:
-    """How many chunks of the chain are in the table before the first that is not; hashes as far as that needs."""
-    most = min(len(chain), len(table))
-    if most == 0 or not table.get(chain.key(0)):
-        return 0
-    keys = chain.hashed
-    low = 1
-    while True:
-        high = min(len(keys), most)
-        if not table.get(keys[high - 1]):
-            return table.leading(keys, low, high - 1)
+    """How many chunks of the chain are in the table before the first that is not, where the first one is there.
+
+    Hashes as far as that needs: what was hashed for others is searched first, and only its end decides about more.
+    """
+    keys, most = chain.hashed, min(len(chain), len(table))
+    low, high = 1, min(len(keys), most)
+    while table.get(keys[high - 1]):
         if high == most:
             return high
         low = high
-        chain.hash_to(low + HASH_STEP_CHUNKS)
+        chain.hash_to(high + HASH_STEP_CHUNKS)
+        high = min(len(keys), most)
+    return table.leading(keys, low, high - 1)

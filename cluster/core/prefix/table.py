@@ -33,7 +33,7 @@ class ResidencyTable:
     1/4 and 3/5: 12 bytes a slot, 20 to 48 an entry.
     """
 
-    __slots__ = ("_counts", "_segments")
+    __slots__ = ("_count", "_counts", "_segments")
 
     def __init__(self, expected: int = 0) -> None:
         """An empty table with room for `expected` entries, or a few more."""
@@ -41,7 +41,7 @@ class ResidencyTable:
 
     def __len__(self) -> int:
         """Entries."""
-        return sum(self._counts)
+        return self._count
 
     def __iter__(self) -> Iterator[tuple[int, int]]:
         """Keys with their tokens, in no order; the key 0 comes as 1."""
@@ -98,6 +98,7 @@ class ResidencyTable:
         positions[slot] = tokens
         if not found:
             keys[slot] = key
+            self._count += 1
             self._counts[number] = count = self._counts[number] + 1
             if 5 * count > 3 * (mask + 1):
                 self._resize(number, 2 * (mask + 1))
@@ -119,6 +120,7 @@ class ResidencyTable:
                 keys[gap], tokens[gap] = found, tokens[slot]
                 gap = slot
         keys[gap] = _FREE
+        self._count -= 1
         self._counts[number] = count = self._counts[number] - 1
         if 4 * count < mask + 1 and mask + 1 > SEGMENT_SLOTS_MIN:
             self._resize(number, (mask + 1) // 2)
@@ -139,6 +141,8 @@ class ResidencyTable:
             slots *= 2
         self._segments = [_segment(slots) for _ in range(segments)]
         self._counts = [0] * segments
+        """Entries in each segment."""
+        self._count = 0
 
     def _resize(self, number: int, slots: int) -> None:
         old_keys, old_tokens, _ = self._segments[number]
