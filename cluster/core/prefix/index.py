@@ -5,8 +5,9 @@ What must not live here: Redis, leases, how a prompt becomes a chain.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sized
+from collections.abc import Iterable
 from dataclasses import dataclass
+from operator import length_hint
 
 from cluster.core.lease import ReplicaId
 from cluster.core.prefix.chain import PrefixChain
@@ -53,7 +54,7 @@ class PrefixIndex:
 
     def snapshot(self, replica_id: ReplicaId, epoch: int, seq: int, entries: Iterable[tuple[int, int]]) -> None:
         """Replace the replica's table: it holds exactly `entries` (keys with tokens) after update `seq`."""
-        table = ResidencyTable(len(entries) if isinstance(entries, Sized) else 0)
+        table = ResidencyTable(length_hint(entries))
         table.update(entries)
         self.install(replica_id, epoch, seq, table)
 
@@ -105,10 +106,10 @@ class PrefixIndex:
             facts: how they make chains.
             prompt_tokens: of the whole prompt, where that is known exactly.
         """
-        found: list[tuple[int, ReplicaId]] = []
         if not len(chain):
             return {}
         first_key, keys = chain.key(0), chain.hashed
+        found: list[tuple[int, ReplicaId]] = []
         for replica_id in replica_ids:
             replica = self._replicas.get(replica_id)
             if replica is None or not replica.table.get(first_key):
