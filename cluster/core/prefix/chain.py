@@ -6,6 +6,7 @@ come to the same keys. What must not live here: rendering, tokens, who holds wha
 
 from __future__ import annotations
 
+import struct
 from hashlib import sha256
 
 CHAIN_FORMAT = 1
@@ -20,6 +21,8 @@ CHUNK_BYTES_MIN = 64
 """Smaller chunks cost more to hash than they tell: 800 KB in chunks of 64 bytes take some 5 ms."""
 CHUNK_BYTES_MAX = 512
 _LENGTH_BYTES = 4
+_LINK = slice(DIGEST_BYTES)
+_KEY_OF_DIGEST = f"Q{sha256().digest_size - KEY_BYTES}x"
 
 
 def chain_root(*, model_digest: str, adapter_digest: str, salt: str) -> bytes:
@@ -103,10 +106,12 @@ class PrefixChain:
 
     def hash_to(self, count: int) -> None:
         """Have the first `count` keys in `hashed`, or all where there are fewer."""
-        text, size, digest, add = self._text, self._chunk_bytes, self._digest, self.hashed.append
-        sha, number = sha256, int.from_bytes
-        # next_digest and key_of, written out: two calls a chunk would be half of the time.
+        text, size, digest, link = self._text, self._chunk_bytes, self._digest, _LINK
+        digests: list[bytes] = []
+        sha, add = sha256, digests.append
+        # next_digest and key_of, written out and the keys read in one go: calls would be half of the time.
         for start in range(len(self.hashed) * size, min(count, self._count) * size, size):
-            digest = sha(digest + text[start : start + size]).digest()[:DIGEST_BYTES]
-            add(number(digest[:KEY_BYTES], "big"))
+            digest = sha(digest[link] + text[start : start + size]).digest()
+            add(digest)
         self._digest = digest
+        self.hashed += struct.unpack(">" + _KEY_OF_DIGEST * len(digests), b"".join(digests))
