@@ -109,6 +109,7 @@ class EngineSection(Section):
         default=None, ge=5, le=3600, description="Longest one engine step may take before the replica counts as dead"
     )
     drain_s: float = Field(default=600, ge=0, le=86_400, description="Longest a draining replica lets streams finish")
+    prefix_residency: bool = Field(default=True, description="Tell the gateways which prompts are in the KV cache")
     env: dict[str, str] = Field(default_factory=dict, description="Extra environment of the engine's processes")
     extra_args: dict[str, Any] = Field(default_factory=dict, description="Further vLLM engine arguments, by their name")
 

@@ -7,9 +7,9 @@ replicas of two versions meet while a cluster is upgraded. What must not live he
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import NewType
+from typing import Any, NewType
 
 ReplicaId = NewType("ReplicaId", str)
 PoolName = NewType("PoolName", str)
@@ -67,6 +67,8 @@ class Lease:
     """Prompt tokens of requests that have been tokenized and have no first token yet."""
     adapters: tuple[str, ...] = ()
     """LoRA adapters it serves, by name."""
+    prefix: dict[str, Any] | None = field(default=None, hash=False)
+    """How its residency is to be read: `PrefixFacts.to_dict` (cluster/core/prefix); None where it publishes none."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -9,13 +9,18 @@ import json
 from typing import Any
 
 from cluster.engine.plan import Accelerator, ReplicaPlan
+from cluster.engine.residency.sockets import EventSockets
 
 
-def vllm_arguments(plan: ReplicaPlan) -> list[str]:
+def vllm_arguments(plan: ReplicaPlan, *, sockets: EventSockets | None = None) -> list[str]:
     """Arguments for vLLM's own OpenAI server parser.
 
     `extra_args` of the pool come last and so win; underscores and dashes in their names mean the same, and false
     switches off what vLLM has on by default.
+
+    Args:
+        plan: what the replica is to be.
+        sockets: where its engine tells what becomes of its KV cache; None for nowhere.
     """
     arguments: dict[str, Any] = {
         "model": plan.folder,
@@ -42,6 +47,13 @@ def vllm_arguments(plan: ReplicaPlan) -> list[str]:
     }
     if plan.accelerator is Accelerator.CUDA:
         arguments["gpu-memory-utilization"] = plan.gpu_memory_ratio
+    if sockets is not None:
+        arguments["kv-events-config"] = {
+            "enable_kv_cache_events": True,
+            "publisher": "zmq",
+            "endpoint": sockets.events,
+            "replay_endpoint": sockets.replay,
+        }
     if plan.sampling:
         arguments["override-generation-config"] = dict(plan.sampling)
     if plan.lora:
@@ -75,6 +87,8 @@ def engine_environment(plan: ReplicaPlan) -> dict[str, str]:
         "VLLM_DO_NOT_TRACK": "1",
         "HF_HUB_OFFLINE": "1",
         "TOKENIZERS_PARALLELISM": "false",
+        # Whole hashes in the events, not their low 64 bits.
+        "VLLM_KV_EVENTS_USE_INT_BLOCK_HASHES": "0",
     }
     if plan.accelerator is Accelerator.CPU and plan.cores:
         env["VLLM_CPU_OMP_THREADS_BIND"] = _thread_binding(plan.cores, plan.tensor_parallel)

@@ -47,6 +47,8 @@ class ReplicaPlan:
     """Values for requests that give none."""
     lora: tuple[tuple[str, str], ...]
     """Adapter name and folder."""
+    prefix_residency: bool
+    """Whether to publish what the KV cache holds."""
     env: dict[str, str]
     extra_args: dict[str, Any]
     state_url: str | None

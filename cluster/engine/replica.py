@@ -26,6 +26,7 @@ from cluster.engine.gate import Gate
 from cluster.engine.heartbeat import Heartbeat
 from cluster.engine.layer import EngineLayer
 from cluster.engine.plan import ReplicaPlan
+from cluster.engine.residency.opening import ReplicaResidency
 from cluster.engine.seal import bind_handle_server_to_loopback
 from cluster.engine.vitals import Vitals
 from cluster.engine.vllm_engine import VllmEngine, start_engine
@@ -82,10 +83,15 @@ class EngineReplica:
         await self._heart.report(ReplicaPhase.IMPORTING, "importing vLLM")
         await asyncio.to_thread(_import_vllm)
         await self._heart.report(ReplicaPhase.LOADING, f"loading {self._plan.model} on {self._plan.accelerator}")
-        self._engine: VllmEngine = await start_engine(self._plan)
+        self._residency = ReplicaResidency(self._plan, self._replica_id)
+        self._residency.prepare()
+        self._engine: VllmEngine = await start_engine(
+            self._plan, sockets=self._residency.sockets, prompts=self._residency.prompts
+        )
         _log_to_stderr()  # vLLM has set logging up for itself
         await self._heart.report(ReplicaPhase.PROBING, "making a first token")
         await self._engine.probe()
+        await self._residency.start(self._engine.kv_groups)
         self._gate = Gate(engine_is_dead=lambda: self._engine.is_dead, max_requests=self._plan.max_requests)
         processes = await asyncio.to_thread(orphans.engine_processes)
         self._vitals = Vitals(
@@ -187,6 +193,7 @@ class EngineReplica:
             max_waiting=self._plan.max_queued,
             prefill_tokens=self._engine.prefill_tokens,
             adapters=tuple(name for name, _ in self._plan.lora),
+            prefix=self._residency.facts,
         )
 
     async def _give_up(self, reason: str) -> None:
@@ -194,6 +201,7 @@ class EngineReplica:
         self._gate.break_off(reason)
         await asyncio.to_thread(_end_engine)
         await self._withdraw()
+        await self._residency.stop()
         await self._heart.report(ReplicaPhase.STALLED, "waiting to be replaced", error=reason)
 
     async def __del__(self) -> None:
@@ -203,6 +211,7 @@ class EngineReplica:
         self._life.cancel()
         self._vitals.close()
         await self._withdraw()
+        await self._residency.stop()
         await self._heart.report(ReplicaPhase.STOPPED, "stopped by Serve")
         await asyncio.to_thread(self._engine.shutdown)
 

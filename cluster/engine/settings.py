@@ -69,6 +69,7 @@ def replica_plan(
         reasoning_parser=card.reasoning_parser,
         sampling=sampling,
         lora=tuple((adapter.name, adapter.path) for adapter in model.lora),
+        prefix_residency=engine.prefix_residency,
         env=dict(engine.env),
         extra_args=dict(engine.extra_args),
         state_url=state_url,

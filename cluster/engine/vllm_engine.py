@@ -16,6 +16,8 @@ from cluster.engine.arguments import vllm_arguments
 from cluster.engine.asgi import App
 from cluster.engine.call import CURRENT_CALL, Call
 from cluster.engine.plan import ReplicaPlan
+from cluster.engine.residency.seen import SeenPrompts
+from cluster.engine.residency.sockets import EventSockets
 from cluster.engine.tally import CallTally, Stamps
 
 PROBE_TIMEOUT_S = 300.0
@@ -76,13 +78,26 @@ class VllmEngine:
             async for _ in self._engine.generate({"prompt_token_ids": [0]}, params, "longreach-probe"):
                 pass
 
+    async def kv_groups(self) -> list[dict[str, Any]]:
+        """The groups of its KV cache: `kind` and `block_size` of each."""
+        groups: list[dict[str, Any]] = await self._engine.engine_core.call_utility_async("get_kv_cache_group_metadata")
+        return groups
+
     def shutdown(self) -> None:
         """Stop the engine's processes."""
         self._engine.shutdown()
 
 
-async def start_engine(plan: ReplicaPlan) -> VllmEngine:
-    """Start vLLM by `plan`; blocks the loop while it loads, which is all this process has to do until then."""
+async def start_engine(
+    plan: ReplicaPlan, *, sockets: EventSockets | None = None, prompts: SeenPrompts | None = None
+) -> VllmEngine:
+    """Start vLLM by `plan`; blocks the loop while it loads, which is all this process has to do until then.
+
+    Args:
+        plan: what it is to be.
+        sockets: where it tells what becomes of its KV cache.
+        prompts: where every prompt that was made of text is noted.
+    """
     from vllm.engine.arg_utils import AsyncEngineArgs
     from vllm.entrypoints.launchers.api_server.app_state import init_app_state
     from vllm.entrypoints.launchers.app import build_app
@@ -90,10 +105,10 @@ async def start_engine(plan: ReplicaPlan) -> VllmEngine:
     from vllm.utils.argparse_utils import FlexibleArgumentParser
 
     parser = make_arg_parser(FlexibleArgumentParser())
-    args = parser.parse_args(vllm_arguments(plan))
+    args = parser.parse_args(vllm_arguments(plan, sockets=sockets))
     validate_parsed_serve_args(args)
     load = Load()
-    engine = _checked_engine().from_engine_args(
+    engine = _checked_engine(prompts).from_engine_args(
         AsyncEngineArgs.from_cli_args(args), stat_loggers=[_load_recorder(load)]
     )
     tasks = await engine.get_supported_tasks()
@@ -104,7 +119,7 @@ async def start_engine(plan: ReplicaPlan) -> VllmEngine:
     return VllmEngine(engine=engine, app=app, load=load)
 
 
-def _checked_engine() -> Any:
+def _checked_engine(prompts: SeenPrompts | None = None) -> Any:
     from vllm.renderers.inputs.preprocess import extract_prompt_len
     from vllm.sampling_params import RequestOutputKind
     from vllm.v1.engine.async_llm import AsyncLLM
@@ -117,6 +132,8 @@ def _checked_engine() -> Any:
             call = CURRENT_CALL.get()
             if call is not None and call.budget is not None:
                 call.budget.check(extract_prompt_len(self.model_config, prompt), self.model_config.max_model_len)
+            if prompts is not None:
+                _note(prompts, prompt)
             outputs = super().generate(prompt, sampling_params, request_id, **kwargs)
             if call is None:
                 return outputs
@@ -130,6 +147,12 @@ def _checked_engine() -> Any:
             return outputs if call is None else pooled(outputs, call, call.tally.begin(0))
 
     return CheckedEngine
+
+
+def _note(prompts: SeenPrompts, prompt: Any) -> None:
+    """Remember a prompt that was tokenized from text; nothing more happens on a request's path."""
+    if isinstance(prompt, dict) and prompt.get("prompt") and prompt.get("prompt_token_ids"):
+        prompts.note(prompt["prompt_token_ids"], prompt["prompt"])
 
 
 async def counted(
