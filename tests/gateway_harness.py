@@ -23,6 +23,7 @@ from services.gateway.catalog import Catalog
 from services.gateway.current import Current
 from services.gateway.directory import LeaseReader
 from services.gateway.probes import StaticProbes
+from services.gateway.residency import ResidencySource
 from services.gateway.server import GatewayServer
 from services.gateway.tokens import PromptCounter
 from services.http1.listener import Listener, bind
@@ -95,6 +96,7 @@ async def running(
     config_text: str = TWO_POOLS,
     *,
     store: LeaseReader | None = None,
+    residency: ResidencySource | None = None,
     secrets: Mapping[str, str] | None = None,
     tokenizers: Mapping[str, Path] | None = None,
 ) -> AsyncIterator[Running]:
@@ -109,6 +111,7 @@ async def running(
         access=Access(config),
         counter=counter,
         leases=store,
+        residency=residency,
         redis=None,
         usage_folder=None,
         credential=None,
@@ -125,7 +128,7 @@ async def running(
     )
     await parts.gateway.directory.refresh()
     await counter.ready()
-    follow = asyncio.create_task(parts.gateway.directory.follow())
+    follow = asyncio.gather(parts.gateway.directory.follow(), parts.gateway.residency.follow())
     serving = asyncio.create_task(server.run())
     url = f"http://127.0.0.1:{server.port}"
     try:

@@ -54,6 +54,8 @@ HEADER_EXPLAIN = "x-longreach-explain"
 """Client to gateway: `1` asks for the decision's full reasoning."""
 HEADER_EXPLANATION = "x-longreach-explanation"
 """Gateway to client: that reasoning, as JSON."""
+HEADER_PREDICTED = "x-longreach-predicted-tokens"
+"""Gateway to client: prompt tokens that routing expects to be cached there; absent where no replica holds any."""
 HEADER_DECISION_US = "x-longreach-decision-us"
 """Gateway to client: microseconds of CPU the decision took."""
 

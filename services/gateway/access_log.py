@@ -30,7 +30,7 @@ WORDS_MAX = 4_096
 
 _FIELDS = (
     "request_id", "route", "status", "ending", "tenant", "key", "model", "pool", "replica", "attempts",
-    "prompt_tokens", "cached_tokens", "output_tokens", "first_byte_ms", "ms", "bytes",
+    "prompt_tokens", "predicted_tokens", "cached_tokens", "output_tokens", "first_byte_ms", "ms", "bytes",
 )  # fmt: skip
 """The fields of a line, in order."""
 _TEXT = "%s.%03dZ INFO request " + " ".join(f"{name}=%s" for name in _FIELDS) + "\n"
@@ -102,6 +102,7 @@ class AccessLog:
         replica: str | None,
         attempts: int,
         prompt_tokens: int | None,
+        predicted_tokens: int | None,
         cached_tokens: int | None,
         output_tokens: int | None,
         first_byte_s: float | None,
@@ -122,7 +123,8 @@ class AccessLog:
             replica: by whom.
             attempts: endpoints tried.
             prompt_tokens: the engine's count, or else the gateway's.
-            cached_tokens: the engine's count.
+            predicted_tokens: prompt tokens that routing expected to be cached.
+            cached_tokens: the engine's count of them.
             output_tokens: the engine's count.
             first_byte_s: from the request's last byte in to the answer's first byte out.
             seconds: from the request's last byte in to the answer's last byte out.
@@ -150,6 +152,7 @@ class AccessLog:
             absent if replica is None else words.get(replica) or self._word(replica),
             attempts,
             absent if prompt_tokens is None else prompt_tokens,
+            absent if predicted_tokens is None else predicted_tokens,
             absent if cached_tokens is None else cached_tokens,
             absent if output_tokens is None else output_tokens,
             absent if first_byte_s is None else f"{first_byte_s * 1000:.1f}",

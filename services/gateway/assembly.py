@@ -28,6 +28,7 @@ from services.gateway.dispatch import Dispatcher
 from services.gateway.metrics import Metrics
 from services.gateway.places import Places
 from services.gateway.probes import StaticProbes
+from services.gateway.residency import Residency, ResidencySource
 from services.gateway.server import KEEPALIVE_S
 from services.gateway.tokens import PromptCounter
 from services.gateway.upstream import HttpUpstream
@@ -54,6 +55,7 @@ class Surroundings:
     access: Access
     counter: PromptCounter
     leases: LeaseReader | None
+    residency: ResidencySource | None
     redis: Redis | None
     """The state store, for quotas and usage."""
     usage_folder: Path | None
@@ -97,7 +99,13 @@ class Assembly:
     def loops(self) -> tuple[Callable[[], Awaitable[None]], ...]:
         """What runs beside the listeners."""
         gateway = self.gateway
-        loops = [gateway.directory.follow, self.probes.follow, gateway.access.follow, self.quotas.follow]
+        loops = [
+            gateway.directory.follow,
+            gateway.residency.follow,
+            self.probes.follow,
+            gateway.access.follow,
+            self.quotas.follow,
+        ]
         return (*loops, gateway.usage.follow) if gateway.usage is not None else tuple(loops)
 
     async def ready(self) -> None:
@@ -130,15 +138,17 @@ def assemble(around: Surroundings) -> Assembly:
     directory = Directory(around.leases, clock=clock)
     room = WaitingRoom(clock=clock, limits=lambda: current.catalog.config.gateway.limits)
     directory.on_change = room.pump_all
+    residency = Residency(around.residency, directory.leases, clock)
     writer = secrets.token_hex(8)
     quotas = Quotas(around.redis, config.cluster.name, gateway=writer, clock=clock, sharers=config.gateway.workers)
     dispatcher = Dispatcher(
         current=current,
         directory=directory,
+        residency=residency,
         counter=around.counter,
         upstream=upstream,
         metrics=metrics,
-        places=Places(directory=directory, room=room, rng=around.rng, clock=clock),
+        places=Places(directory=directory, residency=residency, room=room, rng=around.rng, clock=clock),
         quotas=quotas,
         clock=clock,
         credential=around.credential,
@@ -147,6 +157,7 @@ def assemble(around: Surroundings) -> Assembly:
         current=current,
         access=around.access,
         directory=directory,
+        residency=residency,
         room=room,
         dispatcher=dispatcher,
         metrics=metrics,

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from enum import StrEnum
 from typing import Protocol
 
@@ -130,6 +130,10 @@ class Directory:
     def age_s(self) -> float | None:
         """Seconds since the store last answered; None where there is none or it never did."""
         return None if self._read_s is None else self._clock() - self._read_s
+
+    def leases(self) -> Mapping[ReplicaId, Lease]:
+        """What every live replica last said."""
+        return self._leases
 
     def set_down(self, down: frozenset[ReplicaId]) -> None:
         """Tell which static endpoints fail their probe."""

@@ -28,6 +28,8 @@ from services.gateway.directory import Directory
 from services.gateway.metrics import Metrics, PromptCounted
 from services.gateway.outcome import Outcome, OverQuota, Served, UnknownModel
 from services.gateway.places import Case, Claim, Places
+from services.gateway.prefix import LEAST_TOKENS, PromptPrefix
+from services.gateway.residency import Residency
 from services.gateway.tokens import PromptCounter
 from services.gateway.upstream import Upstream, UpstreamAnswer, UpstreamFailure
 
@@ -56,6 +58,7 @@ class Dispatcher:
         *,
         current: Current,
         directory: Directory,
+        residency: Residency,
         counter: PromptCounter,
         upstream: Upstream,
         metrics: Metrics,
@@ -66,6 +69,7 @@ class Dispatcher:
     ) -> None:
         self._current = current
         self._directory = directory
+        self._residency = residency
         self._counter = counter
         self._upstream = upstream
         self._metrics = metrics
@@ -161,6 +165,7 @@ class Dispatcher:
     def _case(self, ask: Ask, target: _Target, counted: tuple[ContextNeed, PromptTokens]) -> Case:
         session = None if ask.session is None else session_hash(ask.identity.tenant.name, ask.session)
         need, prompt = counted
+        prefix = self._prefix(ask, target.resolved) if need.expected_prompt_tokens >= LEAST_TOKENS else None
         return Case(
             ask=ask,
             catalog=target.catalog,
@@ -171,7 +176,17 @@ class Dispatcher:
             session=session,
             profile=self._places.profile_of(target.catalog),
             attempts=Attempts(),
+            prefix=prefix,
         )
+
+    def _prefix(self, ask: Ask, resolved: Resolved) -> PromptPrefix | None:
+        model_id = resolved.model.section.id
+        if not self._residency.is_useful(model_id):
+            return None
+        text = self._counter.text(model_id, ask.request.prompt)
+        if text is None:
+            return None
+        return PromptPrefix(text.encode("utf-8", "replace"), salt=ask.cache_salt, adapter=resolved.adapter)
 
     async def _try(self, case: Case) -> Outcome:
         """Attempts, one after another, until one answers or nobody is left."""
@@ -220,7 +235,7 @@ class Dispatcher:
             return answer
         finally:
             if is_kept:
-                self._directory.table.first_token(endpoint.replica_id, claim.prefill_tokens)
+                self._places.answered(claim)
             else:
                 self._places.give_back(claim)
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import random
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -16,9 +16,11 @@ from cluster.config import LimitsSection
 from cluster.core import wire
 from cluster.core.admission.retry_budget import RetryBudget
 from cluster.core.admission.ticket import Ticket
-from cluster.core.prompt import PromptTokens
+from cluster.core.lease import ReplicaId
+from cluster.core.prompt import CountKind, PromptTokens
 from cluster.core.request import ContextNeed
 from cluster.core.routing import (
+    NOTHING_RESIDENT,
     Choice,
     Decision,
     NoEndpoint,
@@ -35,6 +37,8 @@ from services.gateway.attempts import Attempts
 from services.gateway.catalog import Catalog, Resolved
 from services.gateway.directory import Directory
 from services.gateway.outcome import Busy, Outcome, Overloaded
+from services.gateway.prefix import Expected, PromptPrefix
+from services.gateway.residency import Residency
 from services.gateway.waiting import Admitted, Expired, Expiry, QueueFull, WaitingRoom
 
 
@@ -52,6 +56,8 @@ class Case:
     session: int | None
     profile: Profile
     attempts: Attempts
+    prefix: PromptPrefix | None = None
+    """What is looked up in replicas' caches; None where that is not worth it."""
     decision_s: float = 0.0
     waited_s: float = 0.0
 
@@ -62,6 +68,8 @@ class Claim(NamedTuple):
     choice: Choice
     decision: Decision
     prefill_tokens: int
+    expected: Expected | None
+    """The prompt, which will be resident there."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,9 +83,16 @@ class Places:
     """Claims endpoints for requests, and frees them."""
 
     def __init__(
-        self, *, directory: Directory, room: WaitingRoom, rng: random.Random, clock: Callable[[], float]
+        self,
+        *,
+        directory: Directory,
+        residency: Residency,
+        room: WaitingRoom,
+        rng: random.Random,
+        clock: Callable[[], float],
     ) -> None:
         self._directory = directory
+        self._residency = residency
         self._room = room
         self._rng = rng
         self._clock = clock
@@ -106,7 +121,11 @@ class Places:
             return attempts.last or _refused_by_all(case)
         prefill_tokens = choice.prefill_tokens
         self._directory.started(choice.endpoint.replica_id, prefill_tokens)
-        return Claim(choice, decision, prefill_tokens)
+        expected = None
+        if case.prefix is not None:
+            tokens = case.need.expected_prompt_tokens
+            expected = self._residency.sent(case.prefix, choice.endpoint.replica_id, tokens)
+        return Claim(choice, decision, prefill_tokens, expected)
 
     def route(self, case: Case, *, explains: bool = False) -> Decision | TooLong | NoEndpoint | Saturated:
         """Decide, and claim nothing; `explains` names every endpoint that was not looked at as well."""
@@ -115,12 +134,19 @@ class Places:
             need=case.need,
             session=case.session,
             adapter=case.resolved.adapter,
+            resident=self._resident(case),
             tried=case.attempts.tried,
             explains=explains or case.ask.headers.get(wire.HEADER_EXPLAIN) == "1",
         )
         decision = route(query, case.pools, self._directory.table, case.profile, self._rng)
         case.decision_s += time.perf_counter() - began_s
         return decision
+
+    def _resident(self, case: Case) -> Mapping[ReplicaId, int]:
+        if case.prefix is None:
+            return NOTHING_RESIDENT
+        tokens = case.need.prompt_tokens if case.need.count is CountKind.EXACT else None
+        return self._residency.resident(case.prefix, case.resolved.model.section.id, tokens)
 
     async def wait(self, case: Case, saturated: Saturated, limits: LimitsSection) -> Claim | Outcome:
         """Wait in the gateway's own queue for a place."""
@@ -159,8 +185,16 @@ class Places:
         """A claim came to nothing: its endpoint has a place for somebody else."""
         if isinstance(claim, Claim):
             endpoint = claim.choice.endpoint
+            if claim.expected is not None:
+                claim.expected.failed()
             self._directory.table.finished(endpoint.replica_id, claim.prefill_tokens)
             self._room.pump(endpoint.pool, 1)
+
+    def answered(self, claim: Claim) -> None:
+        """The first bytes of an answer are here: its prompt is computed."""
+        self._directory.table.first_token(claim.choice.endpoint.replica_id, claim.prefill_tokens)
+        if claim.expected is not None:
+            claim.expected.settled(self._clock())
 
     def profile_of(self, catalog: Catalog) -> Profile:
         """The configured policy's profile; the same one until the next reload, since round-robin keeps its turns."""

@@ -55,6 +55,8 @@ class Counting:
     """What the tokenizer adds to a text by itself, at most."""
     wrapping: Wrapping | None
     """None where trial conversations tell nothing."""
+    opening: str = ""
+    """What the tokenizer puts in front of a text by itself, as the text of these tokens."""
 
     def at_most(self, text: str, *, add_special_tokens: bool) -> int | None:
         """An upper bound without tokenizing; None where there is none, or none cheap."""
@@ -141,6 +143,7 @@ def load_counting(folder: Path) -> Counting | None:
         bytes_growth=_bytes_growth(tokenizer),
         special_tokens=tokenizer.num_special_tokens_to_add(is_pair=False),
         wrapping=None if template is None else _wrapping(tokenizer, template),
+        opening="".join(tokenizer.encode("").tokens),
     )
 
 

@@ -153,6 +153,21 @@ class PromptCounter:
         tokens = await loop.run_in_executor(self._threads, _count, counting, prompt)
         return self._taught(model_id, prompt, features, tokens, boundaries)
 
+    def text(self, model_id: str, prompt: Prompt | None) -> str | None:
+        """What the engine will read, on the event loop: a template takes 0.1 ms, and 4 µs a message.
+
+        None where that is not one text, or not known here.
+        """
+        folder = self._folders.get(model_id)
+        loading = None if folder is None else self._load(folder)
+        if loading is None or not loading.done() or not isinstance(prompt, (Conversation, Texts)):
+            return None
+        counting = loading.result()
+        rendered = None if counting is None else counting.rendered(prompt)
+        if counting is None or rendered is None or len(rendered.texts) != 1:
+            return None
+        return (counting.opening if rendered.add_special_tokens else "") + rendered.texts[0]
+
     def learn(self, model_id: str, counted: PromptTokens, prompt_tokens: int) -> None:
         """Take in the true length of a prompt that `quick` or `exact` gave `counted` for.
 

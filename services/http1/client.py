@@ -13,7 +13,7 @@ from typing import Protocol, cast
 import httptools
 
 WRITE_HIGH_BYTES = 1024 * 1024
-READ_BYTES = 32 * 1024
+READ_BYTES = 16 * 1024
 """The most that one read takes: it bounds what a slow client's stream holds in memory, a thousand times over."""
 ANSWER_HEAD_BYTES = 64 * 1024
 """An engine's answer has a dozen short headers; one that sends more than this is broken."""

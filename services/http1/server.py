@@ -21,7 +21,7 @@ PIPELINED_MAX = 16
 """Requests that may wait on one connection; then nothing more is read from it. No client in this field pipelines."""
 HEADERS_MAX = 128
 """Browsers send 20, proxies add 10."""
-WRITE_HIGH_BYTES = 32 * 1024
+WRITE_HIGH_BYTES = 16 * 1024
 """Unsent bytes of an answer, beyond what the kernel holds, at which its source is made to wait."""
 LINGER_S = 5.0
 """How long a body that is too large is still read and thrown away: most clients look for an answer only after their

@@ -165,6 +165,7 @@ class Bookkeeper:
             replica=account.replica,
             attempts=account.attempts,
             prompt_tokens=account.prompt_tokens if outcome is None else outcome.prompt_tokens,
+            predicted_tokens=account.expected_cached_tokens if account.pool is not None else None,
             cached_tokens=None if outcome is None else outcome.cached_tokens,
             output_tokens=None if outcome is None else outcome.output_tokens,
             first_byte_s=account.first_byte_s,

@@ -14,6 +14,7 @@ from services.gateway.current import Current
 from services.gateway.directory import Directory
 from services.gateway.dispatch import Dispatcher
 from services.gateway.metrics import Metrics
+from services.gateway.residency import Residency
 from services.gateway.usage import Usage
 from services.gateway.waiting import WaitingRoom
 
@@ -25,6 +26,7 @@ class Gateway:
     current: Current
     access: Access
     directory: Directory
+    residency: Residency
     room: WaitingRoom
     dispatcher: Dispatcher
     metrics: Metrics

@@ -55,15 +55,12 @@ class Choice(NamedTuple):
     @property
     def resident_tokens(self) -> int:
         """Prompt tokens that it is predicted to find in its cache."""
-        query = self.case.query
-        if not query.resident:
-            return 0
-        return min(query.resident.get(self.endpoint.replica_id, 0), query.need.expected_prompt_tokens)
+        return self.case.query.resident.get(self.endpoint.replica_id, 0)
 
     @property
     def prefill_tokens(self) -> int:
         """Prompt tokens that it is predicted to compute: what `EndpointTable.started` wants to know."""
-        return self.case.query.need.expected_prompt_tokens - self.resident_tokens
+        return max(self.case.query.need.expected_prompt_tokens - self.resident_tokens, 0)
 
     @property
     def reason(self) -> str:
