@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -12,6 +13,7 @@ from hypothesis import strategies as st
 
 from cluster.engine.arguments import engine_environment, vllm_arguments
 from cluster.engine.plan import ReplicaPlan
+from cluster.engine.residency.sockets import EventSockets
 from tests.unit.engine.plans import CUDA, GIB, machine, plan
 
 
@@ -68,6 +70,20 @@ def test_what_a_gpu_pool_asks_for() -> None:
         "tool-call-parser",
     }
     assert not absent & found.keys()
+
+
+def test_events_are_published_where_there_is_a_place() -> None:
+    sockets = EventSockets(Path("/tmp/x"))
+    arguments = vllm_arguments(plan(), sockets=sockets)
+    config = json.loads(arguments[arguments.index("--kv-events-config") + 1])
+    assert config == {
+        "enable_kv_cache_events": True,
+        "publisher": "zmq",
+        "endpoint": "ipc:///tmp/x/events",
+        "replay_endpoint": "ipc:///tmp/x/replay",
+    }
+    assert "kv-events-config" not in flags(plan())
+    assert engine_environment(plan())["VLLM_KV_EVENTS_USE_INT_BLOCK_HASHES"] == "0"
 
 
 def test_adapters() -> None:

@@ -64,6 +64,17 @@ class Looks:
         pass
 
 
+@dataclass(slots=True)
+class Residency:
+    """What is published of the cache, besides the lease."""
+
+    heart: Heart
+    facts: dict[str, Any] | None = None
+
+    async def stop(self) -> None:
+        self.heart.said.append("residency withdrawn")
+
+
 class Uncollected(EngineReplica):
     """Serve awaits the destructor; the garbage collector would only call it."""
 
@@ -84,6 +95,7 @@ def made(heart: Heart, looks: Looks) -> Any:
         prefill_tokens=900,
         shutdown=lambda: heart.said.append("shut down"),
     )
+    found._residency = Residency(heart)
     found._told_drain = False
     found._renewal = None
     return found
@@ -110,7 +122,7 @@ async def test_a_stalled_engine_takes_the_lease_away_for_good(health: list[int |
     await found._hold_lease(object(), URL)
     heart.answers.set()
     await asyncio.wait({found._renewal})
-    assert heart.said == ["withdrawn", "stalled no step for 9 s"]
+    assert heart.said == ["withdrawn", "residency withdrawn", "stalled no step for 9 s"]
     with pytest.raises(EngineStalledError, match="no step for 9 s"):
         await found.check_health()
 
@@ -131,7 +143,7 @@ async def test_a_stop_by_serve_takes_the_lease_away_for_good(health: list[int | 
     await UNWRAPPED.__del__(found)
     heart.answers.set()
     await asyncio.wait({found._renewal, found._life})
-    assert heart.said == ["withdrawn", "stopped", "shut down"]
+    assert heart.said == ["withdrawn", "residency withdrawn", "stopped", "shut down"]
 
 
 async def test_what_failed_to_start_has_nothing_to_stop() -> None:
@@ -172,6 +184,9 @@ async def test_the_lease_says_what_the_replica_holds() -> None:
     lease = found._lease(URL)
     assert (lease.max_running, lease.max_waiting, lease.prefill_tokens) == (5, 3, 900)
     assert lease.adapters == ("sql", "poem")
+    assert lease.prefix is None
+    found._residency.facts = {"format": 1}
+    assert found._lease(URL).prefix == {"format": 1}
 
 
 async def test_what_the_ping_raises_is_the_end(health: list[int | None]) -> None:
@@ -183,4 +198,4 @@ async def test_what_the_ping_raises_is_the_end(health: list[int | None]) -> None
     found = made(heart, Looks([], asyncio.Event()))
     found._vitals = SimpleNamespace(look=look)
     await found._hold_lease(object(), URL)
-    assert heart.said == ["withdrawn", "stalled ConnectionError: core gone"]
+    assert heart.said == ["withdrawn", "residency withdrawn", "stalled ConnectionError: core gone"]

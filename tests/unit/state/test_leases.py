@@ -43,6 +43,7 @@ LEASE = Lease(
     max_waiting=24,
     prefill_tokens=70_000,
     adapters=("sql", "poem"),
+    prefix={"format": 1, "adapters": {"sql": "ab"}},
 )
 REPORT = ReplicaReport(
     replica_id=ReplicaId("r1"),
@@ -104,7 +105,7 @@ async def test_reports_come_back_as_they_were(store: LeaseStore) -> None:
     assert type(found.phase) is ReplicaPhase
 
 
-ADDED_LATER = {"max_running", "max_waiting", "prefill_tokens", "adapters"}
+ADDED_LATER = {"max_running", "max_waiting", "prefill_tokens", "adapters", "prefix"}
 """To the lease, after its first version."""
 
 
@@ -113,7 +114,7 @@ async def test_a_lease_of_an_older_replica_is_read(store: LeaseStore, redis: Red
     old = {name: value for name, value in dataclasses.asdict(LEASE).items() if name not in ADDED_LATER}
     await redis.set(KEY + "lease:r1", json.dumps(old))
     (found,) = await store.leases()
-    assert found == dataclasses.replace(LEASE, max_running=0, max_waiting=0, prefill_tokens=0, adapters=())
+    assert found == dataclasses.replace(LEASE, max_running=0, max_waiting=0, prefill_tokens=0, adapters=(), prefix=None)
 
 
 async def test_what_a_newer_replica_says_beyond_us_is_ignored(store: LeaseStore, redis: Redis) -> None:
