@@ -6,11 +6,24 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from cluster.core.prefix.chain import ROOT_BYTES, PrefixChain, chain_root, chunk_bytes_for, key_of, next_digest
+from cluster.core.prefix.chain import (
+    LINK_BYTES,
+    ROOT_BYTES,
+    PrefixChain,
+    chain_root,
+    chunk_bytes_for,
+    key_of,
+    next_digest,
+)
 
 ROOT = chain_root(model_digest="m", adapter_digest="", salt="")
 CHUNK_BYTES = st.integers(1, 9) | st.sampled_from([64, 256])
-TEXTS = st.binary(max_size=60) | st.binary(max_size=900) | st.text(max_size=40).map(str.encode)
+TEXTS = (
+    st.binary(max_size=60)
+    | st.binary(min_size=1, max_size=30).map(lambda part: part * 90)
+    | st.binary(max_size=900)
+    | st.text(max_size=40).map(str.encode)
+)
 PARTS = st.text(alphabet="ab1:\x00\ud800", max_size=4)
 
 
@@ -45,7 +58,6 @@ def test_any_way_of_asking_gives_the_replicas_keys(chunk_bytes: int, text: bytes
     for place in places:
         if place < len(expected):
             assert chain.key(place) == expected[place]
-            assert len(chain.hashed) > place
         else:
             with pytest.raises(IndexError):
                 chain.key(place)
@@ -63,16 +75,25 @@ def test_nothing_is_shared_between_roots(one: tuple[str, str, str], other: tuple
 
 
 def test_hashing_goes_only_as_far_as_asked() -> None:
-    chain = PrefixChain(ROOT, bytes(6_400), 64)
-    assert chain.hashed == []
-    chain.key(9)
-    assert len(chain.hashed) == 10
-    chain.hash_to(5)
-    assert len(chain.hashed) == 10
-    chain.hash_to(1_000)
-    assert len(chain.hashed) == len(chain) == 100
+    chain = PrefixChain(ROOT, bytes(100 * LINK_BYTES + 500), 64)
+    assert (len(chain), chain.link_count, chain.chunks_per_link) == (1_607, 100, 16)
+    assert chain.link_keys == []
+    chain.key(9 * 16 + 3)
+    assert len(chain.link_keys) == 9
+    chain.hash_links(5)
+    assert len(chain.link_keys) == 9
+    chain.hash_links(1_000)
+    assert chain.link_keys == [chain.key(16 * link + 15) for link in range(100)]
     with pytest.raises(IndexError):
         chain.key(-1)
+
+
+@given(chunk_bytes=CHUNK_BYTES, text=st.binary(max_size=3_000))
+def test_digests_stay_short(chunk_bytes: int, text: bytes) -> None:
+    digest = ROOT
+    for start in range(0, len(text), chunk_bytes):
+        digest = next_digest(digest, text[start : start + chunk_bytes])
+        assert ROOT_BYTES <= len(digest) < ROOT_BYTES + LINK_BYTES
 
 
 @settings(max_examples=200)
@@ -101,4 +122,5 @@ def test_keys_stay_what_they_are() -> None:
     """Replicas and gateways of two versions meet; another form needs another CHAIN_FORMAT."""
     root = chain_root(model_digest="model", adapter_digest="adapter", salt="salt")
     assert root.hex() == "3a175a1b661763a21b02e660328cf227"
-    assert PrefixChain(root, bytes(range(256)), 64).key(3) == 0x20A2309233F1A669
+    chain = PrefixChain(root, bytes(range(256)) * 5, 64)
+    assert [chain.key(place) for place in (3, 15, 16)] == [0x4CFF54D04D808722, 0xF8FA2EC84672EEC8, 0xBE30DC8E0A01CBEE]

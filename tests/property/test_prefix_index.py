@@ -10,6 +10,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, ru
 
 from cluster.core.lease import ReplicaId
 from cluster.core.prefix import PrefixChain, PrefixFacts, PrefixIndex, ResidencyUpdate, predicted_tokens
+from cluster.core.prefix.index import HASH_STEP_LINKS
 
 REPLICAS = [ReplicaId(f"r{number}") for number in range(3)]
 IDS = st.sampled_from(REPLICAS)
@@ -93,7 +94,7 @@ def holding(index: PrefixIndex, replica_id: ReplicaId, text: bytes, chunks: int,
     chunks=st.integers(0, 400),
     held=st.lists(st.tuples(st.integers(0, 400), st.integers(0, 300)), max_size=8),
     prompt_tokens=st.none() | st.integers(1, 7_000),
-    hashed=st.integers(0, 400),
+    hashed=st.integers(0, 25),
 )
 def test_everybody_is_predicted_by_what_they_hold(
     chunks: int, held: list[tuple[int, int]], prompt_tokens: int | None, hashed: int
@@ -104,7 +105,7 @@ def test_everybody_is_predicted_by_what_they_hold(
     for replica_id, (count, others) in zip(ids, held, strict=True):
         holding(index, replica_id, text, min(count, chunks), others)
     chain = PrefixChain(ROOT, text + b"tail", 64)
-    chain.hash_to(hashed)
+    chain.hash_links(hashed)
     found = index.resident(chain, [*ids, ReplicaId("unknown")], facts=FACTS, prompt_tokens=prompt_tokens)
     expected = {}
     for replica_id, (count, _) in zip(ids, held, strict=True):
@@ -117,7 +118,7 @@ def test_everybody_is_predicted_by_what_they_hold(
     assert found == expected
     assert list(found.values()) == sorted(found.values(), reverse=True)
     longest = max((min(count, chunks) for count, _ in held), default=0)
-    assert len(chain.hashed) <= max(hashed, longest + 64)
+    assert len(chain.link_keys) <= max(hashed, longest // 16 + HASH_STEP_LINKS)
 
 
 @given(lengths=st.lists(st.integers(0, 40), min_size=2, max_size=6).map(sorted))

@@ -48,7 +48,7 @@ def next_digest(digest: bytes, chunk: bytes) -> bytes:
 
 
 def key_of(digest: bytes) -> int:
-    """A digest's key in tables and messages, unsigned: the first 8 bytes, big-endian, of the SHA-256 that it ends in."""
+    """A digest's key in tables and messages: the first 8 bytes of the SHA-256 it ends in, big-endian, unsigned."""
     return int.from_bytes((digest if len(digest) == ROOT_BYTES else sha256(digest).digest())[:KEY_BYTES], "big")
 
 
@@ -124,7 +124,12 @@ class PrefixChain:
         done = len(self.link_keys)
         if count <= done:
             return
-        text, size, digest, add = self._text, self.chunks_per_link * self._chunk_bytes, self._links[-1], self._links.append
+        text, size, digest, add = (
+            self._text,
+            self.chunks_per_link * self._chunk_bytes,
+            self._links[-1],
+            self._links.append,
+        )
         for start in range(done * size, min(count, self.link_count) * size, size):
             digest = sha256(digest + text[start : start + size]).digest()[:ROOT_BYTES]
             add(digest)
