@@ -28,6 +28,7 @@ from cluster.core.errors import ConfigError, LongreachError, SetupError
 from cluster.deployment import Deployment, load_deployment
 from cluster.environment import Environment, read_environment
 from cluster.state.leases import LeaseStore, connect
+from cluster.state.residency import ResidencyReader, connect_binary
 from services.gateway.access import Access
 from services.gateway.assembly import Surroundings, assemble
 from services.gateway.catalog import Catalog
@@ -145,12 +146,15 @@ async def _serve(
     state_url = config.redis.state_url if deployment is None else deployment.state_url or config.redis.state_url
     counter = PromptCounter()
     counter.use(tokenizer_folders(config, deployment))
-    async with state_store(state_url) as redis, contextlib.AsyncExitStack() as stack:
+    async with contextlib.AsyncExitStack() as stack:
+        redis = await stack.enter_async_context(state_store(state_url))
+        residency = await stack.enter_async_context(residency_store(state_url, config.cluster.name))
         around = Surroundings(
             current=current,
             access=access,
             counter=counter,
             leases=None if redis is None else LeaseStore(redis, config.cluster.name),
+            residency=residency,
             redis=redis,
             usage_folder=environment.run_dir(config.cluster.name) / "usage",
             credential=environment.replica_credential,
@@ -231,6 +235,20 @@ async def state_store(url: str | None) -> AsyncIterator[Redis | None]:
     redis.set_retry(Retry(NoBackoff(), 0))
     try:
         yield redis
+    finally:
+        with contextlib.suppress(OSError):
+            await redis.aclose()
+
+
+@contextlib.asynccontextmanager
+async def residency_store(url: str | None, cluster: str) -> AsyncIterator[ResidencyReader | None]:
+    """What replicas say of their caches, over a connection that mostly waits; None without an address."""
+    if url is None:
+        yield None
+        return
+    redis = connect_binary(url)
+    try:
+        yield ResidencyReader(redis, cluster)
     finally:
         with contextlib.suppress(OSError):
             await redis.aclose()
