@@ -7,7 +7,8 @@ The text is what the model's template makes of the request, so that neither key 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections import deque
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -16,11 +17,11 @@ from cluster.core.prefix import PrefixChain, PrefixFacts, chain_root
 
 LEAST_TOKENS = 256
 """Prompts expected to be shorter are not looked up: two blocks of a GPU's cache cost less than rendering a template."""
-LINGER_S = 1.0
-"""How long a prompt counts as expected after its first token: by then the replica's own word is here, nearly always
-within some milliseconds."""
-EXPECTED_MAX = 512
-"""Prompts expected at one replica; beyond it the oldest are forgotten, which only makes predictions lower."""
+LINGER_S = 0.1
+"""How long a prompt counts as expected after its first token: the replica's own word comes within some milliseconds,
+and only its word tells when blocks are evicted again."""
+EXPECTED_BYTES_MAX = 64 * 2**20
+"""Texts of prompts expected anywhere; beyond it the oldest are forgotten, which only makes predictions lower."""
 
 
 class PromptPrefix:
@@ -60,12 +61,14 @@ class Fellows(NamedTuple):
     replica_ids: tuple[ReplicaId, ...]
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False)
 class Expected:
     """A prompt that was sent to a replica, which will hold it before anything sent later is scheduled there."""
 
+    replica_id: ReplicaId
     chain: PrefixChain
     tokens_per_chunk: float
+    size_bytes: int
     until_s: float = float("inf")
 
     def settled(self, now_s: float) -> None:
@@ -82,52 +85,46 @@ class ExpectedPrompts:
 
     def __init__(self, clock: Callable[[], float]) -> None:
         self._clock = clock
-        self._by_replica: dict[ReplicaId, dict[int, list[Expected]]] = {}
+        self._by_first: dict[tuple[ReplicaId, int], list[Expected]] = {}
+        self._oldest: deque[Expected] = deque()
+        self._size_bytes = 0
 
-    def add(self, replica_id: ReplicaId, chain: PrefixChain, prompt_tokens: int) -> Expected | None:
+    def __len__(self) -> int:
+        return len(self._oldest)
+
+    def add(self, replica_id: ReplicaId, chain: PrefixChain, prompt_tokens: int, size_bytes: int) -> Expected | None:
         """A prompt goes to this replica; None where it is too short to matter."""
         if len(chain) == 0:
             return None
-        expected = Expected(chain, prompt_tokens / len(chain))
-        rows = self._by_replica.setdefault(replica_id, {})
-        if len(rows) >= EXPECTED_MAX:
-            self._sweep(rows)
-        rows.setdefault(chain.key(0), []).append(expected)
+        expected = Expected(replica_id, chain, prompt_tokens / len(chain), size_bytes)
+        self._by_first.setdefault((replica_id, chain.key(0)), []).append(expected)
+        self._oldest.append(expected)
+        self._size_bytes += size_bytes
+        now_s = self._clock()
+        while self._size_bytes > EXPECTED_BYTES_MAX or self._oldest[0].until_s <= now_s:
+            self._forget(self._oldest.popleft())
+            if not self._oldest:
+                break
         return expected
 
     def resident_tokens(self, replica_id: ReplicaId, chain: PrefixChain, block_tokens: int) -> int:
         """Tokens of `chain` that this replica will hold because of what was sent there, in whole blocks."""
-        rows = self._by_replica.get(replica_id)
-        if not rows or len(chain) == 0:
-            return 0
-        found = rows.get(chain.key(0))
+        found = self._by_first.get((replica_id, chain.key(0))) if self._by_first and len(chain) else None
         if not found:
             return 0
         now_s = self._clock()
-        alive = [expected for expected in found if expected.until_s > now_s]
-        if not alive:
-            del rows[chain.key(0)]
-            return 0
-        if len(alive) < len(found):
-            rows[chain.key(0)] = alive
-        tokens = max(_shared(expected.chain, chain) * expected.tokens_per_chunk for expected in alive)
-        return int(tokens // block_tokens) * block_tokens
+        tokens = [
+            _shared(expected.chain, chain) * expected.tokens_per_chunk for expected in found if expected.until_s > now_s
+        ]
+        return int(max(tokens, default=0.0) // block_tokens) * block_tokens
 
-    def keep(self, replica_ids: Iterable[ReplicaId]) -> None:
-        """Forget replicas that are gone."""
-        for gone in self._by_replica.keys() - set(replica_ids):
-            del self._by_replica[gone]
-
-    def _sweep(self, rows: dict[int, list[Expected]]) -> None:
-        now_s = self._clock()
-        for key, found in list(rows.items()):
-            alive = [expected for expected in found if expected.until_s > now_s]
-            if alive:
-                rows[key] = alive
-            else:
-                del rows[key]
-        while len(rows) >= EXPECTED_MAX:
-            del rows[next(iter(rows))]
+    def _forget(self, expected: Expected) -> None:
+        key = (expected.replica_id, expected.chain.key(0))
+        alike = self._by_first[key]
+        alike.remove(expected)
+        if not alike:
+            del self._by_first[key]
+        self._size_bytes -= expected.size_bytes
 
 
 def _shared(one: PrefixChain, other: PrefixChain) -> int:

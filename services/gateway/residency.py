@@ -96,7 +96,7 @@ class Residency:
         """A prompt goes to a replica: what is sent there next will find it; None where nothing is known of it."""
         facts = self._facts.get(replica_id)
         chain = None if facts is None else prefix.chain(facts)
-        return None if chain is None else self._expected.add(replica_id, chain, prompt_tokens)
+        return None if chain is None else self._expected.add(replica_id, chain, prompt_tokens, prefix.size_bytes)
 
     async def follow(self) -> None:
         """Follow every replica until cancelled."""
@@ -156,7 +156,6 @@ class Residency:
             if known is not None:
                 facts[replica_id] = known
         self._facts = facts
-        self._expected.keep(facts)
         groups: dict[str, dict[str, list[ReplicaId]]] = {}
         for replica_id, known in facts.items():
             groups.setdefault(leases[replica_id].model, {}).setdefault(repr(known), []).append(replica_id)

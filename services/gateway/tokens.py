@@ -20,8 +20,9 @@ from pathlib import Path
 from cluster.core.budget.features import SLICE_CHARS, PromptFeatures
 from cluster.core.budget.learner import TokenInterval, TokenLearner
 from cluster.core.prompt import Conversation, CountKind, Prompt, PromptTokens, Texts, TokenIds
+from services.gateway.bounds import proven_bound, tiny_bound
 from services.gateway.estimate import Reading, read
-from services.gateway.tokenizer import PLAIN_FIELDS, PLAIN_ROLES, Counting, load_counting
+from services.gateway.tokenizer import Counting, load_counting
 
 TOKENIZER_THREADS = 2
 """Long prompts tokenized at once. Each takes a core for about 50 ms per 100k tokens, and the event loop needs one."""
@@ -43,15 +44,6 @@ does, and routing sends no estimate that is twice too long (cluster/core/routing
 ROUGH_BOUND_TOKENS = 4_096
 """Prompts bound by this are small: their work need not be known well, and looking at them costs more than it tells."""
 USUAL_BYTES_PER_TOKEN = 4
-"""Of prose and code, for the work of prompts that are known to be small; nothing is decided by it."""
-CHAR_TOKENS_MAX = 4
-"""A character is at most four bytes of UTF-8, and no tokenizer in use makes more tokens than bytes."""
-MESSAGE_TOKENS_MAX = 64
-TEMPLATE_TOKENS_MAX = 512
-"""What templates put around a message and around a conversation; the longest met (a date, a default system prompt, a
-preamble) has some 150 tokens in all."""
-TEMPLATE_TOKENS_USUAL = 8
-USUAL_CHARS_PER_TOKEN = 4
 """Of prose and code, for the work of prompts that are known to be small; nothing is decided by it."""
 EAGER_LESSONS = 4_096
 LATER_EVERY = 16
@@ -108,7 +100,7 @@ class PromptCounter:
             return None
         counting = None if loading is None else loading.result()
         if counting is None or counting.wrapping is not None:
-            tiny = _tiny(prompt, min(*boundaries, ROUGH_BOUND_TOKENS))
+            tiny = tiny_bound(prompt, min(*boundaries, ROUGH_BOUND_TOKENS))
             if tiny is not None:
                 return tiny
         readings = read(prompt)
@@ -203,7 +195,7 @@ class PromptCounter:
         enough_tokens: int,
     ) -> PromptTokens | None:
         """A proven bound within `enough_tokens`, and what is likely below it."""
-        bound = _bound(counting, prompt, readings, enough_tokens)
+        bound = proven_bound(counting, prompt, readings, enough_tokens)
         if bound is None:
             return None
         about = None
@@ -272,42 +264,6 @@ def _sample_sizes(chars: int) -> tuple[int, ...]:
         return ()
     most = min(chars // (SAMPLED_PART * SLICE_CHARS), MAX_SAMPLED_SLICES)
     return (FEW_SAMPLED_SLICES, most) if most > FEW_SAMPLED_SLICES else (most,)
-
-
-def _tiny(prompt: Conversation | Texts, enough_tokens: int) -> PromptTokens | None:
-    """A bound for prompts so short that no look at their text is needed; None for all others."""
-    if isinstance(prompt, Texts):
-        chars, extra_tokens = max(map(len, prompt.texts), default=0), TEMPLATE_TOKENS_MAX
-    elif prompt.tools or prompt.template_arguments:
-        return None
-    else:
-        chars, extra_tokens = 0, TEMPLATE_TOKENS_MAX + MESSAGE_TOKENS_MAX * len(prompt.messages)
-        for message in prompt.messages:
-            content = message.get("content")
-            if type(content) is not str or message.keys() != PLAIN_FIELDS or message.get("role") not in PLAIN_ROLES:
-                return None
-            chars += len(content)
-    bound = CHAR_TOKENS_MAX * chars + extra_tokens
-    if bound > enough_tokens:
-        return None
-    return PromptTokens(
-        tokens=bound, kind=CountKind.AT_MOST, expected_tokens=chars // USUAL_CHARS_PER_TOKEN + TEMPLATE_TOKENS_USUAL
-    )
-
-
-def _bound(
-    counting: Counting, prompt: Conversation | Texts, readings: Sequence[Reading] | None, enough_tokens: int
-) -> int | None:
-    """A proven upper bound, where it is within `enough_tokens`."""
-    if isinstance(prompt, Conversation):
-        texts = readings[0].texts if readings else ()
-        bound = counting.at_most_rendered(prompt, texts, enough_tokens)
-    elif max(map(len, prompt.texts), default=0) > enough_tokens or not prompt.is_faithful:
-        return None
-    else:
-        bounds = [counting.at_most(text, add_special_tokens=prompt.add_special_tokens) for text in prompt.texts]
-        bound = None if None in bounds else max([each for each in bounds if each is not None], default=0)
-    return bound if bound is not None and bound <= enough_tokens else None
 
 
 def _decided(interval: TokenInterval, boundaries: Sequence[int]) -> PromptTokens | None:

@@ -159,11 +159,11 @@ def report(asked: list[Asked]) -> str:
     )
 
 
-def assert_contract(asked: list[Asked], *, near: float) -> None:
+def assert_contract(asked: list[Asked], *, near: float, evicted: float) -> None:
     told = report(asked)
     prompts = sum(one.prompt_tokens for one in asked)
     assert sum(one.cached_tokens for one in asked) >= prompts / 2, told
-    assert sum(one.is_partly_evicted for one in asked) >= len(asked) / 10, told
+    assert sum(one.is_partly_evicted for one in asked) >= evicted * len(asked), told
     assert sum(one.is_near for one in asked) >= near * len(asked), told
 
 
@@ -180,20 +180,20 @@ async def churning(cluster: Cluster, folder: Path, seed: int) -> AsyncIterator[C
 
 @pytest.mark.timeout(300)
 async def test_predictions_under_churn(cluster: Cluster, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """A small part of the contract: of 100 prompts, chance alone puts one or two beyond a block now and then."""
     async with churning(cluster, tmp_path, seed=1) as churn:
-        await churn.run(int(os.environ.get("LONGREACH_TEST_CHURN", "120")))
+        await churn.run(100)
     with capsys.disabled():
         print(f"\nprefix: {report(churn.asked)}")  # noqa: T201 - the figures are the point
-    assert_contract(churn.asked, near=0.99)
+    assert_contract(churn.asked, near=0.95, evicted=0.03)
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(1200)
-async def test_predictions_with_a_replica_killed_in_between(
-    cluster: Cluster, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+@pytest.mark.timeout(1800)
+async def test_the_accuracy_contract(cluster: Cluster, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Over a thousand prompts, with the replica killed once in between."""
     async with churning(cluster, tmp_path, seed=2) as churn:
-        await churn.run(300)
+        await churn.run(500)
         lease = (await settled(cluster, "short"))["short"]
         os.kill((await cluster.reports())[lease.replica_id].pid, signal.SIGKILL)
 
@@ -203,7 +203,7 @@ async def test_predictions_with_a_replica_killed_in_between(
 
         await until(is_replaced, timeout_s=240, what="Serve replaced the replica")
         churn.forget()
-        await churn.run(300)
+        await churn.run(500)
     with capsys.disabled():
         print(f"\nprefix: {report(churn.asked)}")  # noqa: T201 - the figures are the point
-    assert_contract(churn.asked, near=0.99)
+    assert_contract(churn.asked, near=0.99, evicted=0.1)

@@ -10,7 +10,7 @@ import pytest
 
 from cluster.core.lease import Lease, PoolName, ReplicaId, ReplicaState
 from cluster.core.prefix import PrefixChain, PrefixFacts, ResidencyUpdate
-from services.gateway.prefix import LINGER_S, ExpectedPrompts, PromptPrefix
+from services.gateway.prefix import EXPECTED_BYTES_MAX, LINGER_S, ExpectedPrompts, PromptPrefix
 from services.gateway.residency import Residency
 
 BLOCK = 16
@@ -215,8 +215,20 @@ async def test_a_store_that_is_away_leaves_what_is_known() -> None:
 
 
 def test_expected_prompts_are_bounded() -> None:
-    expected = ExpectedPrompts(Clock())
-    for number in range(2000):
+    clock = Clock()
+    expected = ExpectedPrompts(clock)
+    for number in range(100):
         chain = PrefixChain(number.to_bytes(16, "big"), TEXT, CHUNK)
-        expected.add(ONE, chain, 512)
-    assert sum(len(rows) for rows in expected._by_replica.values()) <= 512
+        assert expected.add(ONE, chain, 512, EXPECTED_BYTES_MAX // 10) is not None
+    assert len(expected) == 10
+    # What is over is let go of with the next that comes.
+    kept = [expected.add(ONE, PrefixChain(b"x" * 16, TEXT, CHUNK), 512, 1) for _ in range(5)]
+    for prompt in (*expected._oldest, *kept):
+        assert prompt is not None
+        prompt.settled(clock.now_s)
+    clock.now_s += 1
+    last = PrefixChain(b"y" * 16, TEXT, CHUNK)
+    expected.add(TWO, last, 512, 1)
+    assert len(expected) == 1
+    assert expected.resident_tokens(TWO, last, BLOCK) == 512
+    assert expected.resident_tokens(ONE, last, BLOCK) == 0
