@@ -6,7 +6,10 @@ deciding who is ended (cluster/local/sweep.py, cluster/engine/orphans.py).
 
 from __future__ import annotations
 
+import contextlib
+import glob
 import os
+import time
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -27,6 +30,21 @@ def shared_memory_of(processes: Iterable[psutil.Process]) -> set[Path]:
         for file, access in _mapped(process.pid)
         if access.startswith("rw") and access.endswith("s") and file.parent == SHARED_MEMORY
     }
+
+
+def sweep_named(prefix: str, *, older_than_s: float) -> list[Path]:
+    """Delete the files below /dev/shm whose names begin so, and that nobody maps and nobody made just now.
+
+    Returns:
+        What was deleted.
+    """
+    made_before_s = time.time() - older_than_s
+    files = []
+    for file in SHARED_MEMORY.glob(f"{glob.escape(prefix)}*"):
+        with contextlib.suppress(FileNotFoundError):
+            if file.stat().st_mtime < made_before_s:
+                files.append(file)
+    return remove_shared_memory(files)
 
 
 def remove_shared_memory(files: Iterable[Path]) -> list[Path]:

@@ -19,6 +19,7 @@ from cluster.config.pools import (
     ModelSection,
     OutputSection,
     PoolSection,
+    RedisTierSection,
     ReplicasSection,
     SamplingSection,
 )
@@ -39,6 +40,7 @@ __all__ = [
     "OutputSection",
     "PoolSection",
     "RedisSection",
+    "RedisTierSection",
     "ReplicasSection",
     "RoutingSection",
     "SamplingSection",

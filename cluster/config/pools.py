@@ -90,6 +90,14 @@ class ReplicasSection(Section):
         return self
 
 
+class RedisTierSection(Section):
+    """KV blocks of this pool in Redis, where every replica of the model finds them."""
+
+    enabled: bool = Field(default=False, description="Needs redis.cache_url")
+    host_gib: float | None = Field(default=None, gt=0, description="Host memory of a replica on the way to Redis")
+    ttl_s: int = Field(default=86_400, ge=10, le=2_592_000, description="How long a block lives after its last use")
+
+
 class EngineSection(Section):
     """Engine settings of a pool; what is left out is chosen from what the machine has."""
 
@@ -110,6 +118,7 @@ class EngineSection(Section):
     )
     drain_s: float = Field(default=600, ge=0, le=86_400, description="Longest a draining replica lets streams finish")
     prefix_residency: bool = Field(default=True, description="Tell the gateways which prompts are in the KV cache")
+    redis_tier: RedisTierSection = RedisTierSection()
     env: dict[str, str] = Field(default_factory=dict, description="Extra environment of the engine's processes")
     extra_args: dict[str, Any] = Field(default_factory=dict, description="Further vLLM engine arguments, by their name")
 

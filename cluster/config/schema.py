@@ -18,6 +18,21 @@ class RedisSection(Section):
     """Where replicas and gateways meet. Absent: local mode embeds a Valkey server; `gateway` alone does without."""
 
     state_url: str | None = Field(default=None, pattern=r"^(rediss?|unix)://")
+    cache_url: str | None = Field(
+        default=None,
+        pattern=r"^(rediss?|unix)://[^@]*$",
+        description="Where KV blocks go of pools with a redis_tier; without user and password",
+    )
+    cache_user: str | None = Field(default=None, min_length=1, description="ACL user")
+    cache_password_env: str | None = Field(default=None, description="Environment variable that holds the password")
+    cache_password_file: str | None = Field(default=None, description="File that holds the password")
+    cache_ca_file: str | None = Field(default=None, description="CA of a rediss:// server; default: the system's")
+
+    @model_validator(mode="after")
+    def _one_password(self) -> Self:
+        if self.cache_password_env is not None and self.cache_password_file is not None:
+            raise ValueError("cache_password_env and cache_password_file both say where the password is: leave one out")
+        return self
 
 
 class TelemetrySection(Section):

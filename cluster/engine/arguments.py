@@ -12,7 +12,9 @@ from cluster.engine.plan import Accelerator, ReplicaPlan
 from cluster.engine.residency.sockets import EventSockets
 
 
-def vllm_arguments(plan: ReplicaPlan, *, sockets: EventSockets | None = None) -> list[str]:
+def vllm_arguments(
+    plan: ReplicaPlan, *, sockets: EventSockets | None = None, kv_transfer: dict[str, Any] | None = None
+) -> list[str]:
     """Arguments for vLLM's own OpenAI server parser.
 
     `extra_args` of the pool come last and so win; underscores and dashes in their names mean the same, and false
@@ -21,6 +23,7 @@ def vllm_arguments(plan: ReplicaPlan, *, sockets: EventSockets | None = None) ->
     Args:
         plan: what the replica is to be.
         sockets: where its engine tells what becomes of its KV cache; None for nowhere.
+        kv_transfer: where KV blocks go besides the engine's own cache.
     """
     arguments: dict[str, Any] = {
         "model": plan.folder,
@@ -54,6 +57,8 @@ def vllm_arguments(plan: ReplicaPlan, *, sockets: EventSockets | None = None) ->
             "endpoint": sockets.events,
             "replay_endpoint": sockets.replay,
         }
+    if kv_transfer is not None:
+        arguments["kv-transfer-config"] = kv_transfer
     if plan.sampling:
         arguments["override-generation-config"] = dict(plan.sampling)
     if plan.lora:

@@ -19,6 +19,20 @@ class Accelerator(StrEnum):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class RedisTierPlan:
+    """KV blocks in Redis, and in the host's memory on the way there."""
+
+    url: str
+    user: str | None
+    password_env: str | None
+    password_file: str | None
+    ca_file: str | None
+    host_bytes: int
+    """Over all ranks."""
+    ttl_s: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ReplicaPlan:
     """Every setting of a pool's replicas; Ray pickles it to them."""
 
@@ -57,6 +71,7 @@ class ReplicaPlan:
     cores: tuple[int, ...] = field(default=())
     """CPU only: the cores the engine's threads are bound to."""
     max_lora_rank: int = 64
+    redis_tier: RedisTierPlan | None = None
 
     @property
     def max_requests(self) -> int:

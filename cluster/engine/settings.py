@@ -9,6 +9,7 @@ from __future__ import annotations
 from cluster.config import Config, PoolSection
 from cluster.engine.hardware import Hardware
 from cluster.engine.plan import Accelerator, ReplicaPlan
+from cluster.engine.tier.settings import redis_tier_plan
 from cluster.models.card import Dtype, ModelCard
 
 GIB = 2**30
@@ -75,6 +76,7 @@ def replica_plan(
         state_url=state_url,
         replica_host=config.cluster.replica_host,
         cores=hardware.cores if on_cpu else (),
+        redis_tier=redis_tier_plan(config, pool, context_kv_bytes=_context_kv_bytes(pool, card, dtype)),
     )
 
 
@@ -89,6 +91,9 @@ def _kv_cache_bytes(pool: PoolSection, card: ModelCard, dtype: str, hardware: Ha
         return int(pool.engine.kv_cache_gib * GIB)
     if hardware.accelerator is Accelerator.CUDA:
         return None
+    return max(CPU_KV_MIN_BYTES, int(_context_kv_bytes(pool, card, dtype) * CPU_KV_CONTEXTS))
+
+
+def _context_kv_bytes(pool: PoolSection, card: ModelCard, dtype: str) -> int:
     used = card.dtype if dtype == "auto" else Dtype(dtype)
-    per_token = card.kv_bytes_per_token * used.size_bytes // card.dtype.size_bytes
-    return max(CPU_KV_MIN_BYTES, int(pool.context_tokens * per_token * CPU_KV_CONTEXTS))
+    return pool.context_tokens * (card.kv_bytes_per_token * used.size_bytes // card.dtype.size_bytes)

@@ -1,6 +1,7 @@
-"""The only module that imports vLLM: an AsyncLLM that checks and counts, and vLLM's own application around it.
+"""The engine: an AsyncLLM that checks and counts, and vLLM's own application around it.
 
-These are private seams of a pinned vLLM; tests/contract holds one test for each. What must not live here: Ray, Redis.
+Besides the KV tier's, this is the only module that imports vLLM. These are private seams of a pinned vLLM;
+tests/contract holds one test for each. What must not live here: Ray, Redis.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from cluster.engine.plan import ReplicaPlan
 from cluster.engine.residency.seen import SeenPrompts
 from cluster.engine.residency.sockets import EventSockets
 from cluster.engine.tally import CallTally, Stamps
+from cluster.engine.tier.link import TierLink
 
 PROBE_TIMEOUT_S = 300.0
 """One token from a fresh engine: compilation and first touch of the weights included."""
@@ -36,8 +38,9 @@ class Load:
 class VllmEngine:
     """A started engine: its application, its load, its ping."""
 
-    def __init__(self, *, engine: Any, app: App, load: Load) -> None:
+    def __init__(self, *, engine: Any, app: App, load: Load, tier: TierLink | None = None) -> None:
         self._engine = engine
+        self._tier = tier
         self.app = app
         self.load = load
 
@@ -86,6 +89,8 @@ class VllmEngine:
     def shutdown(self) -> None:
         """Stop the engine's processes."""
         self._engine.shutdown()
+        if self._tier is not None:
+            self._tier.close()
 
 
 async def start_engine(
@@ -105,21 +110,25 @@ async def start_engine(
     from vllm.utils.argparse_utils import FlexibleArgumentParser
 
     parser = make_arg_parser(FlexibleArgumentParser())
-    args = parser.parse_args(vllm_arguments(plan, sockets=sockets))
+    tier = TierLink(plan) if plan.redis_tier is not None else None
+    kv_transfer = await tier.prepare() if tier is not None else None
+    args = parser.parse_args(vllm_arguments(plan, sockets=sockets, kv_transfer=kv_transfer))
     validate_parsed_serve_args(args)
     load = Load()
-    engine = _checked_engine(prompts).from_engine_args(
-        AsyncEngineArgs.from_cli_args(args), stat_loggers=[_load_recorder(load)]
+    engine = _checked_engine(prompts, tier).from_engine_args(
+        AsyncEngineArgs.from_cli_args(args), stat_loggers=[_load_recorder(load, tier)]
     )
+    if tier is not None:
+        await tier.connect()
     tasks = await engine.get_supported_tasks()
     app = build_app(args, tasks, engine.model_config)
     await init_app_state(engine, app.state, args, tasks)
     # vLLM's handler of engine errors asks its own server to exit; here the replica decides that.
     app.state.server = SimpleNamespace(should_exit=False)
-    return VllmEngine(engine=engine, app=app, load=load)
+    return VllmEngine(engine=engine, app=app, load=load, tier=tier)
 
 
-def _checked_engine(prompts: SeenPrompts | None = None) -> Any:
+def _checked_engine(prompts: SeenPrompts | None = None, tier: TierLink | None = None) -> Any:
     from vllm.renderers.inputs.preprocess import extract_prompt_len
     from vllm.sampling_params import RequestOutputKind
     from vllm.v1.engine.async_llm import AsyncLLM
@@ -134,7 +143,16 @@ def _checked_engine(prompts: SeenPrompts | None = None) -> Any:
                 call.budget.check(extract_prompt_len(self.model_config, prompt), self.model_config.max_model_len)
             if prompts is not None:
                 _note(prompts, prompt)
-            outputs = super().generate(prompt, sampling_params, request_id, **kwargs)
+            if tier is None:
+                outputs = super().generate(prompt, sampling_params, request_id, **kwargs)
+            else:
+                generate = super().generate
+                outputs = tier.outputs(
+                    lambda params: generate(prompt, params, request_id, **kwargs),
+                    prompt,
+                    sampling_params,
+                    kwargs.get("lora_request"),
+                )
             if call is None:
                 return outputs
             is_delta = sampling_params.output_kind == RequestOutputKind.DELTA
@@ -193,7 +211,7 @@ def _stamps(metrics: Any) -> Stamps | None:
     )
 
 
-def _load_recorder(load: Load) -> Any:
+def _load_recorder(load: Load, tier: TierLink | None = None) -> Any:
     from vllm.v1.metrics.loggers import StatLoggerBase
 
     class LoadRecorder(StatLoggerBase):  # type: ignore[misc]
@@ -207,6 +225,8 @@ def _load_recorder(load: Load) -> Any:
                 load.running = scheduler_stats.num_running_reqs
                 load.waiting = scheduler_stats.num_waiting_reqs
                 load.kv_use_ratio = scheduler_stats.kv_cache_usage
+                if tier is not None:
+                    tier.observe(scheduler_stats)
 
         def log_engine_initialized(self) -> None:
             pass

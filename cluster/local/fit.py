@@ -57,7 +57,7 @@ class Fit:
 def pool_need(pool: PoolSection, plan: ReplicaPlan, card: ModelCard) -> PoolNeed:
     """What `pool` takes on this machine, by the plan of its replicas."""
     replicas = pool.replicas.min
-    ranks = (plan.tensor_parallel - 1) * RANK_BYTES
+    ranks = (plan.tensor_parallel - 1) * RANK_BYTES + (plan.redis_tier.host_bytes if plan.redis_tier else 0)
     if plan.accelerator is Accelerator.CUDA:
         # Weights and KV are on the card, where vLLM checks for itself.
         memory_bytes = ENGINE_BYTES + ranks

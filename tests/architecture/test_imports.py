@@ -27,8 +27,14 @@ READS_ENVIRONMENT = {
     "cluster/engine/orphans.py": "marks its own process, for the engine's processes to inherit",
     "cluster/engine/replica.py": "sets what vLLM reads at import; LONGREACH_RUN_DIR comes through Ray's workers",
 }
-IMPORTS_VLLM = {"cluster/engine/vllm_engine.py", "cluster/engine/replica.py"}
-"""Besides the one module, the replica imports it ahead, in a thread."""
+IMPORTS_VLLM = {
+    "cluster/engine/vllm_engine.py",
+    "cluster/engine/replica.py",
+    "cluster/engine/tier/link.py",
+    "cluster/engine/tier/manager.py",
+    "cluster/engine/tier/spec.py",
+}
+"""The engine; the replica, which imports it ahead in a thread; the KV tier, half of which runs inside vLLM."""
 
 FORBIDDEN_TEXT = re.compile(
     r"/root/|/opt/wheels|/work/"

@@ -16,12 +16,12 @@ from cluster.models.card import Dtype, FolderSource, ModelCard, SamplingDefaults
 GIB = 2**30
 
 
-def config(pool: str = "", *, model: str = "{id: tiny}", cluster: str = "{}") -> Config:
+def config(pool: str = "", *, model: str = "{id: tiny}", cluster: str = "{}", redis: str = "{}") -> Config:
     """One pool with these further keys, in YAML's flow style."""
     keys = f", {pool}" if pool else ""
     context = "" if "context_tokens" in pool else ", context_tokens: 32768"
     return parse_config(
-        f"models: [{model}]\ncluster: {cluster}\npools: [{{name: short, model: tiny{context}{keys}}}]\n"
+        f"models: [{model}]\ncluster: {cluster}\nredis: {redis}\npools: [{{name: short, model: tiny{context}{keys}}}]\n"
     )
 
 
@@ -60,12 +60,13 @@ def plan(
     *,
     model: str = "{id: tiny}",
     cluster: str = "{}",
+    redis: str = "{}",
     hardware: Hardware | None = None,
     state_url: str | None = None,
     **changes: Any,
 ) -> ReplicaPlan:
     """The plan of the one pool; `changes` are the card's."""
-    made = config(pool, model=model, cluster=cluster)
+    made = config(pool, model=model, cluster=cluster, redis=redis)
     return replica_plan(
         made,
         made.pools[0],

