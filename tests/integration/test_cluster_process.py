@@ -85,9 +85,9 @@ async def test_reload_changes_what_it_can_and_keeps_replicas(
     before = {pool: lease.replica_id for pool, lease in (await cluster.leases()).items()}
     wanted = tmp_path / "reloaded.yaml"
     text = CONFIG.read_text(encoding="utf-8")
-    text = text.replace(
-        "max_running: 8, max_queued: 8}", "max_running: 8, max_queued: 8}\n    replicas: {min: 1, max: 2}"
-    )
+    end_of_short = "kv_cache_gib: 0.0165}"
+    assert end_of_short in text
+    text = text.replace(end_of_short, end_of_short + "\n    replicas: {min: 1, max: 2}")
     text = text.replace("aliases: [tiny-alias]", "aliases: [tiny-alias, tiny-new]\n    output: {max_tokens: 4000}")
     wanted.write_text(text, encoding="utf-8")
     done = longreach("config", "reload", "--config", str(wanted), "--json", env=cluster.env)
