@@ -68,10 +68,7 @@ def session_homes(query: Query, indexes: Indexes, table: EndpointTable) -> tuple
 
 def near(case: Case, indexes: Indexes, table: EndpointTable, rng: random.Random) -> list[Member]:
     """Endpoints of the pools that should serve the request as things stand; with `far`, at most `CANDIDATES_MAX`."""
-    if case.home is HomeState.FREE:
-        focus = [index for fit, index in indexes if fit.rank == 0 and index.has_room]
-    else:
-        focus = _focus(case, indexes)[0]
+    focus, _ = _focus(case, indexes)
     if _are_few(indexes):
         return focus[0].members if len(focus) == 1 else [member for index in focus for member in index.members]
     names = {index.members[0].endpoint.pool for index in focus}
@@ -93,7 +90,7 @@ def far(
     if _are_few(indexes):
         known = set(drawn)
         return [member for _, index in indexes for member in index.members if member not in known]
-    others = _focus(case, indexes)[1]
+    _, others = _focus(case, indexes)
     picked = dict.fromkeys(case.session_homes)
     picked.update(dict.fromkeys(_prefix_holders(case, table)))
     for index in others[:OTHER_POOLS_MAX]:
