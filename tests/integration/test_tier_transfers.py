@@ -30,15 +30,6 @@ TTL_S = 100
 
 
 @pytest.fixture
-def valkey(tmp_path: Path) -> Iterator[ValkeyServer]:
-    server = ValkeyServer(data_dir=tmp_path / "valkey")
-    server.start()
-    yield server
-    if server.is_running():
-        server.stop()
-
-
-@pytest.fixture
 def redis(valkey: ValkeyServer) -> Iterator[Redis]:
     with Redis(port=valkey.port) as made:
         yield made
