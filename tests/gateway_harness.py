@@ -112,6 +112,7 @@ async def running(
         counter=counter,
         leases=store,
         residency=residency,
+        kept=None,
         redis=None,
         usage_folder=None,
         credential=None,

@@ -9,7 +9,8 @@ from array import array
 from collections.abc import Iterator, Sequence
 
 from cluster.core.prefix import PrefixChain, chain_root
-from cluster.engine.residency.tree import NO_PATH, BlockTree, next_path
+from cluster.engine.residency.block import NO_PATH, next_path
+from cluster.engine.residency.tree import BlockTree
 
 CHUNK_BYTES = 4
 BLOCK_TOKENS = 2

@@ -91,7 +91,7 @@ class EngineReplica:
         _log_to_stderr()  # vLLM has set logging up for itself
         await self._heart.report(ReplicaPhase.PROBING, "making a first token")
         await self._engine.probe()
-        await self._residency.start(self._engine.kv_groups)
+        await self._residency.start(self._engine.kv_groups, self._engine.tier)
         self._gate = Gate(engine_is_dead=lambda: self._engine.is_dead, max_requests=self._plan.max_requests)
         processes = await asyncio.to_thread(orphans.engine_processes)
         self._vitals = Vitals(
@@ -158,6 +158,8 @@ class EngineReplica:
                 log.info("replica=%s drains, %d requests in flight", self._replica_id, self._gate.in_flight)
             # A state store that hangs must not slow the look at the engine: one renewal at a time, and none awaited.
             if self._renewal is None or self._renewal.done():
+                if self._renewal is not None and (fault := self._renewal.exception()) is not None:
+                    log.error("replica=%s cannot renew its lease", self._replica_id, exc_info=fault)
                 self._renewal = asyncio.create_task(self._speak(url))
             await tick
 
@@ -194,6 +196,7 @@ class EngineReplica:
             prefill_tokens=self._engine.prefill_tokens,
             adapters=tuple(name for name, _ in self._plan.lora),
             prefix=self._residency.facts,
+            tier=self._engine.tier_terms,
         )
 
     async def _give_up(self, reason: str) -> None:

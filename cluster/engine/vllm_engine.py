@@ -60,6 +60,17 @@ class VllmEngine:
         prompts = {id(state.parent_req) if state.parent_req else id(state): state.prompt_len for state in waiting}
         return sum(prompts.values())
 
+    @property
+    def tier_terms(self) -> dict[str, Any] | None:
+        """For the lease: what it fetches from Redis; None while it does not."""
+        terms = self._tier.terms if self._tier is not None else None
+        return terms.to_dict() if terms is not None else None
+
+    @property
+    def tier(self) -> TierLink | None:
+        """Its KV tier; None where it has none."""
+        return self._tier
+
     async def ping(self) -> object:
         """Return when the engine core has answered between two steps.
 

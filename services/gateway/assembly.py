@@ -25,6 +25,7 @@ from services.gateway.access_log import AccessLog
 from services.gateway.current import Current
 from services.gateway.directory import Directory, LeaseReader
 from services.gateway.dispatch import Dispatcher
+from services.gateway.kept import Kept, KeptSource
 from services.gateway.metrics import Metrics
 from services.gateway.places import Places
 from services.gateway.probes import StaticProbes
@@ -56,6 +57,7 @@ class Surroundings:
     counter: PromptCounter
     leases: LeaseReader | None
     residency: ResidencySource | None
+    kept: KeptSource | None
     redis: Redis | None
     """The state store, for quotas and usage."""
     usage_folder: Path | None
@@ -102,6 +104,7 @@ class Assembly:
         loops = [
             gateway.directory.follow,
             gateway.residency.follow,
+            gateway.residency.kept.follow,
             self.probes.follow,
             gateway.access.follow,
             self.quotas.follow,
@@ -138,7 +141,7 @@ def assemble(around: Surroundings) -> Assembly:
     directory = Directory(around.leases, clock=clock)
     room = WaitingRoom(clock=clock, limits=lambda: current.catalog.config.gateway.limits)
     directory.on_change = room.pump_all
-    residency = Residency(around.residency, directory.leases, clock)
+    residency = Residency(around.residency, directory.leases, clock, Kept(around.kept, directory.leases, clock))
     writer = secrets.token_hex(8)
     quotas = Quotas(around.redis, config.cluster.name, gateway=writer, clock=clock, sharers=config.gateway.workers)
     dispatcher = Dispatcher(

@@ -118,8 +118,8 @@ DECISION = HistogramSpec(
 )
 CACHED_ERROR = HistogramSpec(
     name="longreach_cached_tokens_error",
-    help="Predicted minus actual cached tokens",
-    labels=(),
+    help="Predicted minus actual cached tokens, by where the last of them was expected",
+    labels=("tier",),
     buckets=ERROR_BUCKETS_TOKENS,
 )
 IN_FLIGHT = GaugeSpec(name="longreach_in_flight", help="Requests being served", labels=(), together=sum)

@@ -27,6 +27,7 @@ from cluster.config import Config, load_config
 from cluster.core.errors import ConfigError, LongreachError, SetupError
 from cluster.deployment import Deployment, load_deployment
 from cluster.environment import Environment, read_environment
+from cluster.state.kept import KeptReader
 from cluster.state.leases import LeaseStore, connect
 from cluster.state.residency import ResidencyReader, connect_binary
 from services.gateway.access import Access
@@ -148,13 +149,15 @@ async def _serve(
     counter.use(tokenizer_folders(config, deployment))
     async with contextlib.AsyncExitStack() as stack:
         redis = await stack.enter_async_context(state_store(state_url))
-        residency = await stack.enter_async_context(residency_store(state_url, config.cluster.name))
+        mostly_waits = await stack.enter_async_context(binary_store(state_url))
+        cluster = config.cluster.name
         around = Surroundings(
             current=current,
             access=access,
             counter=counter,
             leases=None if redis is None else LeaseStore(redis, config.cluster.name),
-            residency=residency,
+            residency=None if mostly_waits is None else ResidencyReader(mostly_waits, cluster),
+            kept=None if mostly_waits is None else KeptReader(mostly_waits, cluster),
             redis=redis,
             usage_folder=environment.run_dir(config.cluster.name) / "usage",
             credential=environment.replica_credential,
@@ -241,14 +244,14 @@ async def state_store(url: str | None) -> AsyncIterator[Redis | None]:
 
 
 @contextlib.asynccontextmanager
-async def residency_store(url: str | None, cluster: str) -> AsyncIterator[ResidencyReader | None]:
-    """What replicas say of their caches, over a connection that mostly waits; None without an address."""
+async def binary_store(url: str | None) -> AsyncIterator[Redis | None]:
+    """A client for what replicas say of caches, whose connections mostly wait; None without an address."""
     if url is None:
         yield None
         return
     redis = connect_binary(url)
     try:
-        yield ResidencyReader(redis, cluster)
+        yield redis
     finally:
         with contextlib.suppress(OSError):
             await redis.aclose()

@@ -127,9 +127,9 @@ class Metrics:
         tokens[label, "cached"] += cached
         tokens[label, "output"] += output
 
-    def predicted(self, predicted_tokens: int, actual_tokens: int) -> None:
-        """Cached tokens as routing expected and as the engine found them."""
-        self._cached_error.observe((), predicted_tokens - actual_tokens)
+    def predicted(self, predicted_tokens: int, actual_tokens: int, *, is_from_redis: bool) -> None:
+        """Cached tokens as routing expected, some perhaps from Redis, and as the engine found them."""
+        self._cached_error.observe(("redis" if is_from_redis else "replica",), predicted_tokens - actual_tokens)
 
     def admitted(self, pool: PoolName, wait_s: float) -> None:
         """A request got its slot after this wait."""

@@ -20,9 +20,11 @@ from cluster.core.lease import ReplicaId
 from cluster.core.prompt import CountKind, PromptTokens
 from cluster.core.request import ContextNeed
 from cluster.core.routing import (
+    NO_FETCHES,
     NOTHING_RESIDENT,
     Choice,
     Decision,
+    Fetch,
     NoEndpoint,
     Pool,
     Profile,
@@ -130,11 +132,13 @@ class Places:
     def route(self, case: Case, *, explains: bool = False) -> Decision | TooLong | NoEndpoint | Saturated:
         """Decide, and claim nothing; `explains` names every endpoint that was not looked at as well."""
         began_s = time.perf_counter()
+        resident, fetches = self._cached(case)
         query = Query(
             need=case.need,
             session=case.session,
             adapter=case.resolved.adapter,
-            resident=self._resident(case),
+            resident=resident,
+            fetches=fetches,
             tried=case.attempts.tried,
             explains=explains or case.ask.headers.get(wire.HEADER_EXPLAIN) == "1",
         )
@@ -142,11 +146,13 @@ class Places:
         case.decision_s += time.perf_counter() - began_s
         return decision
 
-    def _resident(self, case: Case) -> Mapping[ReplicaId, int]:
+    def _cached(self, case: Case) -> tuple[Mapping[ReplicaId, int], Mapping[ReplicaId, Fetch]]:
         if case.prefix is None:
-            return NOTHING_RESIDENT
+            return NOTHING_RESIDENT, NO_FETCHES
+        model_id = case.resolved.model.section.id
         tokens = case.need.prompt_tokens if case.need.count is CountKind.EXACT else None
-        return self._residency.resident(case.prefix, case.resolved.model.section.id, tokens)
+        resident = self._residency.resident(case.prefix, model_id, tokens)
+        return resident, self._residency.fetches(case.prefix, model_id, resident, tokens)
 
     async def wait(self, case: Case, saturated: Saturated, limits: LimitsSection) -> Claim | Outcome:
         """Wait in the gateway's own queue for a place."""

@@ -16,6 +16,8 @@ from redis.exceptions import RedisError
 
 from cluster.core.lease import Lease, ReplicaId
 from cluster.core.prefix import PrefixFacts, PrefixIndex, ResidencyUpdate
+from cluster.core.routing import Fetch
+from services.gateway.kept import Kept
 from services.gateway.prefix import Expected, ExpectedPrompts, Fellows, PromptPrefix
 
 logger = logging.getLogger(__name__)
@@ -48,10 +50,13 @@ class Residency:
         source: ResidencySource | None,
         leases: Callable[[], Mapping[ReplicaId, Lease]],
         clock: Callable[[], float],
+        kept: Kept | None = None,
     ) -> None:
         self._source = source
         self._leases = leases
         self._clock = clock
+        self.kept = kept if kept is not None else Kept(None, leases, clock)
+        """What is in Redis."""
         self._index = PrefixIndex()
         self._facts: dict[ReplicaId, PrefixFacts] = {}
         self._fellows: dict[str, tuple[Fellows, ...]] = {}
@@ -90,6 +95,21 @@ class Residency:
                     found[replica_id] = expected
         if len(found) > 1:
             return dict(sorted(found.items(), key=lambda item: item[1], reverse=True))
+        return found
+
+    def fetches(
+        self, prefix: PromptPrefix, model_id: str, resident: Mapping[ReplicaId, int], prompt_tokens: int | None
+    ) -> Mapping[ReplicaId, Fetch]:
+        """What replicas of a model would take from Redis of a prompt, beyond what is `resident` there."""
+        found: dict[ReplicaId, Fetch] = {}
+        for facts, replica_ids in self._fellows.get(model_id, ()) if self.kept.chunks else ():
+            chain = prefix.chain(facts)
+            if chain is not None and len(chain):
+                found.update(
+                    self.kept.fetches(
+                        chain, replica_ids, resident, block_tokens=facts.block_tokens, prompt_tokens=prompt_tokens
+                    )
+                )
         return found
 
     def sent(self, prefix: PromptPrefix, replica_id: ReplicaId, prompt_tokens: int) -> Expected | None:

@@ -39,6 +39,7 @@ class Account:
         "attempts",
         "ending",
         "expected_cached_tokens",
+        "expects_redis",
         "first_byte_s",
         "identity",
         "is_expired",
@@ -78,6 +79,8 @@ class Account:
         self.prompt_tokens: int | None = None
         """As the gateway counted or estimated it."""
         self.expected_cached_tokens = 0
+        self.expects_redis = False
+        """Whether some of those were expected to come from Redis."""
         self.outcome: ReplicaOutcome | None = None
         self.attempts = 0
         self.sent_bytes = 0
@@ -93,7 +96,9 @@ class Account:
         self.replica = served.choice.endpoint.replica_id
         self.served_model = served.model
         self.prompt_tokens = served.prompt_tokens
-        self.expected_cached_tokens = served.choice.resident_tokens
+        fetched_tokens = served.choice.fetched_tokens
+        self.expected_cached_tokens = served.choice.resident_tokens + fetched_tokens
+        self.expects_redis = fetched_tokens > 0
         self.attempts = served.attempts
 
     def relayed(self, relay: Relay) -> None:
@@ -146,7 +151,9 @@ class Bookkeeper:
         tenant = account.identity.tenant.name
         if outcome is not None:
             metrics.used(pool, account.served_model, tenant, outcome)
-            metrics.predicted(account.expected_cached_tokens, outcome.cached_tokens)
+            metrics.predicted(
+                account.expected_cached_tokens, outcome.cached_tokens, is_from_redis=account.expects_redis
+            )
         if gateway.usage is not None and account.route.is_metered:
             counts = counts_of(outcome, is_broken=account.ending is not Ending.OK)
             gateway.usage.record(tenant, account.identity.key_id, account.served_model, counts)

@@ -151,8 +151,12 @@ class InferenceHandler:
             f"{wire.HEADER_REASON}: {served.choice.reason[:MAX_REASON_CHARS]}\r\n"
             f"{wire.HEADER_DECISION_US}: {round(served.decision_s * 1e6)}\r\n"
         )
-        if served.choice.case.query.resident:
-            lines += f"{wire.HEADER_PREDICTED}: {served.choice.resident_tokens}\r\n"
+        query = served.choice.case.query
+        if query.resident or query.fetches:
+            fetched_tokens = served.choice.fetched_tokens
+            lines += f"{wire.HEADER_PREDICTED}: {served.choice.resident_tokens + fetched_tokens}\r\n"
+            if fetched_tokens:
+                lines += f"{wire.HEADER_PREDICTED_REDIS}: {fetched_tokens}\r\n"
         if served.attempts > 1:
             lines += f"{wire.HEADER_ATTEMPTS}: {served.attempts}\r\n"
         if http.headers.get(wire.HEADER_EXPLAIN) == "1":

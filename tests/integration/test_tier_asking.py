@@ -16,6 +16,7 @@ from cluster.core.tier.keys import NO_TAG, block_key, speed_key
 from cluster.engine.tier.asking import Asking
 from cluster.engine.tier.connection import RedisServer
 from cluster.engine.tier.handshake import TierFacts
+from tests.cluster_harness import until
 
 pytestmark = pytest.mark.integration
 
@@ -100,14 +101,28 @@ async def test_below_the_break_even_there_are_no_lookups(asking: Asking, redis: 
     assert asking.counts.below == 3
 
 
-async def test_what_the_engine_has_is_not_looked_up(asking: Asking, redis: Redis) -> None:
+async def test_what_the_engine_has_is_not_looked_up_but_prolonged(asking: Asking, redis: Redis) -> None:
     held(redis, range(50))
-    asking._local_blocks = len
-    before = lookups(redis)
+    kept: list[bytes] = []
+    asking.local_blocks, asking.kept = lambda hashes: len(list(hashes)), kept.extend
+    for _ in range(3):
+        terms = await asking.terms(prompt_tokens=1600, tag=NO_TAG, hashes=Hashes(100), is_busy=False)
+        assert terms.known_tokens == 0
+        await until(lambda: bool(kept), timeout_s=10, what="blocks in use were prolonged")
+    assert (asking.counts.local, asking.counts.asked) == (3, 0)
+    assert kept == Hashes(100).upto(50)
+    # Once a quarter of their life is enough.
+    assert lookups(redis) == 100
+    assert redis.ttl(block_key(FACTS.fingerprint, NO_TAG, kept[-1] + bytes(4))) <= TTL_S
+
+
+async def test_only_what_lies_behind_the_engines_own_is_asked_for(asking: Asking, redis: Redis) -> None:
+    held(redis, range(30, 50))
+    asking.local_blocks = lambda hashes: min(30, len(list(hashes)))
     terms = await asking.terms(prompt_tokens=1600, tag=NO_TAG, hashes=Hashes(100), is_busy=False)
-    assert terms.known_tokens == 0
-    assert lookups(redis) == before
-    assert asking.counts.local == 1
+    assert terms.known_tokens == 50 * 16
+    assert terms.wait_s == pytest.approx(20 * 16 / 100)
+    assert lookups(redis) < 50
 
 
 async def test_a_stopped_redis_costs_one_bounded_wait(

@@ -5,9 +5,10 @@ What must not live here: Redis, leases, how a prompt becomes a chain.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from operator import length_hint
+from typing import Protocol
 
 from cluster.core.lease import ReplicaId
 from cluster.core.prefix.chain import PrefixChain
@@ -19,6 +20,16 @@ from cluster.core.prefix.table import ResidencyTable
 HASH_STEP_LINKS = 16
 """How far a chain is hashed ahead of the longest holder known so far: 16 KiB take some 15 µs and asking one table 0.2,
 so that small steps cost little where much is resident, and nothing further is hashed for nothing."""
+
+
+class Chunks(Protocol):
+    """A table of chunks' keys: `ResidencyTable` is one."""
+
+    def __len__(self) -> int: ...
+
+    def get(self, key: int, /) -> int: ...  # noqa: D102
+
+    def leading(self, keys: Sequence[int], low: int, high: int, /) -> int: ...  # noqa: D102
 
 
 @dataclass(slots=True)
@@ -115,7 +126,7 @@ class PrefixIndex:
             if replica is None or not replica.table.get(first_key):
                 continue
             tokens_of = replica.table.get
-            chunks = _leading(chain, replica.table)
+            chunks = leading_chunks(chain, replica.table)
             tokens = tokens_of(chain.key(chunks - 1))
             before = tokens_of(chain.key(chunks - 2)) if chunks > 1 else 0
             predicted = predicted_tokens(
@@ -130,8 +141,8 @@ class PrefixIndex:
         return {replica_id: predicted for predicted, replica_id in found}
 
 
-def _leading(chain: PrefixChain, table: ResidencyTable) -> int:
-    """How many chunks of the chain are in the table before the first that is not, where the first one is there.
+def leading_chunks(chain: PrefixChain, table: Chunks) -> int:
+    """How many chunks of the chain are in the table before the first that is not; a gap may be looked past.
 
     First whole links, then chunks of the link after them. Hashes as far as that needs: what was hashed for others is
     searched first, and only its end decides about more.

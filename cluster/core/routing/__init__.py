@@ -14,7 +14,7 @@ from cluster.core.routing.explain import explain
 from cluster.core.routing.filters import FilterName
 from cluster.core.routing.pools import ESTIMATE_ERROR_RATIO, Pool, fitting_pools
 from cluster.core.routing.profile import Policy, Profile, profile_of
-from cluster.core.routing.query import NOTHING_RESIDENT, HomeState, Query
+from cluster.core.routing.query import NO_FETCHES, NOTHING_RESIDENT, Fetch, HomeState, Query
 from cluster.core.routing.ring import session_hash
 from cluster.core.routing.room import Tier
 from cluster.core.routing.route import route
@@ -23,12 +23,14 @@ from cluster.core.routing.table import EndpointTable
 __all__ = [
     "ESTIMATE_ERROR_RATIO",
     "NOTHING_RESIDENT",
+    "NO_FETCHES",
     "BreakerState",
     "Breakers",
     "Choice",
     "Decision",
     "Endpoint",
     "EndpointTable",
+    "Fetch",
     "FilterName",
     "HomeState",
     "NoEndpoint",

@@ -58,9 +58,18 @@ class Choice(NamedTuple):
         return self.case.query.resident.get(self.endpoint.replica_id, 0)
 
     @property
+    def fetched_tokens(self) -> int:
+        """Prompt tokens that it is predicted to take from Redis, beyond those."""
+        fetch = self.case.query.fetches.get(self.endpoint.replica_id)
+        return 0 if fetch is None else fetch.tokens
+
+    @property
     def prefill_tokens(self) -> int:
-        """Prompt tokens that it is predicted to compute: what `EndpointTable.started` wants to know."""
-        return max(self.case.query.need.expected_prompt_tokens - self.resident_tokens, 0)
+        """Its work until the first token, in prompt tokens to compute: what `EndpointTable.started` wants to know."""
+        query = self.case.query
+        fetch = query.fetches.get(self.endpoint.replica_id)
+        saved = self.resident_tokens if fetch is None else fetch.saved_tokens
+        return max(query.need.expected_prompt_tokens - saved, 0)
 
     @property
     def reason(self) -> str:

@@ -60,6 +60,7 @@ def _choice(choice: Choice) -> dict[str, Any]:
         "tier": choice.tier.name.lower(),
         "output_tokens": choice.output_tokens,
         "resident_tokens": choice.resident_tokens,
+        "fetched_tokens": choice.fetched_tokens,
         "score": round(choice.score, SCORE_DIGITS),
         "scores": {name: round(score, SCORE_DIGITS) for name, score in choice.scores.items()},
         "reason": choice.reason,

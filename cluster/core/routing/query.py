@@ -16,6 +16,18 @@ from cluster.core.routing.endpoint import Member
 from cluster.core.routing.pools import Pool
 
 NOTHING_RESIDENT: Mapping[ReplicaId, int] = MappingProxyType({})
+
+
+class Fetch(NamedTuple):
+    """What an endpoint would take from Redis of a prompt, beyond what it holds."""
+
+    tokens: int
+    saved_tokens: int
+    """What it holds, and as many tokens as could be computed in the time that the fetch saves: a fetch makes a cheaper
+    start than computing, and a dearer one than residency."""
+
+
+NO_FETCHES: Mapping[ReplicaId, Fetch] = MappingProxyType({})
 NOBODY: frozenset[ReplicaId] = frozenset()
 
 
@@ -32,6 +44,8 @@ class Query(NamedTuple):
     """The LoRA adapter it needs."""
     resident: Mapping[ReplicaId, int] = NOTHING_RESIDENT
     """Prompt tokens that endpoints hold already, longest first; absent means none."""
+    fetches: Mapping[ReplicaId, Fetch] = NO_FETCHES
+    """What endpoints would take from Redis; absent means nothing."""
     tried: frozenset[ReplicaId] = NOBODY
     """Endpoints that have had their chance with this request."""
     may_queue: bool = False
@@ -39,6 +53,13 @@ class Query(NamedTuple):
     queue of their own."""
     explains: bool = False
     """Whether rejected endpoints that would not even be looked at are to be named as well."""
+
+    @property
+    def saved(self) -> Mapping[ReplicaId, int]:
+        """Prompt tokens that endpoints are spared computing, what a fetch costs taken off; absent means none."""
+        if not self.fetches:
+            return self.resident
+        return {**self.resident, **{replica_id: fetch.saved_tokens for replica_id, fetch in self.fetches.items()}}
 
 
 class HomeState(Enum):

@@ -50,7 +50,7 @@ class Scorer(Protocol):
 
 
 class PrefillScorer:
-    """Remaining prefill work: prompt tokens not resident there, plus what the endpoint has still to compute.
+    """Remaining prefill work: prompt tokens it has to compute or fetch, plus what the endpoint has still to compute.
 
     s / (s + work), with s the prompt's own length but at least `PREFILL_FLOOR_TOKENS`: work is weighed against the
     request's own, so a short one keeps off an endpoint that reads 200,000 tokens, and a long one minds 2,000 little.
@@ -66,13 +66,12 @@ class PrefillScorer:
         """As `Scorer` says."""
         prompt_tokens = case.query.need.expected_prompt_tokens
         scale = float(max(prompt_tokens, PREFILL_FLOOR_TOKENS))
-        resident = case.query.resident
-        if not resident:
+        saved = case.query.saved
+        if not saved:
             own = scale + prompt_tokens
             return [scale / (own + member.prefill_tokens) for member in members]
         return [
-            scale
-            / (scale + max(prompt_tokens - resident.get(member.endpoint.replica_id, 0), 0) + member.prefill_tokens)
+            scale / (scale + max(prompt_tokens - saved.get(member.endpoint.replica_id, 0), 0) + member.prefill_tokens)
             for member in members
         ]
 
@@ -142,16 +141,16 @@ class AdapterScorer:
 
 
 class PrefixScorer:
-    """The share of the prompt that is resident there."""
+    """The share of the prompt that is resident there, or fetched at less than what computing takes."""
 
     name = ScorerName.PREFIX
 
     def applies(self, case: Case) -> bool:
         """As `Scorer` says."""
-        return bool(case.query.resident)
+        return bool(case.query.resident or case.query.fetches)
 
     def scores(self, case: Case, members: Sequence[Member]) -> list[float]:
         """As `Scorer` says."""
-        resident = case.query.resident
+        saved = case.query.saved
         prompt_tokens = max(case.query.need.expected_prompt_tokens, 1)
-        return [min(max(resident.get(member.endpoint.replica_id, 0), 0) / prompt_tokens, 1.0) for member in members]
+        return [min(max(saved.get(member.endpoint.replica_id, 0), 0) / prompt_tokens, 1.0) for member in members]

@@ -7,6 +7,7 @@ long a prompt must be before even the question may be asked. What must not live 
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 WEIGHT = 0.2
@@ -122,6 +123,19 @@ class BreakEven:
             and prompt_tokens >= least
             and self._latency() <= QUESTION_RATIO * self.prefill_s(prompt_tokens)
         )
+
+    def least_prompt_tokens(self) -> int | None:
+        """The shortest prompt that an idle engine would ask Redis about; None when none is."""
+        least = self.min_fetch_tokens(is_busy=False)
+        if least is None or self._prefill_s.value is None:
+            return None
+        return max(least, math.ceil(self._latency() / (QUESTION_RATIO * self._prefill_s.value)))
+
+    def cost_ratio(self) -> float:
+        """What fetching a token takes of what computing it takes, beyond what every fetch takes; 1 where unknown."""
+        if self._prefill_s.value is None or self._fetch_s.value is None:
+            return 1.0
+        return min(self._bytes_per_token * self._fetch_s.value / self._prefill_s.value, 1.0)
 
     def state(self) -> BreakEvenState:
         """What is known now, for an idle engine."""

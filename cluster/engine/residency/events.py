@@ -17,11 +17,13 @@ import zmq
 import zmq.asyncio
 
 from cluster.core.errors import LongreachError
-from cluster.engine.residency.tree import BlockHash, BlockTree
+from cluster.engine.residency.block import BlockHash
+from cluster.engine.residency.kept import KeptBlocks
+from cluster.engine.residency.tree import BlockTree
 
 log = logging.getLogger("longreach.engine")
-DEVICE = "GPU"
-"""vLLM's name for the engine's own cache, also on a CPU; other media are tiers behind it."""
+DEVICE, HOST, STORAGE = "GPU", "CPU", "STORAGE"
+"""vLLM's names for the engine's own cache, also on a CPU, and for the tiers behind it: the host's memory, Redis."""
 FULL_ATTENTION = frozenset({None, "full_attention", "mla_attention"})
 """Kinds of cache in which a block holds all that its tokens leave behind."""
 REPLAY_TIMEOUT_S = 5.0
@@ -148,8 +150,8 @@ class Subscription:
             return None
 
 
-def apply_batch(tree: BlockTree, batch: Batch) -> None:
-    """Let the tree know what a step did.
+def apply_batch(tree: BlockTree, batch: Batch, kept: KeptBlocks | None = None) -> None:
+    """Let the tree know what a step did, and `kept` what is in Redis.
 
     Raises:
         UnsupportedCacheError: the cache has several groups, another block size, or blocks that hold less than all.
@@ -158,7 +160,7 @@ def apply_batch(tree: BlockTree, batch: Batch) -> None:
         if isinstance(event, AllBlocksCleared):
             tree.cleared()
         elif event.medium not in {None, DEVICE}:
-            continue
+            _apply_behind(tree, event, kept)
         elif event.group_idx:
             raise UnsupportedCacheError("the model's cache has several groups")
         elif isinstance(event, BlockRemoved):
@@ -166,6 +168,19 @@ def apply_batch(tree: BlockTree, batch: Batch) -> None:
                 tree.removed(block)
         else:
             _store(tree, event)
+
+
+def _apply_behind(tree: BlockTree, event: BlockStored | BlockRemoved, kept: KeptBlocks | None) -> None:
+    """What became of a tier behind the engine's own cache."""
+    is_stored = isinstance(event, BlockStored)
+    if event.medium == HOST:
+        tell = tree.hosted if is_stored else tree.unhosted
+    elif event.medium == STORAGE and is_stored and kept is not None:
+        tell = kept.kept
+    else:
+        return
+    for block in event.block_hashes:
+        tell(block)
 
 
 def _store(tree: BlockTree, event: BlockStored) -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import secrets
+import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
@@ -20,11 +21,14 @@ from cluster.core.prefix import PrefixFacts, chain_root, chunk_bytes_for
 from cluster.engine.plan import ReplicaPlan
 from cluster.engine.residency.content import adapter_digest, model_digest
 from cluster.engine.residency.events import FULL_ATTENTION, Subscription
+from cluster.engine.residency.kept import KeptBlocks
 from cluster.engine.residency.seen import SeenPrompts
 from cluster.engine.residency.service import ResidencyService
 from cluster.engine.residency.sockets import EventSockets, make_event_sockets
 from cluster.engine.residency.tokens import Unfit, read_tokens
 from cluster.engine.residency.tree import BlockTree
+from cluster.engine.tier.link import TierLink
+from cluster.state.kept import KeptWriter
 from cluster.state.residency import ResidencyWriter, connect_binary
 
 log = logging.getLogger("longreach.engine")
@@ -92,16 +96,19 @@ class ReplicaResidency:
         else:
             self._say_off(obstacle)
 
-    async def start(self, kv_groups: Callable[[], Awaitable[Sequence[Mapping[str, Any]]]]) -> None:
+    async def start(
+        self, kv_groups: Callable[[], Awaitable[Sequence[Mapping[str, Any]]]], tier: TierLink | None = None
+    ) -> None:
         """After the engine has started: follow it.
 
         Args:
             kv_groups: asks it for the groups of its cache: `kind` and `block_size` of each.
+            tier: its KV tier, which is told what the engine holds; None where it has none.
         """
         if self.sockets is None or self.prompts is None:
             return
         try:
-            made = await self._made(await kv_groups(), self.sockets, self.prompts)
+            made = await self._made(await kv_groups(), self.sockets, self.prompts, tier)
         # Whatever vLLM or a model's files come up with: routing by guess is better than no replica.
         except Exception as error:
             log.exception("replica=%s", self._replica_id)
@@ -123,7 +130,11 @@ class ReplicaResidency:
             await asyncio.to_thread(self.sockets.remove)
 
     async def _made(
-        self, groups: Sequence[Mapping[str, Any]], sockets: EventSockets, prompts: SeenPrompts
+        self,
+        groups: Sequence[Mapping[str, Any]],
+        sockets: EventSockets,
+        prompts: SeenPrompts,
+        tier: TierLink | None,
     ) -> ResidencyService | str:
         """The service, or why there is none."""
         plan = self._plan
@@ -136,20 +147,30 @@ class ReplicaResidency:
         facts = await asyncio.to_thread(prefix_facts, plan, int(groups[0]["block_size"]))
         log.info("replica=%s residency on: %s", self._replica_id, facts)
         self._redis = connect_binary(plan.state_url, wait_s=0)
+        tree = BlockTree(
+            root_of=partial(root_of, facts),
+            token_bytes=tokens.table,
+            chunk_bytes=facts.chunk_bytes,
+            block_tokens=facts.block_tokens,
+        )
         return ResidencyService(
             facts=facts,
             tokens=tokens,
-            tree=BlockTree(
-                root_of=partial(root_of, facts),
-                token_bytes=tokens.table,
-                chunk_bytes=facts.chunk_bytes,
-                block_tokens=facts.block_tokens,
-            ),
+            tree=tree,
             source=Subscription(events=sockets.events, replay=sockets.replay),
             sink=ResidencyWriter(self._redis, plan.cluster, self._replica_id),
             prompts=prompts,
             random_u64=lambda: secrets.randbits(EPOCH_BITS),
+            kept=None if tier is None else self._kept(tree, tier, self._redis),
         )
+
+    def _kept(self, tree: BlockTree, tier: TierLink, redis: Redis) -> tuple[KeptBlocks, KeptWriter] | None:
+        """What Redis keeps of the tree's blocks, and where it is told; has the tier know the tree."""
+        if tier.fingerprint is None:
+            return None
+        kept = KeptBlocks(tree, life_s=tier.life_s, clock=time.monotonic)
+        tier.meet_residency(local_blocks=tree.leading, kept=kept.kept)
+        return kept, KeptWriter(redis, self._plan.cluster, tier.fingerprint, life_s=tier.life_s)
 
     def _say_off(self, obstacle: str) -> None:
         log.info("replica=%s residency off: %s", self._replica_id, obstacle)

@@ -11,17 +11,19 @@ import asyncio
 import contextlib
 import logging
 from array import array
-from collections.abc import AsyncIterator, Callable, Coroutine
+from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
 from typing import Any, Protocol
 
 from redis.exceptions import RedisError
 
 from cluster.core.prefix import UPDATE_ENTRIES_MAX, PrefixFacts, ResidencyUpdate
+from cluster.engine.residency.block import NO_PATH, Doubt, next_path
 from cluster.engine.residency.canonical import agreed_tokens
 from cluster.engine.residency.events import Batch, UnsupportedCacheError, apply_batch
+from cluster.engine.residency.kept import KeptBlocks
 from cluster.engine.residency.seen import SeenPrompts
 from cluster.engine.residency.tokens import TextTokens
-from cluster.engine.residency.tree import NO_PATH, BlockTree, Doubt, next_path
+from cluster.engine.residency.tree import BlockTree
 
 log = logging.getLogger("longreach.engine")
 FLUSH_S = 0.01
@@ -36,6 +38,8 @@ PROMPT_BLOCKS_AT_ONCE = 128
 """About a millisecond's work; then other tasks of this process get their turn, which carry answers."""
 DOUBTS_AT_ONCE = 32
 """Blocks tokenized anew in one go, in a thread: some 10 ms."""
+KEPT_S = 1.0
+"""Between two tellings of what Redis keeps."""
 GOODBYE_TIMEOUT_S = 1.0
 
 
@@ -54,6 +58,12 @@ class Sink(Protocol):
     async def withdraw(self) -> None: ...  # noqa: D102
 
 
+class KeptSink(Protocol):
+    """Where it goes what Redis keeps; see cluster/state/kept.py."""
+
+    async def tell(self, adds: Sequence[tuple[int, int]]) -> None: ...  # noqa: D102
+
+
 class ResidencyService:
     """Publishes what one engine has cached.
 
@@ -63,6 +73,7 @@ class ResidencyService:
         source: the engine's events.
         sink: the state store.
         prompts: what `CheckedEngine.generate` notes.
+        kept: what is in Redis of it, and where that is told; None without a KV tier.
         random_u64: a number nobody used for an epoch before.
     """
 
@@ -76,6 +87,7 @@ class ResidencyService:
         sink: Sink,
         prompts: SeenPrompts,
         random_u64: Callable[[], int],
+        kept: tuple[KeptBlocks, KeptSink] | None = None,
     ) -> None:
         self._facts = facts
         self._tokens = tokens
@@ -84,6 +96,7 @@ class ResidencyService:
         self._sink = sink
         self._prompts = prompts
         self._random_u64 = random_u64
+        self._kept = kept
         self._tree = tree
         self._changed = asyncio.Event()
         self._doubted = asyncio.Event()
@@ -103,7 +116,10 @@ class ResidencyService:
 
     def start(self) -> None:
         """Follow and publish until `stop`."""
-        for work in (self._follow(), self._note_prompts(), self._look_at_doubts(), self._publish()):
+        works = [self._follow(), self._note_prompts(), self._look_at_doubts(), self._publish()]
+        if self._kept is not None:
+            works.append(self._tell_kept(*self._kept))
+        for work in works:
             task = asyncio.create_task(self._guarded(work))
             self._tasks.add(task)
             task.add_done_callback(self._tasks.discard)
@@ -154,7 +170,7 @@ class ResidencyService:
                     self._tree.cleared()
                     self._must_begin = True
                 else:
-                    apply_batch(self._tree, batch)
+                    apply_batch(self._tree, batch, self._kept[0] if self._kept is not None else None)
                 self._tell()
 
     def _tell(self) -> None:
@@ -252,6 +268,14 @@ class ResidencyService:
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(self._changed.wait(), left_s)
             self._changed.clear()
+
+    async def _tell_kept(self, kept: KeptBlocks, sink: KeptSink) -> None:
+        """Hints that nobody waits for: what cannot be told is told when it is used again."""
+        while True:
+            await asyncio.sleep(KEPT_S)
+            while adds := kept.take(UPDATE_ENTRIES_MAX // 2):
+                with contextlib.suppress(RedisError, OSError):
+                    await sink.tell(adds)
 
     async def _begin(self) -> None:
         """Begin an epoch: its snapshot, then an update that sends those who follow to it."""

@@ -1,10 +1,11 @@
 """The engine's cached blocks as a tree, and which chunks of text are resident by it.
 
 vLLM names a block by a hash over all tokens up to its end, says so once for every copy it makes and once for every copy
-it loses. A block's chunks are **resident** while a copy of it and of every block before it is there, and while its
-tokens are what the tokenizer makes of their text: generated tokens need not be, and are in doubt until looked at.
-Resident keys are therefore prefix-closed. What must not live here: vLLM's events, sockets, Redis, tokenizing, what of
-the changes was told (keys.py).
+it loses; the host's memory behind the engine's own cache has one copy more at most. A block's chunks are **resident**
+while a copy of it and of every block before it is there, and while its tokens are what the tokenizer makes of their
+text: generated tokens need not be, and are in doubt until looked at. Resident keys are therefore prefix-closed. What
+must not live here: vLLM's events, sockets, Redis, tokenizing, what of the changes was told (keys.py), what is known of
+blocks elsewhere (kept.py).
 """
 
 from __future__ import annotations
@@ -13,68 +14,18 @@ from array import array
 from bisect import bisect_right
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
-from enum import Enum, auto
-from hashlib import blake2b
 from itertools import accumulate
-from typing import NamedTuple
 
 from cluster.core.prefix import key_of, next_digest
+from cluster.engine.residency.block import NO_PATH, Block, BlockHash, Doubt, Standing, next_path
 from cluster.engine.residency.keys import ResidentKeys
 
-BlockHash = bytes | int
-"""vLLM's: 32 bytes, or the low 64 bits of them where its environment says so."""
-PATH_BYTES = 16
-NO_PATH = b""
-"""Before the first block."""
 PROVEN_MAX = 131_072
 """Prompt blocks remembered before the engine tells of them: 2M tokens in blocks of 16, more than any engine queues."""
 DOUBTS_MAX = 4_096
 """Generated blocks that wait to be looked at. Those beyond stay unpublished, which only costs an estimate."""
 CONTEXT_TOKENS = 192
 """Tokens before a block that are looked at with it: tokenizers cut text into words first, so few would do."""
-
-
-class Standing(Enum):
-    """Whether a block's tokens are what the tokenizer makes of their text."""
-
-    PROVEN = auto()
-    """They were tokenized from a prompt."""
-    CHECKED = auto()
-    """They were tokenized anew, to the same."""
-    DOUBTFUL = auto()
-    REFUTED = auto()
-
-
-class Doubt(NamedTuple):
-    """A block to be tokenized anew."""
-
-    block: BlockHash
-    tokens: array[int]
-    """Its own, after up to `CONTEXT_TOKENS` or more before them."""
-    starts_at: int
-    """How many tokens of the prompt lie before `tokens`."""
-    context: int
-    """How many of `tokens` are before the block."""
-
-
-@dataclass(slots=True)
-class _Block:
-    parent: BlockHash | None
-    ends_at: int
-    """Tokens up to its end."""
-    tokens: array[int]
-    path: bytes
-    """Names all tokens up to its end, whatever adapter or salt."""
-    digest: bytes | None
-    """The chain's, after the last chunk that ends in it or before it; None where the block has no known text."""
-    rest: bytes
-    """The text after that chunk."""
-    chunks: list[tuple[int, int]]
-    """Keys and tokens of the chunks that end in it."""
-    standing: Standing
-    copies: int = 1
-    is_resident: bool = False
 
 
 class BlockTree:
@@ -99,7 +50,9 @@ class BlockTree:
         self._token_bytes = token_bytes
         self._chunk_bytes = chunk_bytes
         self.block_tokens = block_tokens
-        self._blocks: dict[BlockHash, _Block] = {}
+        self._blocks: dict[BlockHash, Block] = {}
+        self._hosted: set[BlockHash] = set()
+        """Blocks in the host's memory; some of them may never have been in the engine's cache as far as is known."""
         self._children: dict[BlockHash, set[BlockHash]] = {}
         self.keys = ResidentKeys()
         """What is resident, and how it changed."""
@@ -112,6 +65,20 @@ class BlockTree:
     def __len__(self) -> int:
         """Blocks, each once."""
         return len(self._blocks)
+
+    def leading(self, blocks: Iterable[BlockHash]) -> int:
+        """How many of these, from the first, the engine has in its cache or in the host's memory. For any thread."""
+        count = 0
+        for block in blocks:
+            if block not in self._blocks and block not in self._hosted:
+                break
+            count += 1
+        return count
+
+    def resident_chunks(self, block: BlockHash) -> Sequence[tuple[int, int]]:
+        """Keys and tokens of the chunks that end in a resident block; none of any other."""
+        found = self._blocks.get(block)
+        return found.chunks if found is not None and found.is_resident else ()
 
     @property
     def has_doubts(self) -> bool:
@@ -157,9 +124,22 @@ class BlockTree:
         found = self._blocks.get(block)
         if found is None:
             return
-        found.copies -= 1
-        if found.copies > 0:
-            return
+        found.copies = max(0, found.copies - 1)
+        if not found.copies and block not in self._hosted:
+            self._drop(block, found)
+
+    def hosted(self, block: BlockHash) -> None:
+        """The host's memory has a copy of a block."""
+        self._hosted.add(block)
+
+    def unhosted(self, block: BlockHash) -> None:
+        """The host's memory has no copy of a block any more."""
+        self._hosted.discard(block)
+        found = self._blocks.get(block)
+        if found is not None and not found.copies:
+            self._drop(block, found)
+
+    def _drop(self, block: BlockHash, found: Block) -> None:
         self._leave(block)
         del self._blocks[block]
         self._forget_doubt(block, found)
@@ -170,8 +150,12 @@ class BlockTree:
                 del self._children[found.parent]
 
     def cleared(self) -> None:
-        """The engine has nothing any more, or nobody knows what it has."""
-        for part in (self._blocks, self._children, self._unproven, self._doubts, self.keys):
+        """The engine has nothing any more, or nobody knows what it has.
+
+        What the host's memory still has then is found by the engine, and not predicted: what resets one cache mostly
+        resets both, and vLLM tells of the engine's own alone.
+        """
+        for part in (self._blocks, self._hosted, self._children, self._unproven, self._doubts, self.keys):
             part.clear()
 
     def prove(self, paths: Iterable[bytes]) -> None:
@@ -235,7 +219,7 @@ class BlockTree:
 
     def _made(
         self, parent: BlockHash | None, tokens: array[int], salt: str | None, adapter: str | None, *, is_text: bool
-    ) -> _Block:
+    ) -> Block:
         if parent is None:
             path, start, rest, before = NO_PATH, 0, b"", self._root_of(adapter, salt)
         elif (above := self._blocks.get(parent)) is not None:
@@ -248,7 +232,7 @@ class BlockTree:
         chunks: list[tuple[int, int]] = []
         if before is not None and is_text:
             digest, rest, chunks = self._chunks(before, rest, start, tokens)
-        return _Block(
+        return Block(
             parent=parent,
             ends_at=start + len(tokens),
             tokens=tokens,
@@ -310,14 +294,9 @@ class BlockTree:
                 self.keys.release(key)
             names.extend(self._children.get(name, ()))
 
-    def _forget_doubt(self, name: BlockHash, block: _Block) -> None:
+    def _forget_doubt(self, name: BlockHash, block: Block) -> None:
         names = self._unproven.get(block.path)
         if names is not None:
             names.discard(name)
             if not names:
                 del self._unproven[block.path]
-
-
-def next_path(path: bytes, tokens: array[int]) -> bytes:
-    """The path of a block with these tokens (array("I")), after the one with `path`."""
-    return blake2b(path + tokens.tobytes(), digest_size=PATH_BYTES).digest()

@@ -11,12 +11,13 @@ import copy
 import logging
 import secrets
 import tempfile
-from collections.abc import AsyncGenerator, Callable, Sequence
+from collections.abc import AsyncGenerator, Callable, Iterable, Sequence
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 from cluster.core.tier.keys import tag_of
+from cluster.core.tier.terms import TierTerms
 from cluster.engine.plan import Accelerator, ReplicaPlan
 from cluster.engine.tier import stats
 from cluster.engine.tier.asking import Asking
@@ -111,6 +112,39 @@ class TierLink:
         await asking.start()
         self.asking = asking
         log.info("KV tier in Redis: fingerprint %s, %s", facts.fingerprint, asking.break_even.state())
+
+    @property
+    def fingerprint(self) -> str | None:
+        """What its blocks are called by; None until the engine runs."""
+        return None if self.asking is None else self.asking.fingerprint
+
+    @property
+    def life_s(self) -> int:
+        """How long Redis keeps a block after its last use."""
+        return self._tier.ttl_s
+
+    @property
+    def terms(self) -> TierTerms | None:
+        """For the lease; None while nothing is fetched."""
+        return None if self.asking is None else self.asking.offer()
+
+    def meet_residency(self, *, local_blocks: Callable[[Iterable[bytes]], int], kept: Callable[[bytes], None]) -> None:
+        """Ask Redis only for what lies behind the blocks that the engine holds, and tell what Redis has of those.
+
+        Args:
+            local_blocks: how many of these blocks, from the first, the engine holds. Called from a thread.
+            kept: told of every block that is in use and that Redis has. Called on this loop.
+        """
+        if self.asking is None:
+            return
+        loop = asyncio.get_running_loop()
+
+        def tell(hashes: Sequence[bytes]) -> None:
+            for each in hashes:
+                loop.call_soon_threadsafe(kept, each)
+
+        self.asking.local_blocks = local_blocks
+        self.asking.kept = tell
 
     def close(self) -> None:
         """The engine is gone."""

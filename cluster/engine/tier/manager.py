@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Sequence
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -19,6 +19,7 @@ from vllm.v1.kv_offload.base import (
     LookupResult,
     Medium,
     OffloadingCounterMetadata,
+    OffloadingEvent,
     OffloadingGaugeMetadata,
     RequestOffloadingContext,
 )
@@ -97,6 +98,11 @@ class RedisTier(SecondaryTierManager):  # type: ignore[misc]
         )
         self._loads: dict[int, tuple[list[bytes], Any]] = {}
         """Keys and request of each load under way."""
+        self._stores: dict[int, list[bytes]] = {}
+        """Keys of each store under way."""
+        self._kept: list[bytes] = []
+        """Keys that were found to be in Redis and not told yet."""
+        self._tells = bool(offloading_spec.kv_events_config.enable_kv_cache_events)
         self._thread_s = 0.0
         """What the tier took of the scheduler's thread since the last statistics."""
         self._misses = self._hits = 0
@@ -140,6 +146,7 @@ class RedisTier(SecondaryTierManager):  # type: ignore[misc]
         """Begin to store."""
         began_s = time.perf_counter()
         terms = _terms(job_metadata.req_context)
+        self._stores[job_metadata.job_id] = list(job_metadata.keys)
         keys = [self._key(terms, key) for key in job_metadata.keys]
         self._transfers.store(job_metadata.job_id, keys, self._rows(job_metadata.chunk_ids))
         self._thread_s += time.perf_counter() - began_s
@@ -150,8 +157,11 @@ class RedisTier(SecondaryTierManager):  # type: ignore[misc]
         results = []
         for ended in self._transfers.finished():
             arrived: Collection[bytes] | None = None
-            if ended.kind is Kind.LOAD:
+            if ended.kind is Kind.STORE:
+                self._note_kept(self._stores.pop(ended.job_id), ended.good)
+            else:
                 keys, context = self._loads.pop(ended.job_id)
+                self._note_kept(keys, ended.good)
                 if not ended.is_whole:
                     arrived = tuple(key for key, good in zip(keys, ended.good, strict=True) if good) or None
                     lost = [key for key, good in zip(keys, ended.good, strict=True) if not good]
@@ -167,6 +177,19 @@ class RedisTier(SecondaryTierManager):  # type: ignore[misc]
             )
         self._thread_s += time.perf_counter() - began_s
         return results
+
+    def take_events(self) -> Iterable[Any]:
+        """What is in Redis for certain: stored, loaded, or found there when it was to be stored.
+
+        vLLM makes KV events of these; a removal is never among them, for Redis evicts without a word.
+        """
+        kept, self._kept = self._kept, []
+        if kept:
+            yield OffloadingEvent(keys=kept, medium=self.medium, removed=False, locality=self.locality)
+
+    def _note_kept(self, keys: Sequence[bytes], good: Sequence[bool]) -> None:
+        if self._tells:
+            self._kept += [key for key, is_good in zip(keys, good, strict=True) if is_good]
 
     def drain_jobs(self) -> None:
         """Wait for every job; vLLM asks for it before it reuses the memory."""

@@ -93,6 +93,7 @@ def made(heart: Heart, looks: Looks) -> Any:
     found._engine = SimpleNamespace(
         load=SimpleNamespace(running=3, waiting=2, kv_use_ratio=0.5),
         prefill_tokens=900,
+        tier_terms={"fingerprint": "f"},
         shutdown=lambda: heart.said.append("shut down"),
     )
     found._residency = Residency(heart)

@@ -44,7 +44,7 @@ def busy() -> Metrics:
         SHORT, "demo", TenantName("acme"), ReplicaOutcome(prompt_tokens=100, cached_tokens=64, output_tokens=7)
     )
     metrics.used(SHORT, "demo", TenantName("who"), ReplicaOutcome(prompt_tokens=1, output_tokens=2))
-    metrics.predicted(64, 80)
+    metrics.predicted(64, 80, is_from_redis=False)
     metrics.admitted(SHORT, 0.3)
     metrics.decided(4e-5)
     metrics.counted(PromptCounted.BOUND)
@@ -90,8 +90,8 @@ def test_a_bucket_counts_what_is_at_most_its_bound(busy: Metrics) -> None:
     assert value(text, "longreach_request_seconds_bucket", le="+Inf", **seconds) == 1
     assert value(text, "longreach_request_seconds_count", **seconds) == 1
     assert value(text, "longreach_request_seconds_sum", **seconds) == 700
-    assert value(text, "longreach_cached_tokens_error_bucket", le="-17.0") == 0
-    assert value(text, "longreach_cached_tokens_error_bucket", le="-1.0") == 1
+    assert value(text, "longreach_cached_tokens_error_bucket", le="-17.0", tier="replica") == 0
+    assert value(text, "longreach_cached_tokens_error_bucket", le="-1.0", tier="replica") == 1
 
 
 def test_workers_add_up(busy: Metrics) -> None:
