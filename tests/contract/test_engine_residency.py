@@ -101,8 +101,8 @@ async def test_predictions_are_what_the_engine_finds(
     applied: list[tuple[float, float]] = []
     apply_batch = service.apply_batch
 
-    def timed(tree: Any, batch: Any) -> None:
-        apply_batch(tree, batch)
+    def timed(tree: Any, batch: Any, kept: Any) -> None:
+        apply_batch(tree, batch, kept)
         if tree.keys.has_changes:
             applied.append((batch.ts, time.time()))
 

@@ -90,6 +90,28 @@ def test_what_is_lost_in_between_is_not_waited_for(sides: Callable[..., Side], v
         assert redis.exists(victim)
 
 
+def test_more_than_the_host_holds_is_not_fetched_for_ever(sides: Callable[..., Side], valkey: ValkeyServer) -> None:
+    """Blocks that were fetched first are evicted by those that come last, and would be fetched again and again."""
+    from vllm.v1.kv_offload.base import LookupResult
+
+    first, wanted = sides(), keys(20)
+    first.store(wanted, first.request("r1", wanted, terms(0)))
+    second = sides(chunks=4)
+    assert TierFacts.read(second.facts_path).host_blocks < len(wanted)
+    context = second.request("r2", wanted, terms(len(wanted)))
+    for _ in range(10):
+        answers = []
+        for key in wanted:
+            answers.append(second.manager.lookup(key, context))
+            if answers[-1] is LookupResult.MISS:
+                break
+        second.step()
+        second.settle()
+    assert LookupResult.HIT_PENDING not in answers
+    with Redis(port=valkey.port) as redis:
+        assert redis.info("commandstats")["cmdstat_getex"]["calls"] <= len(wanted)
+
+
 def test_a_dead_redis_is_a_miss(sides: Callable[..., Side], valkey: ValkeyServer) -> None:
     side, wanted = sides(), keys(4)
     valkey.stop()

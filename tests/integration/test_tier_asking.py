@@ -21,7 +21,7 @@ from tests.cluster_harness import until
 pytestmark = pytest.mark.integration
 
 TTL_S = 100
-FACTS = TierFacts(fingerprint="f" * 24, block_tokens=16, payload_bytes=200_000)
+FACTS = TierFacts(fingerprint="f" * 24, block_tokens=16, payload_bytes=200_000, host_blocks=10_000)
 
 
 @pytest.fixture

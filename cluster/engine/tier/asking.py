@@ -230,6 +230,8 @@ class Asking:
             return NOTHING
         total = prompt_tokens // self._facts.block_tokens
         local = self._local(hashes, total)
+        # What does not fit into the host's memory at once cannot be fetched.
+        total = min(total, local + self._facts.host_blocks)
         if (total - local) * self._facts.block_tokens < least:
             self.counts.local += 1
             self._prolong(tag, hashes.upto(local))

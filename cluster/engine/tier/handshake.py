@@ -30,6 +30,8 @@ class TierFacts:
     """Of one value in Redis."""
     payload_bytes: int
     """Of one value, over all ranks."""
+    host_blocks: int
+    """That the host's memory holds, through which all that is fetched goes."""
 
     @property
     def bytes_per_token(self) -> float:
@@ -67,6 +69,8 @@ class RequestTerms:
     wait_s: float = 0.0
     """Longer than this the load must not take: computing would be faster."""
     tag: str = NO_TAG
+    tried: int = 0
+    """Blocks that were to be fetched for it so far, some perhaps again."""
 
     def parameter(self) -> dict[str, Any]:
         """For the request's `kv_transfer_params`."""

@@ -89,7 +89,9 @@ class RedisTier(SecondaryTierManager):  # type: ignore[misc]
             fingerprint=self._fingerprint,
             block_tokens=config.groups[0].tokens_per_block * config.cache.blocks_per_chunk,
             payload_bytes=self._payload_bytes,
+            host_blocks=len(self._view) // self._row_bytes,
         )
+        self._block_tokens = facts.block_tokens
         facts.write(Path(facts_path))
         self._transfers = Transfers(
             RedisServer(**server),
@@ -114,13 +116,20 @@ class RedisTier(SecondaryTierManager):  # type: ignore[misc]
         return RequestOffloadingContext()
 
     def lookup(self, key: bytes, req_context: Any) -> Any:
-        """HIT up to the token up to which the blocks were found, MISS behind it; never a later answer."""
+        """HIT up to the token up to which the blocks were found, MISS behind it; never a later answer.
+
+        A HIT has vLLM fetch the block, and keeps the request waiting. Fetched blocks can be evicted from the host's
+        memory, by other requests' or its own, before the engine has taken all of them, and would be fetched again, and
+        again: so a request gets as many HITs as it has blocks in Redis, and computes the rest.
+        """
         began_s = time.perf_counter()
         terms = req_context.get_state(RequestTerms)
         is_hit = False
         if terms is not None and terms.known_tokens:
             position = req_context.get_offload_key_position(key)
-            is_hit = position is not None and position <= terms.known_tokens and self._transfers.is_up
+            is_known = position is not None and position <= terms.known_tokens
+            is_hit = is_known and self._transfers.is_up and terms.tried * self._block_tokens < terms.known_tokens
+            terms.tried += is_hit
         if is_hit:
             self._hits += 1
         else:

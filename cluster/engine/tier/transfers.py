@@ -109,7 +109,9 @@ class Transfers:
             return "dropped_down"
         if kind is Kind.STORE and now_s < self._full_until_s:
             return "dropped_full"
-        return "dropped_queue" if self._waiting_bytes[kind] + size_bytes > self._queue_bytes else None
+        # A load's memory was taken from the host's tier before it came here: that bounds loads.
+        is_over = kind is Kind.STORE and self._waiting_bytes[kind] + size_bytes > self._queue_bytes
+        return "dropped_queue" if is_over else None
 
     def finished(self) -> list[Finished]:
         """Jobs that ended since the last call."""

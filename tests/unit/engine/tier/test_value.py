@@ -80,7 +80,7 @@ def test_content_is_what_decides_the_numbers(tmp_path: Path) -> None:
 
 
 def test_facts_travel_in_a_private_file(tmp_path: Path) -> None:
-    facts = TierFacts(fingerprint="f" * 24, block_tokens=128, payload_bytes=1_572_864)
+    facts = TierFacts(fingerprint="f" * 24, block_tokens=128, payload_bytes=1_572_864, host_blocks=60)
     path = tmp_path / "facts.json"
     facts.write(path)
     assert TierFacts.read(path) == facts
