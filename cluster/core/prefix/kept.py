@@ -41,11 +41,11 @@ class _Generations:
         return low
 
     def turn(self, now_s: float) -> None:
-        half_s = self.life_s / 2
-        if now_s - self.began_s >= 2 * half_s:
-            self.young, self.old = ResidencyTable(), ResidencyTable()
-            self.began_s = now_s
-        elif now_s - self.began_s >= half_s or len(self.young) >= GENERATION_MAX:
+        halves = int((now_s - self.began_s) // (self.life_s / 2))
+        if halves:
+            self.young, self.old = ResidencyTable(), self.young if halves == 1 else ResidencyTable()
+            self.began_s += halves * self.life_s / 2
+        elif len(self.young) >= GENERATION_MAX:
             self.young, self.old = ResidencyTable(), self.young
             self.began_s = now_s
 

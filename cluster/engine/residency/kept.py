@@ -37,31 +37,38 @@ class KeptBlocks:
         self._again_s = AGAIN_RATIO * life_s
         self._clock = clock
         self._waiting: dict[BlockHash, float] = {}
+        self._untold: dict[int, int] = {}
         self._told: dict[int, float] = {}
 
     def kept(self, block: BlockHash) -> None:
         """Redis has this block."""
-        self._waiting.pop(block, None)
-        self._waiting[block] = self._clock()
-        if len(self._waiting) > WAITING_MAX:
-            del self._waiting[next(iter(self._waiting))]
+        if not self._resolve(block):
+            self._waiting.pop(block, None)
+            self._waiting[block] = self._clock()
+            if len(self._waiting) > WAITING_MAX:
+                del self._waiting[next(iter(self._waiting))]
 
     def take(self, limit: int) -> list[tuple[int, int]]:
-        """Keys and tokens of up to `limit` chunks, or a block's worth more, that are to be told now."""
-        now_s = self._clock()
-        taken: list[tuple[int, int]] = []
+        """Keys and tokens of up to `limit` chunks that are to be told now."""
+        late_s = self._clock() - WAIT_S
         for block, since_s in list(self._waiting.items()):
-            if len(taken) >= limit:
-                break
-            chunks = self._tree.resident_chunks(block)
-            if chunks or since_s + WAIT_S < now_s:
+            if self._resolve(block) or since_s < late_s:
                 del self._waiting[block]
-            for key, tokens in chunks:
-                told_s = self._told.pop(key, None)
-                is_due = told_s is None or told_s + self._again_s <= now_s
-                self._told[key] = now_s if is_due or told_s is None else told_s
-                if is_due:
-                    taken.append((key, tokens))
         for key in list(islice(self._told, max(0, len(self._told) - TOLD_MAX))):
             del self._told[key]
+        taken = list(islice(self._untold.items(), limit))
+        for key, _ in taken:
+            del self._untold[key]
         return taken
+
+    def _resolve(self, block: BlockHash) -> bool:
+        """Note the chunks of a block if they are known."""
+        chunks = self._tree.resident_chunks(block)
+        now_s = self._clock()
+        for key, tokens in chunks:
+            told_s = self._told.get(key)
+            if told_s is None or told_s + self._again_s <= now_s:
+                self._told.pop(key, None)
+                self._told[key] = now_s
+                self._untold[key] = tokens
+        return bool(chunks)

@@ -273,7 +273,7 @@ class ResidencyService:
         """Hints that nobody waits for: what cannot be told is told when it is used again."""
         while True:
             await asyncio.sleep(KEPT_S)
-            while adds := kept.take(UPDATE_ENTRIES_MAX // 2):
+            while adds := kept.take(UPDATE_ENTRIES_MAX):
                 with contextlib.suppress(RedisError, OSError):
                     await sink.tell(adds)
 
