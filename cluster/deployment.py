@@ -1,4 +1,4 @@
-"""What a running cluster was made from: the config file, the state store's address, the folder of every model.
+"""What a running cluster was made from: the config file, the stores' addresses, the folder of every model.
 
 `longreach up` writes it; the driver that applies the pools and the gateway read it. What must not live here: how
 any of it is started.
@@ -21,6 +21,8 @@ class Deployment:
     state_url: str | None
     model_folders: dict[str, str]
     """Model id to the folder with its weights and tokenizer; models of static pools may be absent."""
+    cache_url: str | None = None
+    """The server for KV blocks that came with the cluster; None where the configuration names one or none is needed."""
 
     def save(self, path: Path) -> None:
         """Write the file in one step, so that a reader never sees half of it."""

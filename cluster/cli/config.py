@@ -38,6 +38,12 @@ def check(
     else:
         pools = ", ".join(f"{pool.name} ({pool.context_tokens:,} tokens)" for pool in config.pools)
         typer.echo(f"{file}: fine. Cluster {config.cluster.name}, pools {pools}")
+        if config.needs_cache:
+            tiers = ", ".join(pool.name for pool in config.pools if pool.has_tier)
+            typer.echo(
+                f"KV blocks of {tiers} go to a server that `longreach up` brings along; a cluster on several machines "
+                "does not start without redis.cache_url"
+            )
 
 
 @app.command()

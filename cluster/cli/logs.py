@@ -1,4 +1,4 @@
-"""`longreach logs`: the logs of a pool's replicas, the gateway, Ray or Redis.
+"""`longreach logs`: the logs of a pool's replicas, the gateway, Ray or the Redis servers.
 
 What must not live here: where logs are (cluster/local/logfiles.py).
 """
@@ -13,7 +13,7 @@ from cluster.cli.target import ConfigOption, run_dir
 
 
 def logs(
-    name: Annotated[str, typer.Argument(help="A pool's name, or gateway, ray, apply, redis.")],
+    name: Annotated[str, typer.Argument(help="A pool's name, or gateway, ray, apply, redis, cache.")],
     follow: Annotated[bool, typer.Option("--follow", "-f", help="Go on printing what is written.")] = False,
     lines: Annotated[int, typer.Option("--lines", "-n", min=0, help="Lines to begin with, of each file.")] = 100,
     config: ConfigOption = None,

@@ -39,6 +39,9 @@ def _head(status: ClusterStatus) -> Text:
     )
     text.append(" · redis ")
     text.append(status.redis, style="green" if status.redis in {"ok", "none"} else "red")
+    if status.cache != "none":
+        text.append(" · cache ")
+        text.append(status.cache, style="green" if status.cache == "ok" else "red")
     dead = [process.name for process in status.processes if not process.alive and process.name != "apply"]
     if dead:
         text.append(f"\nended: {', '.join(dead)}", style="red")

@@ -93,7 +93,7 @@ class ReplicasSection(Section):
 class RedisTierSection(Section):
     """KV blocks of this pool in Redis, where every replica of the model finds them."""
 
-    enabled: bool = Field(default=False, description="Needs redis.cache_url")
+    enabled: bool = Field(default=False, description="Outside local mode it needs redis.cache_url")
     host_gib: float | None = Field(default=None, gt=0, description="Host memory of a replica on the way to Redis")
     ttl_s: int = Field(default=86_400, ge=10, le=2_592_000, description="How long a block lives after its last use")
 
@@ -146,6 +146,11 @@ class PoolSection(Section):
     def is_static(self) -> bool:
         """Whether the pool's members are listed here instead of run by Ray Serve."""
         return bool(self.endpoints)
+
+    @property
+    def has_tier(self) -> bool:
+        """Whether its replicas keep KV blocks in Redis."""
+        return not self.is_static and self.engine.redis_tier.enabled
 
     @model_validator(mode="after")
     def _static_or_served(self) -> Self:

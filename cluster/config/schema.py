@@ -15,14 +15,16 @@ from cluster.config.pools import ClusterSection, ModelSection, PoolSection
 
 
 class RedisSection(Section):
-    """Where replicas and gateways meet. Absent: local mode embeds a Valkey server; `gateway` alone does without."""
+    """Where replicas and gateways meet, and where KV blocks go. Absent: local mode embeds Valkey servers for both."""
 
     state_url: str | None = Field(default=None, pattern=r"^(rediss?|unix)://")
     cache_url: str | None = Field(
         default=None,
         pattern=r"^(rediss?|unix)://[^@]*$",
-        description="Where KV blocks go of pools with a redis_tier; without user and password",
+        description="Where KV blocks go of pools with a redis_tier; without user and password. Default: local mode "
+        "embeds a server",
     )
+    cache_gib: float = Field(default=1.0, ge=0.0625, description="Memory of the embedded server for KV blocks")
     cache_user: str | None = Field(default=None, min_length=1, description="ACL user")
     cache_password_env: str | None = Field(default=None, description="Environment variable that holds the password")
     cache_password_file: str | None = Field(default=None, description="File that holds the password")
@@ -32,6 +34,18 @@ class RedisSection(Section):
     def _one_password(self) -> Self:
         if self.cache_password_env is not None and self.cache_password_file is not None:
             raise ValueError("cache_password_env and cache_password_file both say where the password is: leave one out")
+        return self
+
+    @model_validator(mode="after")
+    def _login_has_a_server(self) -> Self:
+        login = ("cache_user", "cache_password_env", "cache_password_file", "cache_ca_file")
+        given = [name for name in login if getattr(self, name) is not None]
+        if self.cache_url is None and given:
+            raise ValueError(f"{given[0]} belongs to the server at cache_url: set cache_url, or leave {given[0]} out")
+        if self.cache_url is not None and "cache_gib" in self.model_fields_set:
+            raise ValueError(
+                "cache_gib is the embedded server's: leave it out, and set maxmemory at cache_url's server"
+            )
         return self
 
 
@@ -88,6 +102,15 @@ class Config(Section):
         if without:
             raise ValueError(f"models without a pool: {', '.join(sorted(without))}")
         return self
+
+    @property
+    def needs_cache(self) -> bool:
+        """Whether pools have a Redis tier and nothing says where that is: local mode embeds a server then."""
+        return self.redis.cache_url is None and any(pool.has_tier for pool in self.pools)
+
+    def with_cache(self, url: str) -> Config:
+        """The same, with this server for KV blocks."""
+        return self.model_copy(update={"redis": self.redis.model_copy(update={"cache_url": url})})
 
     def model(self, model_id: str) -> ModelSection:
         """The model with this id.

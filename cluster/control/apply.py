@@ -34,7 +34,13 @@ CORES_TO_START_AT_ONCE = 8
 
 
 def plans(config: Config, deployment: Deployment, hardware: Hardware) -> list[ReplicaPlan]:
-    """A plan for each pool that Ray Serve runs, smallest context first."""
+    """A plan for each pool that Ray Serve runs, smallest context first.
+
+    Raises:
+        SetupError: the deployment lacks a model's folder, or a pool cannot be as its settings want it.
+    """
+    if deployment.cache_url is not None:
+        config = config.with_cache(deployment.cache_url)
     pools = sorted((pool for pool in config.pools if not pool.is_static), key=lambda pool: pool.context_tokens)
     made = []
     for pool in pools:

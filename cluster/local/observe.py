@@ -20,6 +20,7 @@ from cluster.deployment import load_deployment
 from cluster.local.client import GatewayClient
 from cluster.local.journal import Journal, Phase, read_journal
 from cluster.local.rundir import RunDir
+from cluster.local.stores import CACHE_PROCESS
 from cluster.state.leases import LeaseStore, connect
 
 STARTING = (ReplicaPhase.IMPORTING, ReplicaPhase.LOADING, ReplicaPhase.PROBING)
@@ -107,6 +108,8 @@ class ClusterStatus:
     gateway_healthy: bool
     redis: str
     """`ok`, or why it cannot be reached."""
+    cache: str
+    """Of the server for KV blocks that came with the cluster: `ok`, or why it cannot be reached; `none` without one."""
     dropped_pools: tuple[str, ...]
     pools: tuple[PoolStatus, ...]
     processes: tuple[ProcessStatus, ...]
@@ -147,7 +150,7 @@ def observe(run_dir: RunDir, *, cluster: str) -> ClusterStatus:
     if journal is None or not run_dir.config.exists():
         return _stopped(cluster, run_dir.root)
     config = load_config(run_dir.config)
-    state_url = _state_url(run_dir)
+    state_url, cache_url = _store_urls(run_dir)
     state = read_state(state_url, config.cluster.name).since(journal.began_s)
     client = GatewayClient(journal.url) if journal.url else None
     healthy = client is not None and client.is_healthy()
@@ -157,6 +160,7 @@ def observe(run_dir: RunDir, *, cluster: str) -> ClusterStatus:
         url=journal.url,
         gateway_healthy=healthy,
         redis=state.error or ("ok" if state_url else "none"),
+        cache=_ping(cache_url),
         dropped_pools=journal.dropped_pools,
         pools=pool_statuses(config, state),
         processes=tuple(
@@ -167,8 +171,11 @@ def observe(run_dir: RunDir, *, cluster: str) -> ClusterStatus:
 
 
 def phase_of(journal: Journal) -> str:
-    """`running` when everything that should run does, `starting` while `up` works, else `broken`."""
-    servers = [entry for entry in journal.processes if entry.name != "apply"]
+    """`running` when everything that must run does, `starting` while `up` works, else `broken`.
+
+    Without the server for KV blocks a cluster serves, at cold speed; the next `up` starts it again.
+    """
+    servers = [entry for entry in journal.processes if entry.name not in {"apply", CACHE_PROCESS}]
     if not all(entry.is_alive() for entry in servers):
         return "broken"
     return str(Phase.RUNNING if journal.phase is Phase.RUNNING else Phase.STARTING)
@@ -260,11 +267,30 @@ def _written(report: ReplicaReport) -> float:
     return report.written_s
 
 
-def _state_url(run_dir: RunDir) -> str | None:
+def _store_urls(run_dir: RunDir) -> tuple[str | None, str | None]:
     try:
-        return load_deployment(run_dir.deployment).state_url
+        deployment = load_deployment(run_dir.deployment)
     except SetupError:
-        return None
+        return None, None
+    return deployment.state_url, deployment.cache_url
+
+
+def _ping(url: str | None) -> str:
+    if url is None:
+        return "none"
+
+    async def ask() -> None:
+        redis = connect(url)
+        try:
+            await redis.ping()
+        finally:
+            await redis.aclose()
+
+    try:
+        asyncio.run(ask())
+    except (RedisError, OSError) as error:
+        return str(error) or type(error).__name__
+    return "ok"
 
 
 def _stopped(cluster: str, run_dir: Path) -> ClusterStatus:
@@ -274,6 +300,7 @@ def _stopped(cluster: str, run_dir: Path) -> ClusterStatus:
         url="",
         gateway_healthy=False,
         redis="none",
+        cache="none",
         dropped_pools=(),
         pools=(),
         processes=(),

@@ -20,6 +20,7 @@ from cluster.environment import Environment
 from cluster.local.fit import GIB, Fit, Machine, PoolNeed, fit_pools, pool_need, without_pools
 from cluster.local.ports import with_ports
 from cluster.local.weights import Weights, pull_models
+from cluster.state import embedded
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -67,12 +68,15 @@ def write_config(config: Config, path: Path, *, origin: str) -> None:
 
 def _fit(config: Config, weights: dict[str, Weights], hardware: Hardware) -> Fit:
     needs: dict[str, PoolNeed] = {}
+    embeds_cache = config.needs_cache
+    # Its port is chosen when it starts; how much memory a replica takes does not depend on it.
+    planned = config.with_cache(embedded.url(0)) if embeds_cache else config
     for pool in config.pools:
         if pool.is_static:
             continue
         card, folder = weights[pool.model].card, str(weights[pool.model].folder)
-        plan = replica_plan(config, pool, card=card, folder=folder, state_url=None, hardware=hardware)
-        needs[pool.name] = pool_need(pool, plan, card)
+        plan = replica_plan(planned, pool, card=card, folder=folder, state_url=None, hardware=hardware)
+        needs[pool.name] = pool_need(pool, plan, card, uses_cache=embeds_cache and pool.has_tier)
     available_bytes = min(memory_available_bytes(), psutil.virtual_memory().available)
     return fit_pools(needs, config, Machine(available_bytes=available_bytes, gpus=count_gpus()))
 

@@ -64,8 +64,13 @@ class RunDir:
 
     @property
     def valkey(self) -> Path:
-        """The embedded server's configuration."""
+        """The configuration of the embedded server for state."""
         return self.root / "valkey"
+
+    @property
+    def valkey_cache(self) -> Path:
+        """The configuration of the embedded server for KV blocks."""
+        return self.root / "valkey-cache"
 
     @property
     def ray(self) -> Path:
@@ -99,4 +104,5 @@ class RunDir:
             path.unlink(missing_ok=True)
             path.with_suffix(".partial").unlink(missing_ok=True)
         shutil.rmtree(self.valkey, ignore_errors=True)
+        shutil.rmtree(self.valkey_cache, ignore_errors=True)
         shutil.rmtree(self.ray, ignore_errors=True)

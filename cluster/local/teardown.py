@@ -14,6 +14,7 @@ import psutil
 from cluster.core.errors import SetupError
 from cluster.local.journal import Journal, StartedProcess, read_journal
 from cluster.local.rundir import RunDir
+from cluster.local.stores import STORES
 from cluster.local.sweep import end, members, sweep
 from cluster.shared_memory import remove_shared_memory, shared_memory_of
 
@@ -42,9 +43,9 @@ def tear_down(run_dir: RunDir) -> Ended:
     pids = {process.pid for process in found}
     memory = shared_memory_of(found)
     _end_named(journal, "gateway", GATEWAY_DRAIN_S)
-    # The store goes last of those with a name, so that replicas can still withdraw their leases.
-    redis = journal.process("redis") if journal else None
-    rest = [process for process in members(run_dir.root) if redis is None or process.pid != redis.pid]
+    # The stores go last, so that replicas can still withdraw their leases.
+    stores = {entry.pid for entry in journal.processes if entry.name in STORES} if journal else set()
+    rest = [process for process in members(run_dir.root) if process.pid not in stores]
     pids |= {process.pid for process in rest}
     memory |= shared_memory_of(rest)
     end(rest, grace_s=SWEEP_GRACE_S)

@@ -18,21 +18,20 @@ from rich.console import Console
 from cluster.config import Config, load_config
 from cluster.control.head import address, head_process
 from cluster.core.errors import ConfigError, SetupError
-from cluster.deployment import Deployment
+from cluster.deployment import Deployment, load_deployment
 from cluster.environment import Environment
 from cluster.exclusive import HeldError, hold
-from cluster.local import interrupt, launch
+from cluster.local import interrupt, launch, stores
 from cluster.local.client import GatewayClient
 from cluster.local.credential import make_credential, with_credential, without_credential
 from cluster.local.journal import Journal, Phase, read_journal
 from cluster.local.observe import PoolStatus, phase_of, pool_statuses, read_state
-from cluster.local.prepare import Prepared, prepare, write_config
+from cluster.local.prepare import prepare, write_config
 from cluster.local.rundir import RunDir
 from cluster.local.sweep import members
 from cluster.local.teardown import tear_down
 from cluster.local.watch import PoolWatch
 from cluster.sockets import free_port
-from cluster.state import embedded
 
 RAY_START_TIMEOUT_S = 90.0
 """Seven to fourteen seconds when warm; a cold disk reads its files first."""
@@ -73,7 +72,7 @@ def up(config_path: Path, environment: Environment, console: Console) -> UpResul
     with exclusively(run_dir, purpose="`longreach up`"), interrupt.raising():
         journal = read_journal(run_dir.journal)
         if journal is not None and _is_running(journal):
-            return _join(journal, config_path, run_dir, console, started)
+            return _join(journal, _Start(config, config_path, run_dir, environment, console, started))
         if journal is not None or members(run_dir.root):
             console.print("An earlier run was not ended properly: cleaning up what it left")
             with interrupt.deferred():
@@ -134,17 +133,19 @@ def _climb(start: _Start) -> UpResult:
     url = f"http://{config.gateway.host}:{config.gateway.port}"
     journal = replace(journal, url=url, dropped_pools=tuple(need.pool for need in prepared.dropped))
     env = launch.marked(start.environment.variables, run_dir=run_dir, run=journal.run)
-    state_url = config.redis.state_url
+    state_url, cache_url = config.redis.state_url, None
     is_served = any(not pool.is_static for pool in config.pools)
     if is_served and state_url is None:
-        port = free_port()
-        state_url = embedded.url(port)
-        command = embedded.server_command(run_dir.valkey, port)
-        journal = launch.start("redis", command, env, run_dir=run_dir, journal=journal)
-        embedded.wait_until_ping(port)
+        state_url, journal = stores.start_state(env, run_dir=run_dir, journal=journal)
+    if config.needs_cache:
+        cache_url, journal = stores.start_cache(config, env, run_dir=run_dir, journal=journal)
     # From here on for those who need it: the gateway, and Ray's head, whose environment the replicas inherit.
     env = with_credential(env, make_credential(run_dir.credential))
-    _write_deployment(prepared, state_url, start.config_path, run_dir)
+    write_config(config, run_dir.config, origin=str(start.config_path))
+    deployment = Deployment(
+        config_path=str(run_dir.config), state_url=state_url, model_folders=prepared.folders, cache_url=cache_url
+    )
+    deployment.save(run_dir.deployment)
     if is_served:
         journal = _start_ray(config, env, run_dir, journal, console)
     journal = _start_gateway(config, env, run_dir, journal)
@@ -208,7 +209,7 @@ def _start_gateway(config: Config, env: dict[str, str], run_dir: RunDir, journal
 
 
 def _look(config: Config, state_url: str | None, run_dir: RunDir, journal: Journal) -> tuple[PoolStatus, ...]:
-    for name in ("redis", "ray", "gateway"):
+    for name in (*sorted(stores.STORES), "ray", "gateway"):
         launch.require_alive(name, run_dir=run_dir, journal=journal)
     _require_not_failed("apply", run_dir, journal)
     return pool_statuses(config, read_state(state_url, config.cluster.name).since(journal.began_s))
@@ -228,17 +229,12 @@ def _require_not_failed(name: str, run_dir: RunDir, journal: Journal) -> None:
         raise SetupError(f"the pools could not be submitted:\n{launch.log_tail(log)}", f"the whole log is {log}")
 
 
-def _write_deployment(prepared: Prepared, state_url: str | None, config_path: Path, run_dir: RunDir) -> None:
-    write_config(prepared.config, run_dir.config, origin=str(config_path))
-    deployment = Deployment(config_path=str(run_dir.config), state_url=state_url, model_folders=prepared.folders)
-    deployment.save(run_dir.deployment)
-
-
 def _is_running(journal: Journal) -> bool:
     return journal.phase is Phase.RUNNING and phase_of(journal) == Phase.RUNNING
 
 
-def _join(journal: Journal, config_path: Path, run_dir: RunDir, console: Console, started: float) -> UpResult:
+def _join(journal: Journal, start: _Start) -> UpResult:
+    run_dir, console = start.run_dir, start.console
     client = GatewayClient(journal.url)
     healthy = client.is_healthy()
     client.close()
@@ -248,15 +244,18 @@ def _join(journal: Journal, config_path: Path, run_dir: RunDir, console: Console
             "look with `longreach status` and `longreach logs gateway`, or start over: longreach down, longreach up",
         )
     console.print(f"Already running at {journal.url}/v1")
-    if journal.source != str(config_path.absolute()):
-        console.print(f"  with {journal.source}, not {config_path}: `longreach down` first, to change that")
+    if journal.source != str(start.config_path.absolute()):
+        console.print(f"  with {journal.source}, not {start.config_path}: `longreach down` first, to change that")
     try:
-        model = load_config(run_dir.config).models[0].id
+        config = load_config(run_dir.config)
     except ConfigError as error:
         raise SetupError(f"{run_dir.config} was changed by hand: {error}", "longreach down, longreach up") from error
-    return UpResult(
-        url=journal.url, model=model, was_running=True, ready_after_s={}, total_s=time.monotonic() - started
-    )
+    env = launch.marked(start.environment.variables, run_dir=run_dir, run=journal.run)
+    deployment = load_deployment(run_dir.deployment)
+    if stores.revive_cache(config, deployment, env, run_dir=run_dir, journal=journal) is not None:
+        console.print("The server for KV blocks had ended: started again, empty")
+    total_s = time.monotonic() - start.started
+    return UpResult(url=journal.url, model=config.models[0].id, was_running=True, ready_after_s={}, total_s=total_s)
 
 
 def _accepts(port: int) -> bool:

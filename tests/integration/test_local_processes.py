@@ -18,7 +18,10 @@ from pathlib import Path
 
 import psutil
 import pytest
+import redis
 
+from cluster.config import load_config
+from cluster.deployment import load_deployment
 from cluster.local.journal import read_journal
 from cluster.local.rundir import RunDir
 from cluster.local.sweep import members
@@ -140,6 +143,24 @@ def test_signal_half_way_leaves_nothing(shell: Shell, number: signal.Signals) ->
     said, _ = up.communicate(timeout=WAIT_S)
     assert up.returncode == 128 + number, said
     assert "Interrupted" in said
+    shell.assert_nothing_left()
+
+
+def test_a_tier_without_an_address_gets_a_server_of_its_own(shell: Shell) -> None:
+    shell.write(ENGINES.replace("4096}", "4096, engine: {redis_tier: {enabled: true}}}") + "redis: {cache_gib: 0.25}\n")
+    up = shell.begin_up()
+    shell.wait_for_process("gateway")
+    state_pid, cache_pid = shell.wait_for_process("redis"), shell.wait_for_process("cache")
+    assert state_pid != cache_pid
+    deployment = load_deployment(shell.run_dir.deployment)
+    assert deployment.cache_url not in {None, deployment.state_url}
+    assert load_config(shell.run_dir.config).redis.cache_url is None
+    with redis.Redis.from_url(str(deployment.cache_url)) as client:
+        assert client.config_get("maxmemory")["maxmemory"] == str(2**28)
+    assert json.loads(shell.run("status", "--config", str(shell.config), "--json")[1])["cache"] == "ok"
+    assert "Server initialized" in shell.run("logs", "cache", "--config", str(shell.config))[1]
+    up.send_signal(signal.SIGTERM)
+    up.communicate(timeout=WAIT_S)
     shell.assert_nothing_left()
 
 

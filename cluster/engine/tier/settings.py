@@ -26,11 +26,17 @@ def redis_tier_plan(config: Config, pool: PoolSection, *, context_kv_bytes: int)
         context_kv_bytes: KV of one full context, over all ranks.
 
     Raises:
-        SetupError: the pool's other settings exclude it.
+        SetupError: the pool's other settings exclude it, or nothing says where Redis is.
     """
     wanted, redis = pool.engine.redis_tier, config.redis
-    if not wanted.enabled or redis.cache_url is None:
+    if not wanted.enabled:
         return None
+    if redis.cache_url is None:
+        raise SetupError(
+            f"pool {pool.name}: engine.redis_tier is enabled, and redis.cache_url does not say where KV blocks go; "
+            "only `longreach up` brings a server for them along",
+            "set redis.cache_url, or switch redis_tier off for this pool",
+        )
     _refuse_conflicts(pool)
     host_bytes = max(context_kv_bytes, HOST_MIN_BYTES) if wanted.host_gib is None else int(wanted.host_gib * GIB)
     return RedisTierPlan(

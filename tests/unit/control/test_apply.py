@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -69,6 +70,18 @@ def test_plans_are_smallest_first_without_static_pools(tmp_path: Path) -> None:
         ("long", "demo", "/models/demo"),
     ]
     assert {plan.state_url for plan in found} == {"redis://h/0"}
+
+
+def test_the_clusters_own_server_for_blocks_reaches_the_plans(tmp_path: Path) -> None:
+    made = deployment(tmp_path)
+    tier = "context_tokens: 4096, engine: {redis_tier: {enabled: true}}}"
+    Path(made.config_path).write_text(CONFIG.replace("HOST", "127.0.0.1").replace("context_tokens: 4096}", tier))
+    with pytest.raises(SetupError, match=r"redis\.cache_url"):
+        apply.plans(load_config(Path(made.config_path)), made, machine())
+    made = dataclasses.replace(made, cache_url="redis://127.0.0.1:7777/0")
+    short, middle, _ = apply.plans(load_config(Path(made.config_path)), made, machine())
+    assert short.redis_tier is not None
+    assert (short.redis_tier.url, middle.redis_tier) == ("redis://127.0.0.1:7777/0", None)
 
 
 def test_a_model_outside_the_catalog_is_read_from_its_folder(tmp_path: Path) -> None:

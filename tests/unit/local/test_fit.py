@@ -11,7 +11,17 @@ from cluster.core.errors import SetupError
 from cluster.engine.hardware import Hardware
 from cluster.engine.plan import Accelerator
 from cluster.engine.settings import replica_plan
-from cluster.local.fit import BASE_BYTES, ENGINE_BYTES, GIB, Machine, PoolNeed, fit_pools, pool_need, without_pools
+from cluster.local.fit import (
+    BASE_BYTES,
+    ENGINE_BYTES,
+    GIB,
+    Machine,
+    PoolNeed,
+    cache_server_bytes,
+    fit_pools,
+    pool_need,
+    without_pools,
+)
 from cluster.models.catalog import CATALOG
 
 CONFIG = parse_config(
@@ -57,6 +67,25 @@ def test_little_memory_keeps_the_shortest_pools() -> None:
 def test_too_little_memory_says_how_much_is_needed() -> None:
     with pytest.raises(SetupError, match=r"pool short needs about 5\.2 GiB of memory, 4\.2 GiB are available"):
         fit_pools(needs(4), CONFIG, machine(3))
+
+
+def test_the_server_for_blocks_is_counted_once_with_the_first_pool_that_uses_it() -> None:
+    wanting = {name: dataclasses.replace(need, uses_cache=name in {"long", "other"}) for name, need in needs(4).items()}
+    server = cache_server_bytes(CONFIG)
+    assert server >= GIB
+    whole = fit_pools(wanting, CONFIG, machine(12 + server / GIB))
+    assert names(whole.kept) == ["short", "long", "other"]
+    assert (whole.cache_bytes, whole.needed_bytes) == (server, BASE_BYTES + 12 * GIB + server)
+    assert names(fit_pools(wanting, CONFIG, machine(12)).dropped) == ["other"]
+    without = fit_pools(wanting, CONFIG, machine(8))
+    assert (names(without.kept), without.cache_bytes) == (["short"], 0), "no pool that uses it, no server"
+
+
+def test_too_little_for_the_server_for_blocks_says_so() -> None:
+    wanting = {name: dataclasses.replace(need, uses_cache=True) for name, need in needs(4).items()}
+    with pytest.raises(SetupError, match=r"6\.3 GiB of memory \(1\.1 GiB of it for KV blocks") as raised:
+        fit_pools(wanting, CONFIG, machine(4))
+    assert "redis.cache_gib" in raised.value.remedy
 
 
 def test_gpus_are_counted() -> None:

@@ -17,10 +17,15 @@ ON = "engine: {redis_tier: {enabled: true%s}%s}"
 REDIS = "{cache_url: 'rediss://r:7000', cache_user: tier, cache_password_env: TIER_PASSWORD, cache_ca_file: /ca.pem}"
 
 
-def test_it_is_off_by_default_and_without_a_server() -> None:
+def test_it_is_off_by_default() -> None:
     assert plan().redis_tier is None
     assert plan(redis=REDIS).redis_tier is None
-    assert plan(ON % ("", "")).redis_tier is None
+
+
+def test_a_tier_without_a_server_is_an_error_that_names_both_ways_out() -> None:
+    with pytest.raises(SetupError, match=r"pool short: .*redis\.cache_url") as raised:
+        plan(ON % ("", ""))
+    assert raised.value.remedy == "set redis.cache_url, or switch redis_tier off for this pool"
 
 
 def test_the_host_holds_one_context_unless_told_otherwise() -> None:
@@ -61,9 +66,13 @@ def test_what_excludes_it_is_said(extra: str, reason: str) -> None:
         "{cache_url: 'redis://user:secret@r'}",
         "{cache_url: 'http://r'}",
         "{cache_url: 'redis://r', cache_password_env: A, cache_password_file: /b}",
+        "{cache_user: u}",
+        "{cache_ca_file: /ca.pem}",
+        "{cache_url: 'redis://r', cache_gib: 2}",
+        "{cache_gib: 0.01}",
     ],
 )
-def test_a_password_does_not_belong_into_the_file(redis: str) -> None:
+def test_what_contradicts_itself_is_a_mistake_and_so_is_a_password(redis: str) -> None:
     with pytest.raises(ConfigError):
         plan(redis=redis)
 
