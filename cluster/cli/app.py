@@ -11,7 +11,7 @@ from typing import Any
 import typer
 from typer.core import TyperGroup
 
-from cluster.cli import bench, chat, config, demo, explain, gateway, keys, lifecycle, logs, models, usage
+from cluster.cli import bench, cache, chat, config, demo, explain, gateway, keys, lifecycle, logs, models, usage
 from cluster.core.errors import ConfigError, LongreachError
 
 EXIT_FAILED = 1
@@ -55,6 +55,7 @@ app.command()(gateway.gateway)
 app.command()(usage.usage)
 app.command()(explain.explain)
 app.add_typer(bench.app, name="bench")
+app.add_typer(cache.app, name="cache")
 app.add_typer(keys.app, name="keys")
 app.add_typer(models.app, name="models")
 app.add_typer(config.app, name="config")

@@ -19,8 +19,8 @@ from cluster.core.errors import SetupError
 
 LOOPBACK = "127.0.0.1"
 STATE_BYTES_MAX = 256 * 2**20
-"""Most memory the state may take. Leases, reports and quotas need kilobytes; residency takes some 2 MB for a replica
-with a million cached tokens, so this is room for a hundred of them."""
+"""Most memory the state may take. Leases, reports and quotas need kilobytes, residency some 2 MB for a replica with a
+million cached tokens, and the streams of what the KV tier keeps some tens of MB for a busy model."""
 CLIENTS_MAX = 512
 """Replicas, gateways and a few people looking; a leak shows before file descriptors run out."""
 START_TIMEOUT_S = 10.0

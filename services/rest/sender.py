@@ -10,10 +10,10 @@ from collections.abc import Mapping
 from cluster.core import wire
 from cluster.core.admission.deadline import BadTimeout, read_deadline
 from cluster.core.request import InferenceRequest
+from cluster.core.salt import cache_salt
 from cluster.core.tenant import Identity, Priority
 from services.gateway.ask import Ask
 from services.gateway.auth import Denied
-from services.gateway.tenants import cache_salt
 from services.rest.errors import Refusal, bad_priority, bad_timeout, denied
 from services.rest.gateway import Gateway
 

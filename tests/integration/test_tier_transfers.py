@@ -2,13 +2,8 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 import signal
-import socket
-import ssl
-import subprocess
-import threading
 import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -22,6 +17,7 @@ from cluster.engine.tier import value
 from cluster.engine.tier.connection import Connection, RedisServer, ReplyError, TierConnectionError, encode
 from cluster.engine.tier.jobs import Counts, Finished
 from cluster.engine.tier.transfers import Transfers
+from tests.tls_front import tls_front
 
 pytestmark = pytest.mark.integration
 
@@ -254,40 +250,8 @@ def test_a_unix_socket_will_do(tmp_path: Path) -> None:
         server.stop()
 
 
-def terminate_tls(listener: socket.socket, context: ssl.SSLContext, port: int) -> None:
-    """What a TLS listener of Redis does, for one connection after the other; this Valkey is built without TLS."""
-    while True:
-        try:
-            raw, _ = listener.accept()
-        except OSError:
-            return
-        try:
-            client = context.wrap_socket(raw, server_side=True)
-        except OSError:
-            continue
-        backend = socket.create_connection(("127.0.0.1", port))
-        threading.Thread(target=pump, args=(backend, client), daemon=True).start()
-        threading.Thread(target=pump, args=(client, backend), daemon=True).start()
-
-
-def pump(source: socket.socket, sink: socket.socket) -> None:
-    with contextlib.suppress(OSError):
-        while data := source.recv(1 << 16):
-            sink.sendall(data)
-
-
 def test_tls_is_verified(valkey: ValkeyServer, tmp_path: Path) -> None:
-    cert, private = tmp_path / "cert.pem", tmp_path / "key.pem"
-    subprocess.run(
-        ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-keyout", private, "-out", cert, "-days", "1",
-         "-subj", "/CN=localhost", "-addext", "subjectAltName=DNS:localhost"],
-        check=True, capture_output=True,
-    )  # fmt: skip
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.load_cert_chain(cert, private)
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        threading.Thread(target=terminate_tls, args=(listener, context, valkey.port), daemon=True).start()
-        url = f"rediss://localhost:{listener.getsockname()[1]}"
+    with tls_front(valkey.port, tmp_path) as (url, cert):
         with pytest.raises(TierConnectionError, match=r"(?i)certificate"):
             Connection(RedisServer(url=url))
         tier = Tier(RedisServer(url=url, ca_file=str(cert)))

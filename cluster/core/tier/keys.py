@@ -2,13 +2,15 @@
 
 `kvb:FINGERPRINT:TAG:BLOCK`: the fingerprint says what may read the bytes, the tag whose they are, the block which. The
 tenant's salt is in the block's hash already, so the tag protects nothing: it lets `longreach cache` count and clear one
-tenant's blocks. What must not live here: Redis, what a fingerprint is made of (cluster/engine/tier/fingerprint.py).
+tenant's blocks. Beside the blocks of a fingerprint lie a few small records; their names have one colon less. What must
+not live here: Redis, what a fingerprint is made of (cluster/engine/tier/fingerprint.py).
 """
 
 from __future__ import annotations
 
 import hashlib
 import re
+from typing import NamedTuple
 
 PREFIX = "kvb"
 FINGERPRINT_DIGITS = 24
@@ -17,6 +19,22 @@ TAG_DIGITS = 8
 NO_TAG = "0" * TAG_DIGITS
 """Of requests without a salt."""
 _TAG = re.compile(rf"[0-9a-f]{{{TAG_DIGITS}}}(\.[0-9a-f]{{{TAG_DIGITS}}})?")
+_BLOCK = re.compile(
+    rb"%b:([0-9a-f]{%d}):([0-9a-f]{%d})(\.[0-9a-f]{%d})?:.+"
+    % (PREFIX.encode(), FINGERPRINT_DIGITS, TAG_DIGITS, TAG_DIGITS),
+    re.DOTALL,
+)
+_ABOUT = re.compile(rb"%b:([0-9a-f]{%d}):about-[0-9a-f]{%d}" % (PREFIX.encode(), FINGERPRINT_DIGITS, TAG_DIGITS))
+EVERYTHING = f"{PREFIX}:*".encode()
+"""What to SCAN for: blocks and the records beside them."""
+
+
+class BlockOwner(NamedTuple):
+    """What a block's name says of it."""
+
+    fingerprint: str
+    tenant_tag: str
+    """Without the adapter's part."""
 
 
 def tag_of(salt: str | None, adapter_digest: str | None = None) -> str:
@@ -45,13 +63,36 @@ def speed_key(fingerprint: str) -> bytes:
     return f"{PREFIX}:{fingerprint}:speed".encode()
 
 
-def pattern(*, fingerprint: str | None = None, salt: str | None = None, any_salt: bool = True) -> bytes:
-    """What to SCAN for: the blocks of a fingerprint, of a salt, of both, or all.
+def sample_key(fingerprint: str, number: str) -> bytes:
+    """Where one replica puts a value that it times Redis with; no pattern for blocks matches it."""
+    return f"{PREFIX}:{fingerprint}:sample-{number}".encode()
+
+
+def about_key(fingerprint: str, model: str) -> bytes:
+    """Where replicas of one fingerprint say what it stands for; models of equal content have one record each."""
+    return f"{PREFIX}:{fingerprint}:about-{hashlib.sha256(model.encode()).hexdigest()[:TAG_DIGITS]}".encode()
+
+
+def owner_of(key: bytes) -> BlockOwner | None:
+    """Whose block this is; None where the key is not a block's."""
+    found = _BLOCK.fullmatch(key)
+    return None if found is None else BlockOwner(found[1].decode(), found[2].decode())
+
+
+def about_fingerprint(key: bytes) -> str | None:
+    """The fingerprint that the record under this key is about; None for any other key."""
+    found = _ABOUT.fullmatch(key)
+    return None if found is None else found[1].decode()
+
+
+def pattern(*, fingerprint: str | None = None, tenant_tag: str | None = None) -> bytes:
+    """What to SCAN for: the blocks of a fingerprint, of a tenant whatever the adapter, of both, or all.
+
+    It finds no other key of ours. A block's own bytes may hold anything, so that it can find a block too many, once in
+    an age: `owner_of` decides.
 
     Args:
         fingerprint: None for every fingerprint.
-        salt: with `any_salt` False, whose blocks; None means those of requests without a salt.
-        any_salt: whether `salt` is left out of account.
+        tenant_tag: without an adapter's part; None for every tenant.
     """
-    tag = "*" if any_salt else f"{tag_of(salt)}*"
-    return f"{PREFIX}:{fingerprint or '*'}:{tag}:*".encode()
+    return f"{PREFIX}:{fingerprint or '?' * FINGERPRINT_DIGITS}:{tenant_tag or '?' * TAG_DIGITS}*:*".encode()

@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple, Protocol
 
 from cluster.core.routing.breaker import BreakerState
+from cluster.core.tier.about import TierAbout
 from cluster.core.tier.break_even import BreakEven
 from cluster.core.tier.breaker import TierBreaker
 from cluster.core.tier.keys import block_key
@@ -96,6 +97,7 @@ class Asking:
         facts: of the tier in the engine core.
         server: its Redis.
         ttl_s: how long a block lives after its last use.
+        about: what the fingerprint stands for, to be left in Redis.
 
     Attributes:
         local_blocks: how many of these blocks, from the first, the engine's own cache or the host's memory holds.
@@ -108,6 +110,7 @@ class Asking:
         server: RedisServer,
         *,
         ttl_s: int,
+        about: TierAbout | None = None,
     ) -> None:
         self._facts = facts
         self._server = server
@@ -124,6 +127,7 @@ class Asking:
             break_even=self.break_even,
             answered=self._breaker.answered,
             failed=self._fail,
+            about=about,
         )
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="tier-ask")
         self._connection: Connection | None = None
@@ -312,6 +316,8 @@ class Asking:
         if read_bytes:
             self.break_even.fetched(int(read_bytes), stats.total(statistics, stats.READ_SECONDS))
             self._measuring.fetched()
+        if self._is_up(now_s):
+            self._measuring.tell_about(now_s)
 
     def _connect(self, until_s: float) -> Connection:
         if self._connection is None or not self._connection.is_usable:

@@ -16,6 +16,7 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+from cluster.core.tier.about import TierAbout
 from cluster.core.tier.keys import tag_of
 from cluster.core.tier.terms import TierTerms
 from cluster.engine.plan import Accelerator, ReplicaPlan
@@ -108,7 +109,15 @@ class TierLink:
         init_none_hash(sha256_cbor)
         self._block_tokens = facts.block_tokens
         self._hasher = get_request_block_hasher(facts.block_tokens, sha256_cbor)
-        asking = Asking(facts, self._server, ttl_s=self._tier.ttl_s)
+        about = TierAbout(
+            model=self._plan.model,
+            pool=self._plan.pool,
+            dtype=self._plan.dtype,
+            tensor_parallel=self._plan.tensor_parallel,
+            block_tokens=facts.block_tokens,
+            payload_bytes=facts.payload_bytes,
+        )
+        asking = Asking(facts, self._server, ttl_s=self._tier.ttl_s, about=about)
         await asking.start()
         self.asking = asking
         log.info("KV tier in Redis: fingerprint %s, %s", facts.fingerprint, asking.break_even.state())

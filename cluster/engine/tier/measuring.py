@@ -14,8 +14,9 @@ import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 
+from cluster.core.tier.about import TierAbout
 from cluster.core.tier.break_even import BreakEven
-from cluster.core.tier.keys import speed_key
+from cluster.core.tier.keys import about_key, sample_key, speed_key
 from cluster.engine.tier import value
 from cluster.engine.tier.connection import Connection, RedisServer, TierConnectionError, encode, encode_set
 from cluster.engine.tier.exchange import receive_value
@@ -29,6 +30,10 @@ CALIBRATION_AGE_S = 60.0
 """A fetch speed older than this is measured again when a prompt asks for it: below the break-even nothing else does."""
 SPEED_AGE_S = 10.0
 """How often the measured prefill speed is told to new replicas."""
+ABOUT_AGE_S = 60.0
+"""How often Redis is told, while the engine steps, what the fingerprint stands for; a full one may have evicted it."""
+ABOUT_LIVES = 2
+"""How many lives of a block that record lives: never less than a block that was used while it was written."""
 SAMPLE_LIFE_S = 30
 REFRESH_RATIO = 0.25
 """Share of its life after which a block in use is prolonged."""
@@ -48,6 +53,7 @@ class Measuring:
         break_even: what is measured goes in there.
         answered: called in the thread when Redis has answered.
         failed: called in the thread when it has not.
+        about: what the fingerprint stands for; None tells nobody.
     """
 
     def __init__(
@@ -59,6 +65,7 @@ class Measuring:
         break_even: BreakEven,
         answered: Callable[[], None],
         failed: Callable[[TierConnectionError], None],
+        about: TierAbout | None = None,
     ) -> None:
         self._facts = facts
         self._server = server
@@ -66,6 +73,8 @@ class Measuring:
         self._break_even = break_even
         self._answered = answered
         self._failed = failed
+        self._about = about
+        self._about_told_s = float("-inf")
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="tier-measure")
         self._connection: Connection | None = None
         self._fetched_s = -CALIBRATION_AGE_S
@@ -77,6 +86,7 @@ class Measuring:
     async def start(self) -> None:
         """Measure Redis. Redis may be away."""
         await asyncio.get_running_loop().run_in_executor(self._thread, self._calibrate)
+        self.tell_about(time.monotonic())
 
     def close(self) -> None:
         """Hang up."""
@@ -98,6 +108,12 @@ class Measuring:
         if now_s - self._speed_told_s > SPEED_AGE_S and self._break_even.prefill_tokens_per_s:
             self._speed_told_s = now_s
             self._thread.submit(self._tell_speed)
+
+    def tell_about(self, now_s: float) -> None:
+        """Tell people what the fingerprint stands for, now and then."""
+        if self._about is not None and now_s - self._about_told_s > ABOUT_AGE_S:
+            self._about_told_s = now_s
+            self._thread.submit(self._tell, about_key(self._facts.fingerprint, self._about.model), self._about.encode())
 
     def refresh(self, keys: Sequence[bytes], there: Callable[[list[int]], None]) -> None:
         """Prolong the life of blocks that are in use, those of them for which it is time.
@@ -144,7 +160,7 @@ class Measuring:
         """In the thread: time some values of our own, there and back."""
         until_s = time.monotonic() + CALIBRATION_WAIT_S
         payload = memoryview(bytearray(os.urandom(1024) * (CALIBRATION_BYTES // 1024)))
-        key = b"kvb:%b:sample:%b" % (self._facts.fingerprint.encode(), os.urandom(8).hex().encode())
+        key = sample_key(self._facts.fingerprint, os.urandom(8).hex())
         try:
             connection = self._connect(until_s)
             speed = connection.ask([encode(b"GET", speed_key(self._facts.fingerprint))], until_s=until_s)[0]
@@ -180,6 +196,14 @@ class Measuring:
         until_s = time.monotonic() + CALIBRATION_WAIT_S
         text = b"%.1f" % (speed or 0.0)
         command = encode(b"SET", speed_key(self._facts.fingerprint), text, b"EX", b"%d" % self._ttl_s)
+        try:
+            self._connect(until_s).ask([command], until_s=until_s)
+        except TierConnectionError as error:
+            self._failed(error)
+
+    def _tell(self, key: bytes, text: bytes) -> None:
+        until_s = time.monotonic() + CALIBRATION_WAIT_S
+        command = encode(b"SET", key, text, b"EX", b"%d" % (ABOUT_LIVES * self._ttl_s))
         try:
             self._connect(until_s).ask([command], until_s=until_s)
         except TierConnectionError as error:

@@ -10,9 +10,10 @@ import pytest
 
 from cluster.config import TenantSection
 from cluster.config.keys import KeySection, KeysFile, digest_of
+from cluster.core.salt import cache_salt
 from cluster.core.tenant import NO_KEY, Identity, KeyId, Priority, Role, TenantName
 from services.gateway.auth import KEY_CHARS_MAX, Authenticator, Denial, Denied
-from services.gateway.tenants import Tenants, cache_salt
+from services.gateway.tenants import Tenants
 
 TENANTS = Tenants(
     [

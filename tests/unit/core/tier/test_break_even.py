@@ -153,6 +153,6 @@ def test_a_pattern_finds_its_keys_and_no_others() -> None:
         for adapter in ((None,) if salt else ("12345678",))
     }
     for (print_, salt), key in keys.items():
-        found = pattern(fingerprint=print_, salt=salt, any_salt=False).decode()
+        found = pattern(fingerprint=print_, tenant_tag=tag_of(salt)).decode()
         assert [k for k in keys.values() if fnmatch.fnmatchcase(k.decode("latin-1"), found)] == [key]
     assert len([k for k in keys.values() if fnmatch.fnmatchcase(k.decode("latin-1"), pattern().decode())]) == 6
