@@ -1,0 +1,177 @@
+"""Conversations over an engine with the KV tier while Redis and the replica fail; prints what came of it as JSON.
+
+The same prompts went through an engine without any prefix cache before, one after the other: that is what "right" is.
+What must not live here: how much of it is enough (tests/integration/test_tier_equality.py).
+"""
+
+from __future__ import annotations
+
+import json
+import random
+import sys
+import time
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from cluster.engine.tier import stats
+from cluster.shared_memory import remove_shared_memory
+from tests.tier_conversations import Case, cases
+from tests.tier_mishaps import Server, damage, lose
+from tests.tier_replica import BLOCK_TOKENS, TINY_BLOCK_BYTES, Answer, Ask, Replica, Setup, use_fork_server
+
+CONTEXT_TOKENS = 4096
+ENGINE_BLOCKS = 72
+"""Two of the longest prompts, so that the engine evicts all the time."""
+HOST_BLOCKS = 144
+REDIS_BYTES = 48 << 20
+"""Some 350 blocks; the long run makes more."""
+RESET_RATIO = 0.2
+MISHAP_RATIO = 0.25
+KILL_WAIT_S = 0.3
+"""A replica is killed at some moment within this time of a request: before, in, or after its load."""
+
+
+class Trial:
+    """One run's state and counts."""
+
+    def __init__(self, folder: Path, model: str, seed: int) -> None:
+        self.chance = random.Random(seed)
+        self.server = Server(folder, memory_bytes=REDIS_BYTES)
+        self.setup = Setup(
+            folder=model,
+            redis=f"cache_url: 'redis://127.0.0.1:{self.server.port}'",
+            engine="batch_tokens: 1024, max_running: 4, ",
+            tier=f"host_gib: {HOST_BLOCKS * TINY_BLOCK_BYTES / 2**30:.6f}",
+            context_tokens=CONTEXT_TOKENS,
+            kv_blocks=ENGINE_BLOCKS,
+            is_forced=True,
+        )
+        self.events: Counter[str] = Counter()
+        self.totals: Counter[str] = Counter()
+        self.wrong: list[dict[str, Any]] = []
+        self.cases = self.prompt_tokens = self.cached_tokens = 0
+        self.warm: list[dict[str, Any]] = []
+        self.replica: Replica | None = None
+
+    def reference(self, made: Sequence[Ask], engine: Replica) -> list[Answer]:
+        return [answer for ask in made for answer in engine.ask(ask)]
+
+    def play(self, rounds: list[list[list[Case]]]) -> None:
+        self.replica = Replica(self.setup)
+        for number, batches in enumerate(rounds):
+            for at, batch in enumerate(batches):
+                # In the middle of the rounds: what was computed before is known to Redis, what comes builds on it.
+                if number and at == len(batches) // 2:
+                    self.kill_replica(batches[at + 1] if at + 1 < len(batches) else batch)
+                elif self.chance.random() < MISHAP_RATIO and number:
+                    self.mishap()
+                if (number and not at) or self.chance.random() < RESET_RATIO:
+                    assert self.replica.reset()
+                    self.events["reset"] += 1
+                self.check(batch, self.replica.ask(*(case.ask for case in batch)))
+        self.collect()
+        self.replica.close()
+
+    def check(self, batch: list[Case], answers: list[Answer]) -> None:
+        for case, answer in zip(batch, answers, strict=True):
+            self.cases += 1
+            self.prompt_tokens += len(case.ask.ids)
+            self.cached_tokens += answer.cached
+            if answer.tokens != case.tokens:
+                self.wrong.append({"case": case.name, "prompt": len(case.ask.ids), "cached": answer.cached,
+                                   "want": case.tokens, "got": answer.tokens})  # fmt: skip
+
+    def mishap(self) -> None:
+        kind = self.chance.choices(("damage", "lose", "flush", "restart"), (5, 2, 1, 1))[0]
+        self.events[kind] += 1
+        if kind == "damage":
+            self.events["damaged_values"] += damage(self.server, self.chance)
+        elif kind == "lose":
+            self.events["lost_values"] += lose(self.server, self.chance)
+        elif kind == "flush":
+            self.server.redis.flushall()
+        else:
+            self.server.restart()
+
+    def kill_replica(self, batch: list[Case]) -> None:
+        """Kill it within a request, and have a new one serve a prefix that Redis knows with its first request."""
+        assert self.replica is not None
+        self.collect()
+        known = [(self.known_blocks(case), case) for case in batch]
+        self.replica.begin(*(case.ask for case in batch))
+        self.replica.has_answered(self.chance.random() * KILL_WAIT_S)
+        left = self.replica.kill()
+        self.events["replica_kill"] += 1
+        self.replica = Replica(self.setup)
+        self.events["leftovers"] += len(left)
+        # The young ones of these are spared by the sweep at the start, since they may be about to be mapped.
+        remove_shared_memory(left)
+        blocks, case = max(known, key=lambda each: each[0])
+        (answer,) = self.replica.ask(case.ask)
+        self.check([case], [answer])
+        loaded = self.loaded()
+        self.warm.append({"known_blocks": blocks, "cached": answer.cached, "loaded": loaded})
+
+    def known_blocks(self, case: Case) -> int:
+        """How many of the prompt's first blocks Redis has, whole or not."""
+        assert self.replica is not None
+        keys = self.replica.keys(case.ask)
+        # The last token is always computed, so a block that ends with the prompt is of no use.
+        keys = keys[: (len(case.ask.ids) - 1) // BLOCK_TOKENS]
+        there = [self.server.redis.exists(key) for key in keys]
+        return there.index(0) if 0 in there else len(there)
+
+    def loaded(self) -> int:
+        assert self.replica is not None
+        counts = self.replica.counts()
+        return int(counts.get(stats.READ_BYTES, 0) / counts["payload_bytes"] * BLOCK_TOKENS)
+
+    def collect(self) -> None:
+        """Before the replica goes."""
+        assert self.replica is not None
+        counts = self.replica.counts()
+        for name in (stats.BAD_VALUES, stats.DROPPED, stats.FAILURES, "asked", "found", "late", "down"):
+            self.totals[name] += int(counts.get(name, 0))
+        self.totals["loaded_tokens"] += self.loaded()
+
+    def report(self) -> dict[str, Any]:
+        return {
+            "cases": self.cases,
+            "prompt_tokens": self.prompt_tokens,
+            "cached_tokens": self.cached_tokens,
+            "loaded_ratio": self.totals["loaded_tokens"] / self.prompt_tokens,
+            "evicted_by_redis": self.server.evicted,
+            "totals": dict(self.totals),
+            "events": dict(self.events),
+            "warm": self.warm,
+            "wrong": self.wrong,
+        }
+
+
+def main() -> None:
+    model, folder, conversations, turns, seed = sys.argv[1:]
+    began_s = time.monotonic()
+    trial = Trial(Path(folder), model, int(seed))
+    use_fork_server(trial.setup)
+    plain = Replica(Setup(folder=model, context_tokens=CONTEXT_TOKENS, engine="batch_tokens: 1024, max_running: 4, "))
+    marks = {"plain_started_s": time.monotonic() - began_s}
+    rounds = list(
+        cases(
+            lambda asks: trial.reference(asks, plain),
+            random.Random(int(seed)),
+            conversations=int(conversations),
+            turns=int(turns),
+        )
+    )
+    plain.close()
+    marks["reference_s"] = time.monotonic() - began_s
+    trial.play(rounds)
+    marks["all_s"] = time.monotonic() - began_s
+    sys.stdout.write(json.dumps(trial.report() | {"marks": marks}) + "\n")
+    trial.server.stop()
+
+
+if __name__ == "__main__":
+    main()
