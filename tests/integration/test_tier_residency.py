@@ -100,9 +100,7 @@ class World:
         redis = connect_binary(made.state_url)
         self.leases: dict[ReplicaId, Lease] = {}
         self.kept = Kept(KeptReader(redis, made.cluster), lambda: self.leases, time.monotonic)
-        self.residency = Residency(
-            ResidencyReader(redis, made.cluster), lambda: self.leases, time.monotonic, self.kept
-        )
+        self.residency = Residency(ResidencyReader(redis, made.cluster), lambda: self.leases, time.monotonic, self.kept)
         self.rng = random.Random(5)
         self.texts = {
             (salt, place): self.words(self.rng.randrange(200, 700)) for salt in ("", "acme") for place in range(6)
