@@ -177,9 +177,9 @@ def _always_fetch(engine: VllmEngine) -> None:
     assert engine.tier is not None
     assert engine.tier.asking is not None
     even: Any = engine.tier.asking.break_even
-    even.min_fetch_tokens = lambda *, is_busy: BLOCK_TOKENS
-    even.may_ask = lambda prompt_tokens, *, is_busy: prompt_tokens >= BLOCK_TOKENS
-    even.prefill_s = lambda tokens: 10.0
+    even.min_fetch_tokens = lambda **_: BLOCK_TOKENS
+    even.may_ask = lambda prompt_tokens, **_: prompt_tokens >= BLOCK_TOKENS
+    even.prefill_s = lambda _: 10.0
     even.least_prompt_tokens = lambda: BLOCK_TOKENS
     even.cost_ratio = lambda: 0.5
 
