@@ -65,10 +65,13 @@ def _show(data: dict[str, Any]) -> None:
         f"outcome: [bold]{data['outcome']}[/bold]" + (f" ({', '.join(data['pools'])})" if "pools" in data else "")
     )
     if data.get("choices"):
-        table = Table("#", "pool", "replica", "score", "scores", "why")
+        table = Table("#", "pool", "replica", "cached", "in Redis", "score", "scores", "why")
         for place, choice in enumerate(data["choices"], 1):
             scores = " ".join(f"{name}={score}" for name, score in choice["scores"].items())
-            table.add_row(str(place), choice["pool"], choice["replica"], str(choice["score"]), scores, choice["reason"])
+            held = (str(choice["resident_tokens"]), str(choice["fetched_tokens"]))
+            table.add_row(
+                str(place), choice["pool"], choice["replica"], *held, str(choice["score"]), scores, choice["reason"]
+            )
         console.print(table)
     for one in data.get("rejected", ()):
         console.print(f"passed over: {one['replica']} of {one['pool']}: {one['reason']}")
