@@ -94,7 +94,7 @@ def _replicas(pools: tuple[PoolStatus, ...]) -> Table:
 
 
 def _fetch_from(tier: dict[str, Any] | None) -> str:
-    """From how many tokens on a replica fetches from Redis."""
+    """The shortest prompt that a replica asks Redis about."""
     terms = TierTerms.from_dict(tier)
     return f"{terms.least_tokens:,} tokens" if terms is not None else "-"
 

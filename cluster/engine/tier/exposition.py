@@ -15,7 +15,7 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 from prometheus_client.registry import Collector
 
 from cluster.core.routing.breaker import BreakerState
-from cluster.core.tier.break_even import BreakEvenState
+from cluster.core.tier.break_even import BreakEven
 from cluster.core.tier.breaker import TierBreaker
 from cluster.engine.tier.asking import AskCounts, Asking
 
@@ -40,7 +40,7 @@ class TierCollector(Collector):
         """Every metric as it is now; what is not measured yet has no sample."""
         yield from _counts(self._asking.counts)
         yield from _breaker(self._asking.breaker, self._clock())
-        yield from _measured(self._asking.break_even.state())
+        yield from _measured(self._asking.break_even)
 
 
 def expose(asking: Asking, registry: CollectorRegistry = REGISTRY) -> Callable[[], None]:
@@ -74,12 +74,15 @@ def _breaker(breaker: TierBreaker, now_s: float) -> Iterable[Metric]:
     yield CounterMetricFamily(f"{PREFIX}breaker_opened", "Times Redis failed after it had answered.", breaker.opened)
 
 
-def _measured(state: BreakEvenState) -> Iterable[Metric]:
-    least: float | None = state.min_fetch_tokens
-    if least is None and state.prefill_tokens_per_s and state.fetch_bytes_per_s:
-        least = NEVER
+def _measured(break_even: BreakEven) -> Iterable[Metric]:
+    state = break_even.state()
+    fewest: float | None = state.min_fetch_tokens
+    shortest: float | None = break_even.least_prompt_tokens()
+    if fewest is None and state.prefill_tokens_per_s and state.fetch_bytes_per_s:
+        fewest = shortest = NEVER
     rows = (
-        ("break_even_tokens", "Fewest tokens that an idle engine fetches; +Inf: computing is always faster.", least),
+        ("break_even_tokens", "Fewest tokens that an idle engine fetches; +Inf: computing is always faster.", fewest),
+        ("least_prompt_tokens", "Shortest prompt that Redis is asked about; +Inf: none is.", shortest),
         ("prefill_tokens_per_second", "How fast prompts are computed, as measured.", state.prefill_tokens_per_s),
         ("fetch_bytes_per_second", "How fast blocks come from Redis, as measured.", state.fetch_bytes_per_s),
         ("latency_seconds", "How long Redis takes to answer a question, as measured.", state.latency_s),

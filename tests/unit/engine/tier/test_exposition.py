@@ -69,6 +69,7 @@ def test_what_is_not_measured_has_no_sample(asking: Asking, registry: CollectorR
     least = asking.break_even.min_fetch_tokens(is_busy=False)
     assert least is not None
     assert value("break_even_tokens") == least
+    assert value("least_prompt_tokens") == pytest.approx(800, abs=1), "0.5% of them is what the question takes"
     for _ in range(100):
         asking.break_even.fetched(1000, 1.0)
     assert value("break_even_tokens") == math.inf, "computing is always faster, which is not the same as unknown"
