@@ -137,6 +137,7 @@ async def run(folder: Path, port: int) -> dict[str, Any]:
     finally:
         os.kill(pid, signal.SIGCONT)
     result["second"] = counts(engine)
+    result["abouts"] = abouts(redis)
     result["regions"] = regions()
     engine.shutdown()
     result["regions_after"] = regions()
@@ -145,6 +146,11 @@ async def run(folder: Path, port: int) -> dict[str, Any]:
 
 def regions() -> list[str]:
     return [path.name for path in SHARED_MEMORY.glob(f"{REGION}{ENGINE_ID}*")]
+
+
+def abouts(redis: Redis) -> list[dict[str, Any]]:
+    texts = [json.loads(redis.get(key)) for key in redis.scan_iter("kvb:*:about-*", count=1000)]
+    return [{name: text[name] for name in ("model", "pool", "block_tokens")} for text in texts]
 
 
 def lookups(redis: Redis) -> int:
@@ -160,6 +166,19 @@ def counts(engine: Any) -> dict[str, Any]:
         "late": made.counts.late,
         "state": str(made.break_even.state()),
         "tier": engine._tier.totals,
+        "metrics": metrics(),
+    }
+
+
+def metrics() -> dict[str, float]:
+    """What this process shows at /metrics of the tier."""
+    from prometheus_client import REGISTRY
+
+    return {
+        " ".join((sample.name, *sample.labels.values())): sample.value
+        for metric in REGISTRY.collect()
+        for sample in metric.samples
+        if sample.name.startswith(("longreach_tier_", "vllm:redis_tier_"))
     }
 
 

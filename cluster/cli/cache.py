@@ -20,6 +20,7 @@ from cluster.cli.target import ConfigOption, JsonOption, print_json, run_dir
 if TYPE_CHECKING:
     from cluster.core.tier.contents import Contents, Selection
     from cluster.local.kv_cache import KvCache
+    from cluster.local.tier_counters import ReplicaCounters
     from cluster.state.blocks import BlockStore
 
 app = typer.Typer(help="Look at the KV blocks in Redis, and clear them.", no_args_is_help=True)
@@ -49,6 +50,7 @@ def stats(
         contents = _counted(store, "counting blocks")
         selection = _selected(cache, contents, tenant, model)
     found = rows(contents, cache.names, selection)
+    replicas, no_replicas = _replicas(cache)
     if json:
         print_json(
             {
@@ -59,10 +61,14 @@ def stats(
                     "size_bytes": sum(row.size_bytes for row in found),
                 },
                 "tenants_unknown_because": cache.ignorance or None,
+                "replicas": [asdict(replica) for replica in replicas],
+                "replicas_unknown_because": no_replicas or None,
             }
         )
         return
-    Console().print(stats_view(cache.server.url, figures, found))
+    Console().print(stats_view(cache.server.url, figures, found, replicas))
+    if no_replicas:
+        typer.echo(f"longreach: replicas are not shown: {no_replicas}", err=True)
     if cache.ignorance:
         typer.echo(f"longreach: tenants are shown by their tags: {cache.ignorance}", err=True)
 
@@ -96,6 +102,17 @@ def clear(
         typer.echo("Nothing to clear")
     else:
         typer.echo(f"Removed {removed:,} blocks. {ENGINES_KEEP}")
+
+
+def _replicas(cache: KvCache) -> tuple[tuple[ReplicaCounters, ...], str]:
+    """What the tiers of live replicas have done, and why nobody knows."""
+    from cluster.local.observe import read_state
+    from cluster.local.tier_counters import read_counters
+
+    state = read_state(cache.state_url, cache.cluster)
+    if state.error:
+        return (), f"the state store cannot be read: {state.error}"
+    return read_counters([lease for lease in state.leases if lease.pool in cache.pools], cache.secret), ""
 
 
 def _ask(blocks: int, *, is_program: bool) -> None:

@@ -13,17 +13,22 @@ from rich.table import Table
 from rich.text import Text
 
 from cluster.core.tier.contents import Row
+from cluster.local.tier_counters import ReplicaCounters
 from cluster.state.blocks import ServerFigures
 
 UNITS = ("B", "KiB", "MiB", "GiB", "TiB")
 UNIT = 1024
+COUNTERS = ("below", "asked", "found", "late", "loaded_blocks", "stored_blocks")
+"""Of the replicas' counters; `--json` has all."""
 FINGERPRINT_DIGITS = 8
 """Enough to tell a few apart; `--json` has all."""
 UNKNOWN_MODEL = "unknown"
 
 
-def stats_view(url: str, figures: ServerFigures, rows: Sequence[Row]) -> RenderableType:
-    """The server's figures above the rows."""
+def stats_view(
+    url: str, figures: ServerFigures, rows: Sequence[Row], replicas: Sequence[ReplicaCounters]
+) -> RenderableType:
+    """The server's figures, the rows, and what replicas have done."""
     limit = f" of {size(figures.max_bytes)}" if figures.max_bytes else ", no maxmemory: it may fill the machine"
     asked = figures.hits + figures.misses
     ratio = f" ({figures.hits / asked:.0%})" if asked else ""
@@ -32,7 +37,8 @@ def stats_view(url: str, figures: ServerFigures, rows: Sequence[Row]) -> Rendera
         f"since its start: {figures.hits:,} hits{ratio}, {figures.misses:,} misses, {figures.evicted_keys:,} evicted, "
         f"{figures.expired_keys:,} expired"
     )
-    return Group(head, rows_view(rows) if rows else Text("No blocks"))
+    parts: list[RenderableType] = [head, rows_view(rows) if rows else Text("No blocks")]
+    return Group(*parts, *((Text(""), _replicas(replicas)) if replicas else ()))
 
 
 def rows_view(rows: Sequence[Row]) -> Table:
@@ -63,6 +69,25 @@ def rows_view(rows: Sequence[Row]) -> Table:
             size(sum(row.size_bytes for row in rows)),
             f"{sum(row.share_ratio for row in rows):.0%}",
             style="bold",
+        )
+    return table
+
+
+def _replicas(replicas: Sequence[ReplicaCounters]) -> Table:
+    """Prompts that each replica asked about and found, and blocks that it moved, since it started."""
+    table = Table(box=None, pad_edge=False, header_style="dim", padding=(0, 2, 0, 0))
+    for column in ("replica", "pool"):
+        table.add_column(column)
+    for column in COUNTERS:
+        table.add_column(column.replace("_", " "), justify="right")
+    table.add_column("")
+    for replica in replicas:
+        numbers = [replica.counters.get(name) for name in COUNTERS]
+        table.add_row(
+            replica.replica_id,
+            replica.pool,
+            *("-" if number is None else f"{number:,}" for number in numbers),
+            escape(replica.error or ("breaker open" if replica.counters.get("breaker_open") else "")),
         )
     return table
 

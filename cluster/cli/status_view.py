@@ -5,12 +5,15 @@ What must not live here: reading the status (cluster/local/observe.py).
 
 from __future__ import annotations
 
+from typing import Any
+
 from rich.console import Group, RenderableType
 from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
 
 from cluster.core.lease import ReplicaPhase
+from cluster.core.tier.terms import TierTerms
 from cluster.local.observe import ClusterStatus, PoolStatus
 
 MINUTE_S = 60.0
@@ -68,7 +71,9 @@ def _pools(pools: tuple[PoolStatus, ...]) -> Table:
 
 
 def _replicas(pools: tuple[PoolStatus, ...]) -> Table:
-    table = _table("replica", "pool", "phase", "lease", ">pid", ">running", ">waiting", ">KV use", "detail")
+    # Shown where a pool has a tier: a dash then means that nothing is fetched, which somebody should see.
+    tier = (">fetch from",) if any(pool.has_tier for pool in pools) else ()
+    table = _table("replica", "pool", "phase", "lease", ">pid", ">running", ">waiting", ">KV use", *tier, "detail")
     for pool in pools:
         for replica in pool.replicas:
             if replica.phase == ReplicaPhase.STOPPED:
@@ -82,9 +87,16 @@ def _replicas(pools: tuple[PoolStatus, ...]) -> Table:
                 str(replica.running),
                 str(replica.waiting),
                 f"{replica.kv_use_ratio:.0%}",
+                *((_fetch_from(replica.tier),) if tier else ()),
                 escape(replica.last_error or replica.detail),
             )
     return table
+
+
+def _fetch_from(tier: dict[str, Any] | None) -> str:
+    """The shortest prompt that a replica asks Redis about."""
+    terms = TierTerms.from_dict(tier)
+    return f"{terms.least_tokens:,} tokens" if terms is not None else "-"
 
 
 def last_error(pool: PoolStatus) -> Text:

@@ -5,7 +5,7 @@ What must not live here: Redis (cluster/state/blocks.py), what the tags are for 
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from cluster.config import Config, load_config
@@ -30,6 +30,13 @@ class KvCache:
     """Ids in the configuration."""
     tenants: dict[str, str | None]
     """Tag by name; None where it cannot be told here."""
+    cluster: str
+    state_url: str | None
+    """Where its replicas' leases are."""
+    pools: frozenset[str]
+    """Those with a tier."""
+    secret: str | None = field(repr=False)
+    """What its replicas ask for; None where it is not known here."""
     ignorance: str = ""
     """Why tags cannot be told, as a sentence; empty where they can."""
 
@@ -80,16 +87,22 @@ def find_kv_cache(run_dir: RunDir, config_path: Path | None, environment: Enviro
     if path is None:
         raise SetupError("no cluster runs here whose cache could be meant", "name a configuration with --config")
     config = load_config(path)
-    url = config.redis.cache_url
-    if url is None and run_dir.deployment.exists():
-        url = load_deployment(run_dir.deployment).cache_url
+    url, state_url = config.redis.cache_url, config.redis.state_url
+    if run_dir.deployment.exists():
+        deployment = load_deployment(run_dir.deployment)
+        url, state_url = url or deployment.cache_url, deployment.state_url
     if url is None:
         raise SetupError(f"cluster {config.cluster.name} has no cache of KV blocks now", _why_none(config))
-    tenants, ignorance = _tenants(config, run_dir, environment)
+    secret = _secret(run_dir, environment)
+    tenants, ignorance = _tenants(config, secret)
     return KvCache(
         server=_server(config, url),
         models=frozenset(model.id for model in config.models),
         tenants=tenants,
+        cluster=config.cluster.name,
+        state_url=state_url,
+        pools=frozenset(pool.name for pool in config.pools if pool.has_tier),
+        secret=secret,
         ignorance=ignorance,
     )
 
@@ -114,7 +127,7 @@ def _server(config: Config, url: str) -> CacheServer:
     return CacheServer(url=url, user=redis.cache_user, password=password, ca_file=redis.cache_ca_file)
 
 
-def _tenants(config: Config, run_dir: RunDir, environment: Environment) -> tuple[dict[str, str | None], str]:
+def _tenants(config: Config, secret: str | None) -> tuple[dict[str, str | None], str]:
     """Tags by tenant, and why they cannot be told."""
     if config.gateway.auth.keys_file is None:
         # Nobody has a key, so all are one tenant, and none has a salt.
@@ -125,7 +138,6 @@ def _tenants(config: Config, run_dir: RunDir, environment: Environment) -> tuple
         names |= {key.tenant for key in load_keys(Path(config.gateway.auth.keys_file)).keys}
     except ConfigError as error:
         ignorance = f"{config.gateway.auth.keys_file} cannot be read: {error}"
-    secret = _secret(run_dir, environment)
     if secret is None:
         ignorance = ignorance or "the cluster's secret, which salts are made of, is not known here"
         return dict.fromkeys(names), ignorance

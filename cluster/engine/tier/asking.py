@@ -147,6 +147,11 @@ class Asking:
         self._measuring.close()
 
     @property
+    def breaker(self) -> TierBreaker:
+        """To look at."""
+        return self._breaker
+
+    @property
     def fingerprint(self) -> str:
         """What the blocks' keys begin with."""
         return self._facts.fingerprint

@@ -24,6 +24,7 @@ from cluster.engine.plan import Accelerator, ReplicaPlan
 from cluster.engine.tier import stats
 from cluster.engine.tier.asking import Asking
 from cluster.engine.tier.connection import RedisServer
+from cluster.engine.tier.exposition import expose
 from cluster.engine.tier.fingerprint import content_digest
 from cluster.engine.tier.handshake import TierFacts
 from cluster.shared_memory import sweep_named
@@ -56,6 +57,7 @@ class TierLink:
         self._block_tokens = 0
         self._hasher: Callable[[Any], list[bytes]] | None = None
         self._is_busy = False
+        self._conceal: Callable[[], None] | None = None
         self.asking: Asking | None = None
         """None until the engine runs."""
         self.totals: dict[str, float] = {}
@@ -121,6 +123,7 @@ class TierLink:
         asking = Asking(facts, self._server, ttl_s=self._tier.ttl_s, about=about)
         await asking.start()
         self.asking = asking
+        self._conceal = expose(asking)
         log.info("KV tier in Redis: fingerprint %s, %s", facts.fingerprint, asking.break_even.state())
 
     @property
@@ -160,6 +163,9 @@ class TierLink:
         """The engine is gone."""
         if self.asking is not None:
             self.asking.close()
+        if self._conceal is not None:
+            self._conceal()
+            self._conceal = None
         self._folder.cleanup()
 
     def observe(self, statistics: Any) -> None:
