@@ -158,6 +158,20 @@ def test_a_stopped_redis_costs_one_deadline_and_then_nothing(tier: Tier, valkey:
     assert tier.load(range(8)).is_whole
 
 
+def test_a_restart_between_two_transfers_costs_nothing(tier: Tier, valkey: ValkeyServer, tmp_path: Path) -> None:
+    """Its threads hold connections that the old server has closed: that is no sign that the new one is away."""
+    assert tier.store(range(32)).is_whole
+    assert tier.load(range(32)).is_whole
+    port = valkey.port
+    valkey.stop()
+    with ValkeyServer(port=port, data_dir=tmp_path / "again"):
+        assert tier.store(range(32)).is_whole
+        before = tier.wipe()
+        assert tier.load(range(32)).is_whole
+        assert bytes(tier.memory) == before
+        assert tier.transfers.times_opened == 0
+
+
 def test_a_redis_that_is_gone_is_no_fault(tmp_path: Path) -> None:
     tier = Tier(RedisServer(url="redis://127.0.0.1:1/0"), rows=2)
     assert not any(tier.load([0, 1]).good)
@@ -262,8 +276,11 @@ def test_a_unix_socket_will_do(tmp_path: Path) -> None:
 def test_tls_is_verified(valkey: ValkeyServer, tmp_path: Path) -> None:
     with tls_front(valkey.port, tmp_path) as (url, cert):
         with pytest.raises(TierConnectionError, match=r"(?i)certificate"):
-            Connection(RedisServer(url=url))
-        tier = Tier(RedisServer(url=url, ca_file=str(cert)))
+            Connection(RedisServer(url=url, password_env="TIER_PASSWORD"))
+        with Connection(RedisServer(url=url, ca_file=str(cert))) as connection:
+            (reply,) = connection.ask([encode(b"GET", b"kvb:x")], until_s=time.monotonic() + 5)
+        assert isinstance(reply, ReplyError), "TLS is no password"
+        tier = Tier(RedisServer(url=url, ca_file=str(cert), password_env="TIER_PASSWORD"))
         assert tier.store(range(8)).is_whole
         before = tier.wipe()
         assert tier.load(range(8)).is_whole
