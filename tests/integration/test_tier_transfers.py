@@ -195,6 +195,15 @@ def test_the_queue_is_bounded_by_bytes(valkey: ValkeyServer) -> None:
     tier.memory.release()
 
 
+def test_a_load_may_be_as_long_as_its_memory(valkey: ValkeyServer) -> None:
+    """The queue's bound is for stores: a prefix of more than that would be known, and never fetched."""
+    Tier(at(valkey)).store(range(12))
+    tier = Tier(at(valkey), queue_bytes=4 * ROW)
+    assert tier.load(range(12)).is_whole
+    tier.transfers.close()
+    tier.memory.release()
+
+
 def test_a_reader_may_not_need_to_write(valkey: ValkeyServer, redis: Redis, tmp_path: Path) -> None:
     """An ACL that forbids a command shows as refusals, never as an outage."""
     redis.acl_setuser("tier", enabled=True, passwords=["+secret"], keys=["kvb:*"], commands=["+@read", "+ping"])

@@ -38,7 +38,8 @@ class Transfers:
     Args:
         server: the Redis to use.
         ttl_s: how long a block lives after its last use.
-        queue_bytes: most bytes of blocks waiting to be stored; as many may wait to be loaded.
+        queue_bytes: most bytes of blocks waiting to be stored. Loads need no such bound: vLLM has set memory aside for
+            each, and one that is refused has lost a prefix that is there.
         clock: monotonic seconds, the same as `until_s` of a load.
     """
 
@@ -50,7 +51,7 @@ class Transfers:
         self._queue_bytes = queue_bytes
         self._clock = clock
         self._breaker = TierBreaker()
-        self._waiting_bytes = dict.fromkeys(Kind, 0)
+        self._storing_bytes = 0
         self._queues: dict[Kind, queue.SimpleQueue[Batch | None]] = {kind: queue.SimpleQueue() for kind in Kind}
         self._finished: list[Finished] = []
         self._counts = Counts()
@@ -100,16 +101,19 @@ class Transfers:
                 self._end(job)
                 return
             self._running += 1
-            self._waiting_bytes[kind] += size_bytes
+            if kind is Kind.STORE:
+                self._storing_bytes += size_bytes
         for first in starts:
             self._queues[kind].put(Batch(job, first))
 
     def _refusal(self, kind: Kind, size_bytes: int, now_s: float) -> str | None:
         if self._closing or self._breaker.state(now_s) is BreakerState.OPEN:
             return "dropped_down"
-        if kind is Kind.STORE and now_s < self._full_until_s:
+        if kind is Kind.LOAD:
+            return None
+        if now_s < self._full_until_s:
             return "dropped_full"
-        return "dropped_queue" if self._waiting_bytes[kind] + size_bytes > self._queue_bytes else None
+        return "dropped_queue" if self._storing_bytes + size_bytes > self._queue_bytes else None
 
     def finished(self) -> list[Finished]:
         """Jobs that ended since the last call."""
@@ -232,7 +236,8 @@ class Transfers:
             if job.left:
                 return
             self._running -= 1
-            self._waiting_bytes[job.kind] -= sum(map(len, job.rows))
+            if job.kind is Kind.STORE:
+                self._storing_bytes -= sum(map(len, job.rows))
             self._end(job)
             self._state.notify_all()
 
