@@ -26,10 +26,14 @@ ENGINE_BLOCKS = 72
 """Two of the longest prompts, so that the engine evicts all the time."""
 HOST_BLOCKS = 200
 RESET_RATIO = 0.2
-MISHAPS = ("damage", "restart", "damage", "lose", "flush")
+MISHAPS = ("restart", "damage", "lose", "damage", "flush")
 """In this order, some in every round but the first; then the next, over and over."""
 MORE_MISHAPS = ("damage", "damage", "lose")
 MISHAPS_A_ROUND = 2
+SQUEEZE_RATIO = 0.9
+"""In the middle of the last round Redis gets this share of the memory that it used before."""
+BACK_S = 30.0
+"""The breaker's pauses are 2 s at first."""
 KILL_WAIT_S = 0.3
 """A replica is killed at some moment within this time of a request: before, in, or after its load."""
 
@@ -37,9 +41,9 @@ KILL_WAIT_S = 0.3
 class Trial:
     """One run's state and counts."""
 
-    def __init__(self, folder: Path, model: str, *, redis_mib: int, seed: int) -> None:
+    def __init__(self, folder: Path, model: str, seed: int) -> None:
         self.chance = random.Random(seed)
-        self.server = Server(folder, memory_bytes=redis_mib << 20)
+        self.server = Server(folder)
         self.setup = Setup(
             folder=model,
             redis=f"cache_url: 'redis://127.0.0.1:{self.server.port}'",
@@ -55,6 +59,7 @@ class Trial:
         self.cases = self.prompt_tokens = self.cached_tokens = 0
         self.warm: list[dict[str, Any]] = []
         self.replica: Replica | None = None
+        self.is_away = False
 
     def play(self, rounds: list[list[list[Case]]]) -> None:
         self.replica = Replica(self.setup)
@@ -71,11 +76,16 @@ class Trial:
         mishaps = chain(MISHAPS, cycle(MORE_MISHAPS))
         for number, batches in enumerate(rounds):
             for at, batch in enumerate(batches):
-                # In the middle of every second round: what was computed before is known to Redis, what comes builds on it.
+                # In the middle of every second round: Redis knows what was computed before, what comes builds on it.
                 if number % 2 and at == len(batches) // 2:
                     self.kill_replica(batch, [case for later in batches[at:] for case in later])
                 elif number and at % max(3, len(batches) // MISHAPS_A_ROUND) == 0:
                     self.mishap(next(mishaps), batch)
+                    if self.is_away:
+                        self.bring_back(batch)
+                        continue
+                if number == len(rounds) - 1 and at == len(batches) // 2:
+                    self.squeeze()
                 if (number and not at) or self.chance.random() < RESET_RATIO:
                     assert self.replica.reset()
                     self.events["reset"] += 1
@@ -101,12 +111,35 @@ class Trial:
         elif kind == "flush":
             self.server.redis.flushall()
         else:
-            self.server.restart()
+            self.server.kill()
+            self.is_away = True
+
+    def squeeze(self) -> None:
+        """From here on Redis has too little memory, and evicts."""
+        used_bytes = int(self.server.redis.info("memory")["used_memory"])
+        self.server.limit(int(used_bytes * SQUEEZE_RATIO))
+        self.events["squeeze"] += 1
+
+    def bring_back(self, batch: list[Case]) -> None:
+        """After a batch without Redis start it again, and wait until the replica stores in it; meanwhile it computes."""
+        assert self.replica is not None
+        self.check(batch, self.replica.ask(*(case.ask for case in batch)))
+        self.server.start()
+        self.is_away = False
+        until_s = time.monotonic() + BACK_S
+        while not self.server.blocks():
+            assert time.monotonic() < until_s, "Redis is back, and nothing is stored"
+            # No cases, and not counted as such.
+            self.replica.ask(Ask(ids=[self.chance.randrange(300, 7000) for _ in range(BLOCK_TOKENS + 1)]))
+            self.events["while_away"] += 1
 
     def kill_replica(self, batch: list[Case], candidates: list[Case]) -> None:
         """Kill it within a request, and have a new one serve a prefix that Redis knows with its first request."""
         assert self.replica is not None
         self.collect()
+        # From here to the answer only the replica may lose anything.
+        memory_bytes = self.server.memory_bytes
+        self.server.limit(0)
         blocks, case = max(((self.known_blocks(case), case) for case in candidates), key=lambda each: each[0])
         self.replica.begin(*(case.ask for case in batch))
         self.replica.has_answered(self.chance.random() * KILL_WAIT_S)
@@ -118,8 +151,8 @@ class Trial:
         remove_shared_memory(left)
         (answer,) = self.replica.ask(case.ask)
         self.check([case], [answer])
-        loaded = self.loaded()
-        self.warm.append({"known_blocks": blocks, "cached": answer.cached, "loaded": loaded})
+        self.warm.append({"known_blocks": blocks, "cached": answer.cached, "loaded": self.loaded()})
+        self.server.limit(memory_bytes)
 
     def known_blocks(self, case: Case) -> int:
         """How many of the prompt's first blocks Redis has undamaged."""
@@ -145,6 +178,7 @@ class Trial:
     def report(self) -> dict[str, Any]:
         return {
             "cases": self.cases,
+            "block_tokens": BLOCK_TOKENS,
             "prompt_tokens": self.prompt_tokens,
             "cached_tokens": self.cached_tokens,
             "loaded_ratio": self.totals["loaded_tokens"] / self.prompt_tokens,
@@ -158,9 +192,9 @@ class Trial:
 
 def main() -> None:
     model, folder, *numbers = sys.argv[1:]
-    conversations, turns, redis_mib, seed = map(int, numbers)
+    conversations, turns, seed = map(int, numbers)
     began_s = time.monotonic()
-    trial = Trial(Path(folder), model, redis_mib=redis_mib, seed=seed)
+    trial = Trial(Path(folder), model, seed)
     use_fork_server(trial.setup)
     marks = {}
     without = Setup(folder=model, context_tokens=CONTEXT_TOKENS, engine="batch_tokens: 1024, max_running: 4, ")

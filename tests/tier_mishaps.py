@@ -23,9 +23,9 @@ LOSS_RATIO = 0.04
 class Server:
     """A Valkey that comes back on its port."""
 
-    def __init__(self, folder: Path, *, memory_bytes: int | None = None) -> None:
+    def __init__(self, folder: Path) -> None:
         self._folder = folder
-        self._options = {} if memory_bytes is None else {"maxmemory": memory_bytes, "maxmemory-policy": "allkeys-lru"}
+        self.memory_bytes = 0
         self._starts = 0
         self._evicted = 0
         self.port = 0
@@ -34,7 +34,8 @@ class Server:
     def start(self) -> None:
         self._starts += 1
         folder = self._folder / f"valkey-{self._starts}"
-        self._server = ValkeyServer(port=self.port or None, data_dir=folder, config={"save": "", **self._options})
+        options = {"maxmemory": self.memory_bytes, "maxmemory-policy": "allkeys-lru", "save": ""}
+        self._server = ValkeyServer(port=self.port or None, data_dir=folder, config=options)
         self._server.start()
         self.port = self._server.port
         self.redis = Redis(port=self.port)
@@ -49,6 +50,11 @@ class Server:
     def evicted(self) -> int:
         """Keys that it evicted itself, over all its lives."""
         return self._evicted + int(self.redis.info("stats")["evicted_keys"])
+
+    def limit(self, memory_bytes: int) -> None:
+        """Give it so much memory, 0 for as much as it wants; it evicts what was not used for longest."""
+        self.memory_bytes = memory_bytes
+        self.redis.config_set("maxmemory", memory_bytes)
 
     def kill(self) -> None:
         """With SIGKILL."""
