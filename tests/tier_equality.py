@@ -121,7 +121,7 @@ class Trial:
         self.events["squeeze"] += 1
 
     def bring_back(self, batch: list[Case]) -> None:
-        """After a batch without Redis start it again, and wait until the replica stores in it; meanwhile it computes."""
+        """After a batch without Redis start it again, and wait until the replica stores; meanwhile it computes."""
         assert self.replica is not None
         self.check(batch, self.replica.ask(*(case.ask for case in batch)))
         self.server.start()

@@ -51,9 +51,10 @@ class Server:
         """Keys that it evicted itself, over all its lives."""
         return self._evicted + int(self.redis.info("stats")["evicted_keys"])
 
-    def limit(self, memory_bytes: int) -> None:
-        """Give it so much memory, 0 for as much as it wants; it evicts what was not used for longest."""
+    def limit(self, memory_bytes: int, *, policy: str = "allkeys-lru") -> None:
+        """Give it so much memory, 0 for as much as it wants; it evicts what was not used for longest, if it may."""
         self.memory_bytes = memory_bytes
+        self.redis.config_set("maxmemory-policy", policy)
         self.redis.config_set("maxmemory", memory_bytes)
 
     def kill(self) -> None:

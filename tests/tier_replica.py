@@ -164,11 +164,6 @@ class Replica:
         made: list[bytes] = self._call("keys", ask)
         return made
 
-    def post(self, path: str, body: dict[str, Any]) -> dict[str, Any]:
-        """A request to the engine's own HTTP application, behind the replica's layer."""
-        made: dict[str, Any] = self._call("post", (path, body))
-        return made
-
     def processes(self) -> list[psutil.Process]:
         """API process, engine core, worker: whatever the fork server has made that lives."""
         server = psutil.Process(forkserver._forkserver._forkserver_pid)  # type: ignore[attr-defined]
@@ -305,6 +300,7 @@ class _Made:
         from cluster.engine.tier.link import PromptHashes
 
         tier = self._engine._tier
+        assert ask.adapter is None, "its name is part of the hash, and its digest of the salt"
         hashes = PromptHashes(tier._hasher, tier._block_tokens, ask.ids, ask.salt, None).upto(10**6)
         return [block_key(tier.asking._facts.fingerprint, tag_of(ask.salt), each + bytes(4)) for each in hashes]
 

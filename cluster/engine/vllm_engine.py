@@ -146,12 +146,10 @@ def _checked_engine(prompts: SeenPrompts | None = None, tier: TierLink | None = 
             if tier is None:
                 outputs = super().generate(prompt, sampling_params, request_id, **kwargs)
             else:
-                generate = super().generate
+                generate, lora = super().generate, kwargs.get("lora_request")
+                salted = tier.salted(prompt, lora)
                 outputs = tier.outputs(
-                    lambda params: generate(prompt, params, request_id, **kwargs),
-                    prompt,
-                    sampling_params,
-                    kwargs.get("lora_request"),
+                    lambda params: generate(salted, params, request_id, **kwargs), salted, sampling_params, lora
                 )
             if call is None:
                 return outputs

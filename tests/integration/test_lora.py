@@ -8,16 +8,14 @@ from pathlib import Path
 
 import httpx
 import pytest
-import torch
-from safetensors.torch import save_file
 
 from cluster.environment import read_environment
 from cluster.models.hub import HubSettings
 from cluster.models.store import ModelStore, default_root
 from tests.cluster_harness import longreach
+from tests.lora_adapter import write_adapter
 
 pytestmark = [pytest.mark.integration, pytest.mark.slow, pytest.mark.timeout(600)]
-RANK = 8
 
 CONFIG = """
 cluster: {{name: lora, ray_port: 0, replica_port_min: 36000}}
@@ -31,27 +29,11 @@ gateway: {{port: 0}}
 """
 
 
-def write_adapter(folder: Path, model: Path) -> None:
-    """An adapter with random, strong weights on the query projections."""
-    config = json.loads((model / "config.json").read_text(encoding="utf-8"))
-    hidden, heads, head_dim = config["hidden_size"], config["num_attention_heads"], config["head_dim"]
-    generator = torch.Generator().manual_seed(7)
-    weights = {}
-    for layer in range(config["num_hidden_layers"]):
-        name = f"base_model.model.model.layers.{layer}.self_attn.q_proj"
-        weights[f"{name}.lora_A.weight"] = torch.randn(RANK, hidden, generator=generator)
-        weights[f"{name}.lora_B.weight"] = torch.randn(heads * head_dim, RANK, generator=generator)
-    folder.mkdir()
-    save_file(weights, folder / "adapter_model.safetensors")
-    settings = {"peft_type": "LORA", "r": RANK, "lora_alpha": 16, "target_modules": ["q_proj"], "bias": "none"}
-    (folder / "adapter_config.json").write_text(json.dumps(settings), encoding="utf-8")
-
-
 def test_adapter_answers_under_its_name(tmp_path: Path) -> None:
     env = {**os.environ, "LONGREACH_STATE": str(tmp_path / "state")}
     environment = read_environment(env)
     store = ModelStore(default_root(environment.cache_home), settings=HubSettings())
-    write_adapter(tmp_path / "adapter", store.pull("tiny"))
+    write_adapter(tmp_path / "adapter", store.pull("tiny"), seed=7)
     config = tmp_path / "lora.yaml"
     config.write_text(CONFIG.format(adapter=tmp_path / "adapter"), encoding="utf-8")
     up = longreach("up", "--config", str(config), "--no-question", "--json", env=env, timeout_s=400)

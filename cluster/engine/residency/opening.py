@@ -17,6 +17,7 @@ from redis.asyncio import Redis
 
 from cluster.core.lease import ReplicaId
 from cluster.core.prefix import PrefixFacts, chain_root, chunk_bytes_for
+from cluster.core.tier.salt import tenant_salt
 from cluster.engine.plan import ReplicaPlan
 from cluster.engine.residency.content import adapter_digest, model_digest
 from cluster.engine.residency.events import FULL_ATTENTION, Subscription
@@ -156,11 +157,11 @@ class ReplicaResidency:
 
 
 def root_of(facts: PrefixFacts, adapter: str | None, salt: str | None) -> bytes | None:
-    """Where the chain of an adapter (by name) and a salt begins; None for an adapter nobody knows."""
+    """Where the chain of an adapter (by name) and an engine's salt begins; None for an adapter nobody knows."""
     digest = "" if adapter is None else facts.adapters.get(adapter)
     if digest is None:
         return None
-    return chain_root(model_digest=facts.model_digest, adapter_digest=digest, salt=salt or "")
+    return chain_root(model_digest=facts.model_digest, adapter_digest=digest, salt=tenant_salt(salt) or "")
 
 
 def prefix_facts(plan: ReplicaPlan, block_tokens: int) -> PrefixFacts:

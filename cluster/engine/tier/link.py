@@ -17,6 +17,7 @@ from types import SimpleNamespace
 from typing import Any
 
 from cluster.core.tier.keys import tag_of
+from cluster.core.tier.salt import engine_salt, tenant_salt
 from cluster.engine.plan import Accelerator, ReplicaPlan
 from cluster.engine.tier import stats
 from cluster.engine.tier.asking import Asking
@@ -126,6 +127,13 @@ class TierLink:
         if self.asking is not None:
             self.asking.observe(statistics.kv_connector_stats, is_busy=self._is_busy)
 
+    def salted(self, prompt: Any, lora_request: Any) -> Any:
+        """vLLM's engine input, with the content of the request's adapter in its salt."""
+        adapter = None if lora_request is None else self._adapters.get(lora_request.lora_name)
+        if adapter is None or not isinstance(prompt, dict):
+            return prompt
+        return {**prompt, "cache_salt": engine_salt(prompt.get("cache_salt"), adapter)}
+
     async def outputs(
         self, generate: Callable[[Any], AsyncGenerator[Any, None]], prompt: Any, params: Any, lora_request: Any
     ) -> AsyncGenerator[Any, None]:
@@ -133,7 +141,7 @@ class TierLink:
 
         Args:
             generate: makes the engine's outputs from sampling parameters.
-            prompt: vLLM's engine input.
+            prompt: vLLM's engine input, as `salted` gave it back.
             params: its sampling parameters, which may be another request's as well.
             lora_request: its adapter.
         """
@@ -156,7 +164,7 @@ class TierLink:
         readable = ids and params.prompt_logprobs is None and (lora_request is None or adapter is not None)
         hashes = PromptHashes(self._hasher, self._block_tokens, ids or (), salt, lora_request) if readable else None
         terms = await asking.terms(
-            prompt_tokens=len(ids or ()), tag=tag_of(salt, adapter), hashes=hashes, is_busy=self._is_busy
+            prompt_tokens=len(ids or ()), tag=tag_of(tenant_salt(salt), adapter), hashes=hashes, is_busy=self._is_busy
         )
         made = copy.copy(params)
         extra = dict(params.extra_args or {})

@@ -12,10 +12,11 @@ import pytest
 from redis.exceptions import ConnectionError as RedisConnectionError
 
 from cluster.core.lease import ReplicaId
-from cluster.core.prefix import PrefixFacts, PrefixIndex, ResidencyUpdate
+from cluster.core.prefix import PrefixFacts, PrefixIndex, ResidencyUpdate, chain_root
+from cluster.core.tier.salt import engine_salt
 from cluster.engine.residency import service as module
 from cluster.engine.residency.events import AllBlocksCleared, Batch, BlockRemoved, BlockStored
-from cluster.engine.residency.opening import cache_obstacle, plan_obstacle
+from cluster.engine.residency.opening import cache_obstacle, plan_obstacle, root_of
 from cluster.engine.residency.seen import PROMPTS_MAX, SeenPrompts
 from cluster.engine.residency.service import ResidencyService
 from tests.residency import BLOCK_TOKENS, CHUNK_BYTES, TABLE, entries, expected, text_of, tree
@@ -311,3 +312,13 @@ def test_what_speaks_against_it_after_the_start() -> None:
     assert cache_obstacle([full | {"kind": "mla_attention"}]) is None
     for groups in ([], [full, full], [full | {"kind": "mamba"}], [full | {"sliding_window": 1024}]):
         assert cache_obstacle(groups)
+
+
+@pytest.mark.parametrize("salt", [None, "tenant-a"])
+def test_chains_begin_with_what_gateways_know(salt: str | None) -> None:
+    """They know a tenant's salt and an adapter's digest by its name, not what a KV tier makes of the two."""
+    facts = PrefixFacts(model_digest="m", chunk_bytes=CHUNK_BYTES, block_tokens=BLOCK_TOKENS, adapters={"a": "d" * 32})
+    known = chain_root(model_digest="m", adapter_digest="d" * 32, salt=salt or "")
+    assert root_of(facts, "a", salt) == known
+    assert root_of(facts, "a", engine_salt(salt, "e" * 64)) == known
+    assert root_of(facts, None, salt) != known
