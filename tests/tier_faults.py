@@ -72,6 +72,8 @@ class Trial:
             "is_right": answer.tokens == self.right.setdefault(seed, answer.tokens),
             "cached_blocks": answer.cached // BLOCK_TOKENS,
             "took_s": took_s,
+            "ttft_s": answer.ttft_s,
+            "ask_s": answer.ask_s,
             **{name.removeprefix("vllm:redis_tier_"): after.get(name, 0) - before.get(name, 0) for name in names},
         }
 

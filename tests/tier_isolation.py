@@ -22,7 +22,7 @@ BLOCKS = 10
 ADAPTER = "style"
 OWNER = "tenant-a"
 OTHERS = (None, "tenant-b", "tenant", "tenant-ab", "tenant-a ", "Tenant-a", engine_salt(OWNER, "0" * 32))
-"""No salt, another one, one that is the beginning of the owner's, one that the owner's is the beginning of, and such."""
+"""No salt, another one, the beginning of the owner's, one that begins with the owner's, and the like."""
 STORED_S = 20.0
 
 

@@ -54,8 +54,8 @@ class Server:
     def limit(self, memory_bytes: int, *, policy: str = "allkeys-lru") -> None:
         """Give it so much memory, 0 for as much as it wants; it evicts what was not used for longest, if it may."""
         self.memory_bytes = memory_bytes
-        self.redis.config_set("maxmemory-policy", policy)
-        self.redis.config_set("maxmemory", memory_bytes)
+        # In one go, or a policy that evicts would meet a limit that is about to go.
+        self.redis.config_set("maxmemory-policy", policy, "maxmemory", memory_bytes)
 
     def kill(self) -> None:
         """With SIGKILL."""

@@ -229,7 +229,7 @@ async def test_a_request_gets_its_terms_and_shares_no_parameters() -> None:
 
 
 async def test_an_adapters_content_is_in_the_salt() -> None:
-    """vllm/v1/core/kv_cache_utils.py knows an adapter by name and path; the tag stays the tenant's and the adapter's."""
+    """vllm/v1/core/kv_cache_utils.py knows an adapter by name and path; the tag goes on naming tenant and adapter."""
     from vllm import SamplingParams
     from vllm.lora.request import LoRARequest
 

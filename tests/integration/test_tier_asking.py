@@ -7,6 +7,7 @@ import os
 import signal
 import time
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 
 import pytest
 from redis import Redis
@@ -129,6 +130,18 @@ async def test_a_stopped_redis_costs_one_bounded_wait(
         assert asking.counts.late + asking.counts.down + asking.counts.below == 20
     finally:
         os.kill(pid, signal.SIGCONT)
+
+
+async def test_a_restart_between_two_questions_costs_nothing(
+    asking: Asking, valkey: ValkeyServer, tmp_path: Path
+) -> None:
+    await asking.terms(prompt_tokens=1605, tag=NO_TAG, hashes=Hashes(100), is_busy=False)
+    port = valkey.port
+    valkey.stop()
+    with ValkeyServer(port=port, data_dir=tmp_path / "again"), Redis(port=port) as redis:
+        held(redis, range(50))
+        terms = await asking.terms(prompt_tokens=1605, tag=NO_TAG, hashes=Hashes(100), is_busy=False)
+    assert terms.known_tokens == 50 * 16
 
 
 async def test_redis_away_at_the_start_is_no_fault() -> None:

@@ -1,4 +1,4 @@
-"""No tenant finds another's blocks, in the engine's cache, the host's tier or Redis, and no adapter its predecessor's."""
+"""No tenant finds another's blocks, in the engine's cache, the host's tier or Redis; no adapter its predecessor's."""
 
 from __future__ import annotations
 

@@ -162,6 +162,20 @@ def test_a_stopped_redis_costs_one_deadline_and_then_nothing(tier: Tier, valkey:
     assert tier.load(range(8)).is_whole
 
 
+def test_a_restart_between_two_transfers_costs_nothing(tier: Tier, valkey: ValkeyServer, tmp_path: Path) -> None:
+    """Its threads hold connections that the old server has closed: that is no sign that the new one is away."""
+    assert tier.store(range(32)).is_whole
+    assert tier.load(range(32)).is_whole
+    port = valkey.port
+    valkey.stop()
+    with ValkeyServer(port=port, data_dir=tmp_path / "again"):
+        assert tier.store(range(32)).is_whole
+        before = tier.wipe()
+        assert tier.load(range(32)).is_whole
+        assert bytes(tier.memory) == before
+        assert tier.transfers.times_opened == 0
+
+
 def test_a_redis_that_is_gone_is_no_fault(tmp_path: Path) -> None:
     tier = Tier(RedisServer(url="redis://127.0.0.1:1/0"), rows=2)
     assert not any(tier.load([0, 1]).good)
@@ -285,7 +299,7 @@ def pump(source: socket.socket, sink: socket.socket) -> None:
             sink.sendall(data)
 
 
-def test_tls_is_verified(valkey: ValkeyServer, tmp_path: Path) -> None:
+def test_tls_is_verified(valkey: ValkeyServer, redis: Redis, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     cert, private = tmp_path / "cert.pem", tmp_path / "key.pem"
     subprocess.run(
         ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-keyout", private, "-out", cert, "-days", "1",
@@ -294,12 +308,17 @@ def test_tls_is_verified(valkey: ValkeyServer, tmp_path: Path) -> None:
     )  # fmt: skip
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.load_cert_chain(cert, private)
+    redis.config_set("requirepass", "secret")
+    monkeypatch.setenv("TIER_PASSWORD", "secret")
     with socket.create_server(("127.0.0.1", 0)) as listener:
         threading.Thread(target=terminate_tls, args=(listener, context, valkey.port), daemon=True).start()
         url = f"rediss://localhost:{listener.getsockname()[1]}"
         with pytest.raises(TierConnectionError, match=r"(?i)certificate"):
-            Connection(RedisServer(url=url))
-        tier = Tier(RedisServer(url=url, ca_file=str(cert)))
+            Connection(RedisServer(url=url, password_env="TIER_PASSWORD"))
+        with Connection(RedisServer(url=url, ca_file=str(cert))) as connection:
+            (reply,) = connection.ask([encode(b"GET", b"kvb:x")], until_s=time.monotonic() + 5)
+        assert isinstance(reply, ReplyError), "TLS is no password"
+        tier = Tier(RedisServer(url=url, ca_file=str(cert), password_env="TIER_PASSWORD"))
         assert tier.store(range(8)).is_whole
         before = tier.wipe()
         assert tier.load(range(8)).is_whole

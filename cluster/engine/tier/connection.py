@@ -8,23 +8,21 @@ values mean (value.py), when to give Redis up (cluster/core/tier/breaker.py).
 from __future__ import annotations
 
 import socket
-import ssl
 import struct
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, NoReturn, Self
-from urllib.parse import unquote, urlsplit
+from urllib.parse import urlsplit
 
+from cluster.engine.tier.sockets import open_socket
 from cluster.environment import read_environment
 
-DEFAULT_PORT = 6379
 CONNECT_S = 1.0
 """Redis is in the same cluster; who needs longer for a handshake counts as away."""
 BUFFER_BYTES = 4096
 """Replies are read through this; what it holds of a value's beginning is the only part that is copied."""
-SOCKET_BUFFER_BYTES = 4 << 20
 LINE_BYTES_MAX = 1024
 """A reply's first line is a number or a short sentence."""
 SCRATCH_BYTES = 1 << 16
@@ -98,7 +96,7 @@ class Connection:
         self._is_broken = False
         parts = urlsplit(server.url)
         try:
-            self._socket, self._is_plain = _open(parts, server.ca_file, deadline_s)
+            self._socket, self._is_plain = open_socket(server.url, server.ca_file, until_s=deadline_s)
         except (OSError, ValueError) as error:
             raise TierConnectionError(f"{type(error).__name__}: {error}") from error
         try:
@@ -128,8 +126,28 @@ class Connection:
 
     @property
     def is_usable(self) -> bool:
-        """Whether nothing went wrong so far."""
+        """Whether the next command may go over it; to be asked where no reply is due.
+
+        Redis hangs up when it restarts. Who finds that out by a command would think that it is away.
+        """
+        if not self._is_broken and not self._is_open():
+            self.close()
         return not self._is_broken
+
+    def _is_open(self) -> bool:
+        if self._start != self._end:
+            return False
+        try:
+            if not self._is_plain:
+                self._socket.settimeout(0)
+            # Not of SSLSocket, which takes no flags: only whether there is an end to be read.
+            waiting = socket.socket.recv(self._socket, 1, socket.MSG_PEEK | socket.MSG_DONTWAIT)
+        except BlockingIOError:
+            return True
+        except OSError:
+            return False
+        # With TLS its own messages may wait to be read; otherwise it is a reply that nobody asked for.
+        return bool(waiting) and not self._is_plain
 
     def close(self) -> None:
         """Hang up."""
@@ -314,33 +332,6 @@ def encode_set(key: bytes, head: bytes, payload: memoryview, ttl_s: int) -> list
     ttl = b"%d" % ttl_s
     start = b"*5\r\n$3\r\nSET\r\n$%d\r\n%b\r\n$%d\r\n%b" % (len(key), key, len(head) + len(payload), head)
     return [start, payload, b"\r\n$2\r\nEX\r\n$%d\r\n%b\r\n" % (len(ttl), ttl)]
-
-
-def _open(parts: Any, ca_file: str | None, deadline_s: float) -> tuple[socket.socket, bool]:
-    left_s = max(deadline_s - time.monotonic(), 0.001)
-    if parts.scheme == "unix":
-        plain = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-        plain.settimeout(left_s)
-        try:
-            plain.connect(unquote(parts.path))
-        except OSError:
-            plain.close()
-            raise
-    elif parts.scheme in {"redis", "rediss"}:
-        plain = socket.create_connection((parts.hostname or "127.0.0.1", parts.port or DEFAULT_PORT), timeout=left_s)
-        plain.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-    else:
-        raise ValueError(f"a Redis address starts with redis://, rediss:// or unix://, not with {parts.scheme}://")
-    for option in (socket.SO_SNDBUF, socket.SO_RCVBUF):
-        plain.setsockopt(socket.SOL_SOCKET, option, SOCKET_BUFFER_BYTES)
-    if parts.scheme != "rediss":
-        plain.settimeout(None)
-        return plain, True
-    try:
-        return ssl.create_default_context(cafile=ca_file).wrap_socket(plain, server_hostname=parts.hostname), False
-    except OSError:
-        plain.close()
-        raise
 
 
 def _timeval(seconds: float) -> bytes:

@@ -128,7 +128,7 @@ class TierLink:
             self.asking.observe(statistics.kv_connector_stats, is_busy=self._is_busy)
 
     def salted(self, prompt: Any, lora_request: Any) -> Any:
-        """vLLM's engine input, with the content of the request's adapter in its salt."""
+        """VLLM's engine input, with the content of the request's adapter in its salt."""
         adapter = None if lora_request is None else self._adapters.get(lora_request.lora_name)
         if adapter is None or not isinstance(prompt, dict):
             return prompt
