@@ -108,7 +108,9 @@ class Trial:
                 self.long(replica)
             result["above"] = self.part(replica, [self.chance.choice(LONG_TOKENS) for _ in range(ABOVE)])
             self.proxy.delay_s = SLOW_S
+            began_s = time.monotonic()
             result["slow"] = [self.long(replica).ask_s for _ in range(SLOW)]
+            result["slow_s"] = time.monotonic() - began_s
             self.proxy.delay_s = 0.0
             self.server.kill()
             result["away"] = [self.long(replica).ask_s for _ in range(AWAY)]

@@ -132,6 +132,17 @@ async def test_a_stopped_redis_costs_one_bounded_wait(
         os.kill(pid, signal.SIGCONT)
 
 
+async def test_no_answer_is_a_late_answer_whoever_notices_first(asking: Asking, redis: Redis) -> None:
+    """The thread's socket and the request's wait end at one moment; a breaker must not depend on which is first."""
+    pid = int(redis.info("server")["process_id"])
+    os.kill(pid, signal.SIGSTOP)
+    try:
+        with pytest.raises(TimeoutError):
+            asking._ask(NO_TAG, Hashes(100), 1605, 1, time.monotonic() + 0.05)
+    finally:
+        os.kill(pid, signal.SIGCONT)
+
+
 async def test_a_restart_between_two_questions_costs_nothing(
     asking: Asking, valkey: ValkeyServer, tmp_path: Path
 ) -> None:

