@@ -273,7 +273,9 @@ def test_a_unix_socket_will_do(tmp_path: Path) -> None:
         server.stop()
 
 
-def test_tls_is_verified(valkey: ValkeyServer, tmp_path: Path) -> None:
+def test_tls_is_verified(valkey: ValkeyServer, redis: Redis, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    redis.config_set("requirepass", "secret")
+    monkeypatch.setenv("TIER_PASSWORD", "secret")
     with tls_front(valkey.port, tmp_path) as (url, cert):
         with pytest.raises(TierConnectionError, match=r"(?i)certificate"):
             Connection(RedisServer(url=url, password_env="TIER_PASSWORD"))
