@@ -96,7 +96,7 @@ def _replicas(pools: tuple[PoolStatus, ...]) -> Table:
 def _fetch_from(tier: dict[str, Any] | None) -> str:
     """The shortest prompt that a replica asks Redis about."""
     terms = TierTerms.from_dict(tier)
-    return f"{terms.least_tokens:,} tokens" if terms is not None else "-"
+    return f"{terms.least_prompt_tokens:,} tokens" if terms is not None else "-"
 
 
 def last_error(pool: PoolStatus) -> Text:

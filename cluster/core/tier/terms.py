@@ -19,13 +19,16 @@ class TierTerms:
     """How long Redis keeps a block after its last use."""
     least_tokens: int
     """It does not fetch fewer: computing them would be as fast."""
+    least_prompt_tokens: int
+    """It asks Redis about no shorter prompt: the question would take too much of what computing it takes."""
     cost_ratio: float
     """What fetching a token takes of what computing it takes, 0 to 1."""
 
     def fetched(self, *, resident_tokens: int, kept_tokens: int) -> int:
         """Prompt tokens it will fetch, where so many are resident and so many are in Redis."""
         more = kept_tokens - resident_tokens
-        return more if more >= self.least_tokens else 0
+        is_worth_it = more >= self.least_tokens and kept_tokens >= self.least_prompt_tokens
+        return more if is_worth_it else 0
 
     def saved(self, fetched_tokens: int) -> int:
         """Computing so many tokens would take as long as is saved by fetching these."""
@@ -41,9 +44,11 @@ class TierTerms:
         if not isinstance(data, Mapping):
             return None
         fingerprint, ratio = data.get("fingerprint"), data.get("cost_ratio")
-        life_s, least_tokens = data.get("life_s"), data.get("least_tokens")
-        if not isinstance(fingerprint, str) or not isinstance(life_s, int) or not isinstance(least_tokens, int):
+        counts = {name: data.get(name) for name in ("life_s", "least_tokens", "least_prompt_tokens")}
+        if not isinstance(fingerprint, str) or not all(
+            isinstance(count, int) and count > 0 for count in counts.values()
+        ):
             return None
-        if not isinstance(ratio, (int, float)) or not 0 <= ratio <= 1 or life_s < 1 or least_tokens < 1:
+        if not isinstance(ratio, (int, float)) or not 0 <= ratio <= 1:
             return None
-        return cls(fingerprint=fingerprint, life_s=life_s, least_tokens=least_tokens, cost_ratio=float(ratio))
+        return cls(fingerprint=fingerprint, cost_ratio=float(ratio), **counts)

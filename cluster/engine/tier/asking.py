@@ -158,13 +158,14 @@ class Asking:
 
     def offer(self) -> TierTerms | None:
         """What gateways may count on; None while nothing is fetched."""
-        least = self.break_even.least_prompt_tokens()
-        if least is None or self._breaker.state(time.monotonic()) is not BreakerState.CLOSED:
+        least_prompt, least = self.break_even.least_prompt_tokens(), self.break_even.min_fetch_tokens(is_busy=False)
+        if least_prompt is None or least is None or self._breaker.state(time.monotonic()) is not BreakerState.CLOSED:
             return None
         return TierTerms(
             fingerprint=self._facts.fingerprint,
             life_s=self._ttl_s,
             least_tokens=least,
+            least_prompt_tokens=least_prompt,
             cost_ratio=round(self.break_even.cost_ratio(), 3),
         )
 
@@ -268,7 +269,7 @@ class Asking:
             # calibration finds out.
             if time.monotonic() < until_s:
                 self._fail(error)
-            elif not found:
+            elif found == local:
                 # The request's own wait ends now as well; either way it is a late answer.
                 raise TimeoutError from error
             return self._worth(found, local, least)

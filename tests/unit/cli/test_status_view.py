@@ -18,7 +18,7 @@ CONFIG = """
 models: [{id: m}]
 pools: [{name: p, model: m, context_tokens: 4096, engine: {redis_tier: {enabled: true}}}]
 """
-TERMS = TierTerms(fingerprint="f" * 24, life_s=60, least_tokens=1536, cost_ratio=0.1)
+TERMS = TierTerms(fingerprint="f" * 24, life_s=60, least_tokens=900, least_prompt_tokens=1536, cost_ratio=0.1)
 
 
 def status(*, has_tier: bool = True, tier: dict[str, object] | None = None, cache: str = "ok") -> ClusterStatus:

@@ -15,7 +15,7 @@ from services.gateway.kept import Kept
 from services.gateway.residency import Residency
 from tests.unit.gateway.test_residency import CHUNK, ONE, TEXT, TWO, Clock, Source, entries, lease, prefix
 
-TERMS = TierTerms(fingerprint="f", life_s=1000, least_tokens=32, cost_ratio=0.25)
+TERMS = TierTerms(fingerprint="f", life_s=1000, least_tokens=32, least_prompt_tokens=48, cost_ratio=0.25)
 NOW_S = 1e9
 
 
@@ -91,6 +91,12 @@ async def test_less_than_pays_is_not_fetched(world: World) -> None:
     await world.step()
     whole = world.fetches()[ONE].tokens
     assert not world.fetches({ONE: whole - TERMS.least_tokens + 1})
+
+
+async def test_a_prompt_that_is_too_short_to_ask_about_is_not_fetched(world: World) -> None:
+    world.keeps(2)
+    await world.step()
+    assert not world.fetches()
 
 
 async def test_others_prompts_are_not_theirs(world: World) -> None:
