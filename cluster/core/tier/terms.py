@@ -44,7 +44,7 @@ class TierTerms:
         if not isinstance(data, Mapping):
             return None
         fingerprint, ratio = data.get("fingerprint"), data.get("cost_ratio")
-        counts = {name: data.get(name) for name in ("life_s", "least_tokens", "least_prompt_tokens")}
+        counts: dict[str, Any] = {name: data.get(name) for name in ("life_s", "least_tokens", "least_prompt_tokens")}
         if not isinstance(fingerprint, str) or not all(
             isinstance(count, int) and count > 0 for count in counts.values()
         ):

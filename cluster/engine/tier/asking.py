@@ -81,15 +81,6 @@ class AskCounts:
     """Time requests spent on all of this."""
 
 
-def _nothing_local(hashes: Iterable[bytes]) -> int:
-    del hashes
-    return 0
-
-
-def _to_nobody(hashes: Sequence[bytes]) -> None:
-    del hashes
-
-
 class Asking:
     """One replica's questions to Redis.
 
@@ -115,8 +106,8 @@ class Asking:
         self._facts = facts
         self._server = server
         self._ttl_s = ttl_s
-        self.local_blocks: Callable[[Iterable[bytes]], int] = _nothing_local
-        self.kept: Callable[[Sequence[bytes]], None] = _to_nobody
+        self.local_blocks: Callable[[Iterable[bytes]], int] = lambda _: 0
+        self.kept: Callable[[Sequence[bytes]], None] = lambda _: None
         self.break_even = BreakEven(bytes_per_token=facts.bytes_per_token)
         self.counts = AskCounts()
         self._breaker = TierBreaker()
