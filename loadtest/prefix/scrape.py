@@ -1,0 +1,78 @@
+"""What replicas count of their tier, read from their /metrics.
+
+The one place that knows those names outside the engine. What must not live here: what follows from the numbers.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, fields
+
+from prometheus_client.parser import text_string_to_metric_families
+
+from cluster.engine.tier import stats
+
+ASK_SECONDS = "longreach_tier_ask_seconds_total"
+"""What requests spent on questions to Redis before the engine saw them (`AskCounts.ask_s`). Replicas that do not
+export it yet leave `Counters.ask_s` None, and the share of misses is then not known."""
+TOTAL = "_total"
+"""Prometheus' ending of a counter's name."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Counters:
+    """One replica's tier, since its start."""
+
+    read_bytes: float = 0.0
+    read_s: float = 0.0
+    written_bytes: float = 0.0
+    write_s: float = 0.0
+    scheduler_s: float = 0.0
+    loaded_blocks: float = 0.0
+    dropped_blocks: float = 0.0
+    failures: float = 0.0
+    ask_s: float | None = None
+
+    def since(self, before: Counters) -> Counters:
+        """What was added."""
+        ask_s = None if self.ask_s is None else self.ask_s - (before.ask_s or 0.0)
+        added = {
+            field.name: getattr(self, field.name) - getattr(before, field.name)
+            for field in fields(self)
+            if field.name != "ask_s"
+        }
+        return Counters(**added, ask_s=ask_s)
+
+
+def added(parts: Iterable[Counters]) -> Counters:
+    """The sum over replicas, or over spans of time; `ask_s` is None where one of them does not know it."""
+    known = list(parts)
+    asks = [part.ask_s for part in known if part.ask_s is not None]
+    totals = {field.name: sum(getattr(part, field.name) for part in known) for field in fields(Counters)[:-1]}
+    return Counters(**totals, ask_s=sum(asks) if known and len(asks) == len(known) else None)
+
+
+def counters_of(text: str) -> Counters:
+    """Read a replica's /metrics.
+
+    Raises:
+        ValueError: it is not Prometheus text.
+    """
+    sums: dict[str, float] = {}
+    loaded = 0.0
+    for family in text_string_to_metric_families(text):
+        for sample in family.samples:
+            sums[sample.name] = sums.get(sample.name, 0.0) + sample.value
+            if sample.name == stats.BLOCKS + TOTAL and sample.labels.get("result") == "loaded":
+                loaded += sample.value
+    return Counters(
+        read_bytes=sums.get(stats.READ_BYTES + TOTAL, 0.0),
+        read_s=sums.get(stats.READ_SECONDS + TOTAL, 0.0),
+        written_bytes=sums.get(stats.WRITTEN_BYTES + TOTAL, 0.0),
+        write_s=sums.get(stats.WRITE_SECONDS + TOTAL, 0.0),
+        scheduler_s=sums.get(stats.SCHEDULER_SECONDS + TOTAL, 0.0),
+        loaded_blocks=loaded,
+        dropped_blocks=sums.get(stats.DROPPED + TOTAL, 0.0),
+        failures=sums.get(stats.FAILURES + TOTAL, 0.0),
+        ask_s=sums.get(ASK_SECONDS),
+    )
