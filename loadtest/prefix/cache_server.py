@@ -14,6 +14,7 @@ from pathlib import Path
 
 from cluster.core.errors import SetupError
 from cluster.environment import Environment
+from cluster.local import interrupt
 from cluster.local.launch import log_tail, marked
 from cluster.local.rundir import RunDir
 from cluster.local.teardown import tear_down
@@ -42,7 +43,8 @@ def cache_server(environment: Environment) -> Iterator[str]:
         _start(run_dir, environment, port)
         yield embedded.url(port)
     finally:
-        tear_down(run_dir)
+        with interrupt.deferred():
+            tear_down(run_dir)
 
 
 def _start(run_dir: RunDir, environment: Environment, port: int) -> None:

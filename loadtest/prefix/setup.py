@@ -15,9 +15,6 @@ REPLICAS = 2
 CONTEXT_STEP_TOKENS = 1_024
 MAX_RUNNING = 8
 GIB = 2**30
-HOST_CONTEXTS = 2
-"""What the host's tier holds: enough that storing one prompt never waits for the last one's way to Redis."""
-HOST_MIN_BYTES = GIB // 4
 POLICY_FIRST = "balanced"
 
 
@@ -65,8 +62,7 @@ def configuration(
     }
     redis: dict[str, Any] = {}
     if shape.with_tier:
-        host_bytes = max(HOST_CONTEXTS * shape.rounded_context_tokens * shape.kv_bytes_per_token, HOST_MIN_BYTES)
-        engine["redis_tier"] = {"enabled": True, "host_gib": round(host_bytes / GIB, 6)}
+        engine["redis_tier"] = {"enabled": True}
         redis = {} if cache_url is None else {"cache_url": cache_url}
     return {
         "cluster": {"name": CLUSTER, "ray_port": 0, "replica_port_min": port_min},
