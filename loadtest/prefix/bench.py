@@ -24,10 +24,10 @@ from cluster.local.weights import open_store
 from cluster.models.card import Dtype, ModelCard
 from loadtest.prefix.client import open_client
 from loadtest.prefix.cluster import BenchCluster, running_cluster
+from loadtest.prefix.configuration import POOL, REPLICAS, ClusterShape, configuration
 from loadtest.prefix.progress import Watcher
 from loadtest.prefix.results import routing_rows, targets, ttft_row
 from loadtest.prefix.routing import POLICIES, run_policy
-from loadtest.prefix.setup import POOL, REPLICAS, ClusterShape, configuration
 from loadtest.prefix.tokens import Tokens
 from loadtest.prefix.ttft import ANSWER_TOKENS, STEPS, measure_ttft
 from loadtest.prefix.workload import Shape, tenant_names

@@ -1,7 +1,7 @@
 """A Valkey server for KV blocks, for as long as the local cluster brings none along itself.
 
-To be removed, with its one call in cluster.py, once `longreach up` starts one by itself. What must not live here: the
-cluster.
+To be removed, with its one call in cluster.py, once `longreach up` starts one by itself: `BenchCluster` then takes its
+address from the deployment. What must not live here: the cluster.
 """
 
 from __future__ import annotations

@@ -46,8 +46,8 @@ from cluster.local.up import up
 from cluster.sockets import listen_refusal
 from loadtest.prefix.cache_server import cache_server
 from loadtest.prefix.client import Answer, BenchError, ask
+from loadtest.prefix.configuration import CLUSTER, REPLICAS, ClusterShape, configuration
 from loadtest.prefix.scrape import Counters, counters_of
-from loadtest.prefix.setup import CLUSTER, REPLICAS, ClusterShape, configuration
 
 PORTS = range(35_000, 60_000, 1_000)
 """Where the replicas' ports may begin: beyond those of a cluster with the usual configuration."""
@@ -228,7 +228,7 @@ def running_cluster(
         config_file.write_text(yaml.safe_dump(data), encoding="utf-8")
         stack.callback(_take_down, run_dir, console)
         result = up(config_file, environment, console)
-        yield BenchCluster(
+        cluster = BenchCluster(
             url=result.url,
             folder=folder,
             run_dir=run_dir,
@@ -237,6 +237,10 @@ def running_cluster(
             keys=keys,
             cache_tokens=shape.room_tokens,
         )
+        try:
+            yield cluster
+        except BenchError as error:
+            raise BenchError(f"{error}\n  its logs are in {run_dir.logs}") from error
 
 
 @contextlib.contextmanager

@@ -28,7 +28,7 @@ def print_report(console: Console, report: Mapping[str, Any]) -> None:
         console.print(
             f"Loaded at {_figure(ttft['load_mb_s'], 0)} MB/s, stored at {_figure(ttft['store_mb_s'], 0)} MB/s. "
             f"On misses the tier took {_percent(ttft['miss_overhead_ratio'])} of TTFT "
-            f"(the scheduler's thread {_percent(ttft['miss_scheduler_ratio'])}).",
+            f"(of it, the scheduler's thread {_percent(ttft['miss_scheduler_ratio'])}).",
             highlight=False,
             soft_wrap=True,
         )
@@ -102,6 +102,8 @@ def notes(report: Mapping[str, Any]) -> list[str]:
         f"whole blocks; KV cache: of each of the {setup['replicas']} replicas."
     )
     found = [workload, "Ideal: every block computed once, by whoever needs it first."]
+    if any(row["tier"] == "on" for row in rows):
+        found.append("With the tier, a replica also finds what its host's memory still holds on the way to Redis.")
     wrong = sum(row["miscounted_prompts"] for row in rows)
     if wrong:
         found.append(f"The engine counts {wrong} prompts otherwise than this bench: do not trust the ideal.")

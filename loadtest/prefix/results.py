@@ -75,8 +75,9 @@ def ttft_row(rounds: Sequence[Round]) -> dict[str, Any]:
     misses = [one for one in rounds if one.cold.why is None]
     missed_s = sum(one.cold.ttft_s for one in misses)
     spent = added(one.miss for one in misses)
-    row["miss_scheduler_ratio"] = _rounded(spent.scheduler_s / missed_s) if missed_s else None
+    row["miss_scheduler_ratio"] = _rounded(spent.scheduler_s / missed_s, digits=6) if missed_s else None
     row["miss_overhead_ratio"] = None
+    row["misses_asked"] = spent.asked_prompts
     if spent.ask_s is None:
         invalid.append("miss_overhead_ratio: the replicas do not export what their questions to Redis took")
     elif missed_s:

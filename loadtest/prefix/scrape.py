@@ -14,7 +14,11 @@ from cluster.engine.tier import stats
 
 ASK_SECONDS = "longreach_tier_ask_seconds_total"
 """What requests spent on questions to Redis before the engine saw them (`AskCounts.ask_s`). Replicas that do not
-export it yet leave `Counters.ask_s` None, and the share of misses is then not known."""
+export it leave `Counters.ask_s` None, and the share of misses is then not known."""
+PROMPTS = "longreach_tier_prompts_total"
+"""Prompts by whether Redis was asked about them."""
+OPTIONAL = frozenset({"ask_s", "asked_prompts"})
+"""Counters of the replica's API process, which not every version exports."""
 TOTAL = "_total"
 """Prometheus' ending of a counter's name."""
 
@@ -32,24 +36,30 @@ class Counters:
     dropped_blocks: float = 0.0
     failures: float = 0.0
     ask_s: float | None = None
+    asked_prompts: float | None = None
 
     def since(self, before: Counters) -> Counters:
         """What was added."""
-        ask_s = None if self.ask_s is None else self.ask_s - (before.ask_s or 0.0)
-        added = {
-            field.name: getattr(self, field.name) - getattr(before, field.name)
-            for field in fields(self)
-            if field.name != "ask_s"
-        }
-        return Counters(**added, ask_s=ask_s)
+        return Counters(**{name: _less(getattr(self, name), getattr(before, name)) for name in NAMES})
+
+
+NAMES = tuple(field.name for field in fields(Counters))
 
 
 def added(parts: Iterable[Counters]) -> Counters:
-    """The sum over replicas, or over spans of time; `ask_s` is None where one of them does not know it."""
+    """The sum over replicas, or over spans of time; what one of them does not know, the sum does not know."""
     known = list(parts)
-    asks = [part.ask_s for part in known if part.ask_s is not None]
-    totals = {field.name: sum(getattr(part, field.name) for part in known) for field in fields(Counters)[:-1]}
-    return Counters(**totals, ask_s=sum(asks) if known and len(asks) == len(known) else None)
+    values = {name: [getattr(part, name) for part in known] for name in NAMES}
+    return Counters(
+        **{
+            name: None if name in OPTIONAL and (None in each or not each) else sum(each)
+            for name, each in values.items()
+        }
+    )
+
+
+def _less(now: float | None, before: float | None) -> float | None:
+    return None if now is None else now - (before or 0.0)
 
 
 def counters_of(text: str) -> Counters:
@@ -60,11 +70,14 @@ def counters_of(text: str) -> Counters:
     """
     sums: dict[str, float] = {}
     loaded = 0.0
+    asked: float | None = None
     for family in text_string_to_metric_families(text):
         for sample in family.samples:
             sums[sample.name] = sums.get(sample.name, 0.0) + sample.value
             if sample.name == stats.BLOCKS + TOTAL and sample.labels.get("result") == "loaded":
                 loaded += sample.value
+            if sample.name == PROMPTS and sample.labels.get("decision") == "asked":
+                asked = (asked or 0.0) + sample.value
     return Counters(
         read_bytes=sums.get(stats.READ_BYTES + TOTAL, 0.0),
         read_s=sums.get(stats.READ_SECONDS + TOTAL, 0.0),
@@ -75,4 +88,5 @@ def counters_of(text: str) -> Counters:
         dropped_blocks=sums.get(stats.DROPPED + TOTAL, 0.0),
         failures=sums.get(stats.FAILURES + TOTAL, 0.0),
         ask_s=sums.get(ASK_SECONDS),
+        asked_prompts=asked,
     )

@@ -69,7 +69,7 @@ def test_a_round_that_was_not_what_it_should_be_does_not_count() -> None:
 def test_a_share_of_misses_that_is_not_known_is_not_made_up() -> None:
     row = ttft_row([one_round(4.0, 0.2, ask_s=None)])
     assert row["miss_overhead_ratio"] is None
-    assert row["miss_scheduler_ratio"] == 0.0003  # of rounded: 0.001 / 4
+    assert row["miss_scheduler_ratio"] == 0.00025
     assert "do not export" in row["invalid"][0]
 
 

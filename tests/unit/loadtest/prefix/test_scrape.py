@@ -6,7 +6,7 @@ import pytest
 from prometheus_client import CollectorRegistry, Counter, generate_latest
 
 from cluster.engine.tier import stats
-from loadtest.prefix.scrape import ASK_SECONDS, Counters, added, counters_of
+from loadtest.prefix.scrape import ASK_SECONDS, PROMPTS, Counters, added, counters_of
 
 
 def exposition(*, with_ask: bool) -> str:
@@ -17,6 +17,9 @@ def exposition(*, with_ask: bool) -> str:
             counter.labels("m", *([label] if labels else [])).inc(number * 2)
     if with_ask:
         Counter(ASK_SECONDS.removesuffix("_total"), "Seconds.", registry=registry).inc(0.5)
+        prompts = Counter(PROMPTS.removesuffix("_total"), "Prompts.", ("decision",), registry=registry)
+        prompts.labels("asked").inc(3)
+        prompts.labels("below").inc(5)
     return generate_latest(registry).decode()
 
 
@@ -24,7 +27,7 @@ def test_counters_are_found_by_their_names() -> None:
     found = counters_of(exposition(with_ask=True))
     assert (found.read_bytes, found.read_s, found.written_bytes, found.write_s) == (2, 2, 2, 2)
     assert (found.loaded_blocks, found.scheduler_s, found.dropped_blocks) == (2, 2, 6)
-    assert found.ask_s == 0.5
+    assert (found.ask_s, found.asked_prompts) == (0.5, 3)
 
 
 def test_what_is_not_exported_is_not_known() -> None:
