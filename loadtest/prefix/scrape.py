@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass, fields
+from typing import Any
 
 from prometheus_client.parser import text_string_to_metric_families
 
@@ -40,7 +41,8 @@ class Counters:
 
     def since(self, before: Counters) -> Counters:
         """What was added."""
-        return Counters(**{name: _less(getattr(self, name), getattr(before, name)) for name in NAMES})
+        values: dict[str, Any] = {name: _less(getattr(self, name), getattr(before, name)) for name in NAMES}
+        return Counters(**values)
 
 
 NAMES = tuple(field.name for field in fields(Counters))
@@ -49,13 +51,11 @@ NAMES = tuple(field.name for field in fields(Counters))
 def added(parts: Iterable[Counters]) -> Counters:
     """The sum over replicas, or over spans of time; what one of them does not know, the sum does not know."""
     known = list(parts)
-    values = {name: [getattr(part, name) for part in known] for name in NAMES}
-    return Counters(
-        **{
-            name: None if name in OPTIONAL and (None in each or not each) else sum(each)
-            for name, each in values.items()
-        }
-    )
+    sums: dict[str, Any] = {}
+    for name in NAMES:
+        values = [getattr(part, name) for part in known]
+        sums[name] = None if name in OPTIONAL and (None in values or not values) else sum(values)
+    return Counters(**sums)
 
 
 def _less(now: float | None, before: float | None) -> float | None:
