@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 
 PLAIN_WIDTH = 170
 """Characters; the widest table fits."""
+PLAIN_LINES = 8
+"""Of progress in each part, where there is no terminal to draw a bar on."""
 PREFIX_TOKENS_MIN = 512
 """A shorter prompt is not worth fetching anywhere."""
 REQUESTS_MAX = 5_000
@@ -136,14 +138,16 @@ def drawn(console: Console) -> Iterator[Watcher]:
         def __init__(self) -> None:
             self._progress: Progress | None = None
             self._what = ""
+            self._steps = 1
             self._done = -1
 
         def begins(self, what: str, steps: int) -> None:
             """A part of so many steps begins."""
             self.ends()
-            self._what, self._done = what, -1
+            self._what, self._steps, self._done = what, steps, -1
             if not console.is_terminal:
                 console.print(f"{what}: {steps} requests", highlight=False)
+                return
             # Twice a second: drawing shares the cores with the engines.
             self._progress = Progress(*columns, console=console, transient=True, refresh_per_second=2)
             self._progress.add_task(what, total=steps)
@@ -152,6 +156,8 @@ def drawn(console: Console) -> Iterator[Watcher]:
         def step(self, what: str) -> None:
             """One step begins; those before it are over, or nearly."""
             self._done += 1
+            if not console.is_terminal and self._done and self._done % max(self._steps // PLAIN_LINES, 1) == 0:
+                console.print(f"  {self._done} of {self._steps}, now {what}", highlight=False)
             if self._progress is not None:
                 task = self._progress.task_ids[0]
                 self._progress.update(task, completed=self._done, description=f"{self._what}: {what}")
