@@ -19,7 +19,7 @@ from cluster.cli.bench_route import JsonFileOption
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from loadtest.prefix.bench import Plan
+    from loadtest.prefix.plan import Plan
     from loadtest.prefix.progress import Watcher
 
 PLAIN_WIDTH = 170
@@ -75,7 +75,8 @@ def prefix(
 
     from cluster.environment import read_environment
     from cluster.local.interrupt import InterruptedBySignal, raising
-    from loadtest.prefix.bench import CACHE_SHARE, Part, Plan, PrefixBench, Tier
+    from loadtest.prefix.bench import PrefixBench
+    from loadtest.prefix.plan import CACHE_SHARE, Part, Plan, Tier
     from loadtest.prefix.report import print_report
     from loadtest.prefix.workload import Shape
 

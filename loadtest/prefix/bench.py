@@ -1,14 +1,12 @@
 """The whole bench: which cluster is started for what, and everything that came of it as one report.
 
-What must not live here: how a part is measured (ttft.py, routing.py), options, tables.
+What must not live here: what is asked for (plan.py), how a part is measured (ttft.py, routing.py), tables.
 """
 
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field
-from enum import StrEnum
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -25,88 +23,13 @@ from cluster.models.card import Dtype, ModelCard
 from loadtest.prefix.client import open_client
 from loadtest.prefix.cluster import BenchCluster, running_cluster
 from loadtest.prefix.configuration import POOL, REPLICAS, ClusterShape, configuration
+from loadtest.prefix.plan import Part, Plan, Stage
 from loadtest.prefix.progress import Watcher
 from loadtest.prefix.results import routing_rows, targets, ttft_row
-from loadtest.prefix.routing import POLICIES, run_policy
+from loadtest.prefix.routing import run_policy
 from loadtest.prefix.tokens import Tokens
-from loadtest.prefix.ttft import ANSWER_TOKENS, STEPS, measure_ttft
-from loadtest.prefix.workload import Shape, tenant_names
-
-CACHE_SHARE = 0.6
-"""One replica cannot hold everything, two can: what a cache that is always full is like. Where each replica has room
-for everything, round-robin computes everything twice at the most, and no policy can be under half of that."""
-TTFT_CONTEXTS = 2
-"""KV cache where TTFT alone is measured."""
-SLACK_TOKENS = 128
-"""A document's words are about as many tokens, and a template adds some."""
-
-
-class Part(StrEnum):
-    """What is measured."""
-
-    TTFT = "ttft"
-    ROUTING = "routing"
-    ALL = "all"
-
-
-class Tier(StrEnum):
-    """With which states of the Redis tier policies are compared."""
-
-    OFF = "off"
-    ON = "on"
-    BOTH = "both"
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Stage:
-    """One cluster, and what it is for."""
-
-    with_tier: bool
-    cache_tokens: int
-    cache_share: float | None = None
-    """Policies are compared with this cache; None where they are not."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Plan:
-    """Everything that was asked for."""
-
-    model: str = "demo"
-    dtype: str = "auto"
-    part: Part = Part.ALL
-    prefix_tokens: int = 3_000
-    repeats: int = 5
-    shape: Shape = field(default_factory=Shape)
-    policies: Sequence[str] = POLICIES
-    tier: Tier = Tier.BOTH
-    concurrency: int = 2
-    cache_shares: Sequence[float] = (CACHE_SHARE,)
-    """KV caches of a replica to compare policies with, as shares of what all conversations take."""
-    seed: int = 1
-
-    @property
-    def context_tokens(self) -> int:
-        """The longest request."""
-        longest = 0
-        if self.part is not Part.ROUTING:
-            longest = self.prefix_tokens + ANSWER_TOKENS + SLACK_TOKENS
-        if self.part is not Part.TTFT:
-            longest = max(longest, self.shape.longest_tokens + SLACK_TOKENS)
-        return longest
-
-    def stages(self) -> list[Stage]:
-        """The clusters to start, in order."""
-        if self.part is Part.TTFT:
-            return [Stage(with_tier=True, cache_tokens=TTFT_CONTEXTS * self.context_tokens)]
-        tiers = {Tier.OFF: (False,), Tier.ON: (True,), Tier.BOTH: (True, False)}[self.tier]
-        stages = [
-            Stage(with_tier=with_tier, cache_tokens=int(share * self.shape.distinct_tokens), cache_share=share)
-            for with_tier in tiers
-            for share in self.cache_shares
-        ]
-        if self.part is Part.ALL and self.tier is Tier.OFF:
-            stages.insert(0, Stage(with_tier=True, cache_tokens=TTFT_CONTEXTS * self.context_tokens))
-        return stages
+from loadtest.prefix.ttft import STEPS, measure_ttft
+from loadtest.prefix.workload import tenant_names
 
 
 class PrefixBench:
@@ -220,6 +143,7 @@ class PrefixBench:
             "policies": list(plan.policies),
             **asdict(plan.shape),
             "cache_shares": list(plan.cache_shares),
+            "kv_bytes_per_token": self._shape(plan.stages()[0]).kv_bytes_per_token,
             "replicas": REPLICAS,
             "cores": len(os.sched_getaffinity(0)),
         }

@@ -58,7 +58,10 @@ class Target:
 
 def ttft_row(rounds: Sequence[Round]) -> dict[str, Any]:
     """The figures of the first part; null where no round gave a valid one, with the reasons in `invalid`."""
-    row: dict[str, Any] = {"rounds": len(rounds), "prompt_tokens": median(one.cold.prompt_tokens for one in rounds)}
+    row: dict[str, Any] = {
+        "rounds": len(rounds),
+        "prompt_tokens": int(median(one.cold.prompt_tokens for one in rounds)),
+    }
     spread: dict[str, list[float]] = {}
     invalid: list[str] = []
     for kind, timed in KINDS.items():
@@ -69,7 +72,7 @@ def ttft_row(rounds: Sequence[Round]) -> dict[str, Any]:
         if valid:
             spread[f"ttft_{kind}_s"] = [round(min(valid), DIGITS), round(max(valid), DIGITS)]
         invalid += [f"round {number}, {kind}: {each.why}" for number, each in enumerate(times, 1) if each.why]
-        row[f"cached_{kind}_tokens"] = median(each.cached_tokens for each in times)
+        row[f"cached_{kind}_tokens"] = int(median(each.cached_tokens for each in times))
     cold_s, redis_s = row["ttft_cold_s"], row["ttft_redis_s"]
     row["redis_speedup"] = _rounded(cold_s / redis_s) if cold_s and redis_s else None
     misses = [one for one in rounds if one.cold.why is None]
@@ -86,7 +89,7 @@ def ttft_row(rounds: Sequence[Round]) -> dict[str, Any]:
     row["load_mb_s"] = _speed(moved.read_bytes, moved.read_s)
     row["store_mb_s"] = _speed(moved.written_bytes, moved.write_s)
     row["loaded_mb"], row["stored_mb"] = _rounded(moved.read_bytes / MEGA), _rounded(moved.written_bytes / MEGA)
-    return {**row, "dropped_blocks": moved.dropped_blocks, "failures": moved.failures, "spread": spread,
+    return {**row, "dropped_blocks": int(moved.dropped_blocks), "failures": int(moved.failures), "spread": spread,
             "invalid": invalid}  # fmt: skip
 
 

@@ -63,5 +63,5 @@ def test_half_an_answer_is_none(events: tuple[dict[str, Any] | str, ...]) -> Non
 def test_errors_are_told() -> None:
     with pytest.raises(BenchError, match="429"):
         answered("busy", status=429)
-    with pytest.raises(BenchError, match="broke off.*gone"):
+    with pytest.raises(BenchError, match=r"broke off.*gone"):
         answered(WORD, {"error": {"message": "gone"}})

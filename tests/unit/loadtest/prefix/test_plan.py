@@ -8,8 +8,8 @@ import pytest
 import yaml
 
 from cluster.config import Config, parse_config
-from loadtest.prefix.bench import Part, Plan, Tier
 from loadtest.prefix.configuration import POOL, REPLICAS, ClusterShape, configuration
+from loadtest.prefix.plan import Part, Plan, Tier
 
 
 def stages(part: Part, tier: Tier, *shares: float) -> list[tuple[bool, float | None]]:
