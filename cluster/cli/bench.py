@@ -1,14 +1,17 @@
 """`longreach bench`: measurements that anybody can repeat.
 
-What must not live here: measuring (loadtest/bench).
+What must not live here: measuring (loadtest).
 """
 
 from __future__ import annotations
 
 import typer
 
-from cluster.cli import bench_gateway, bench_route
+from cluster.cli import bench_gateway, bench_prefix, bench_route
 
-app = typer.Typer(help="Measure the gateway beside its peers, and routing decisions.", no_args_is_help=True)
+app = typer.Typer(
+    help="Measure the gateway beside its peers, routing decisions, and prefix caches.", no_args_is_help=True
+)
 app.command()(bench_gateway.gateway)
 app.command()(bench_route.route)
+app.command()(bench_prefix.prefix)

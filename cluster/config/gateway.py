@@ -65,7 +65,7 @@ class AdminSection(Section):
 class RoutingSection(Section):
     """How an endpoint is chosen among those that hold a request."""
 
-    policy: Literal["round-robin", "least-work", "prefix", "balanced"] = "balanced"
+    policy: Literal["round-robin", "least-work", "session", "prefix", "balanced"] = "balanced"
     reserve_ratio: float = Field(
         default=0.25, ge=0, le=1, description="Share of a larger pool's slots that spilled requests never take"
     )

@@ -33,6 +33,7 @@ class Policy(StrEnum):
 
     ROUND_ROBIN = "round-robin"
     LEAST_WORK = "least-work"
+    SESSION = "session"
     PREFIX = "prefix"
     BALANCED = "balanced"
 
@@ -41,12 +42,14 @@ class Policy(StrEnum):
 WEIGHTS: dict[Policy, dict[ScorerName, float]] = {
     Policy.ROUND_ROBIN: {ScorerName.TURN: 1},
     Policy.LEAST_WORK:  {ScorerName.PREFILL: 1, ScorerName.QUEUE: 1},
+    Policy.SESSION:     {ScorerName.SESSION: 6, ScorerName.QUEUE: 1, ScorerName.ADAPTER: 1},
     Policy.PREFIX:      {ScorerName.PREFIX: 6, ScorerName.PREFILL: 1, ScorerName.QUEUE: 1, ScorerName.ADAPTER: 1},
     Policy.BALANCED:    {ScorerName.PREFILL: 3, ScorerName.QUEUE: 2, ScorerName.KV: 1, ScorerName.PREFIX: 1,
                          ScorerName.SESSION: 1, ScorerName.ADAPTER: 1},
 }
 # fmt: on
-"""What each policy values. Balanced: work that remains decides, since it is what the client waits for; the queue comes
+"""What each policy values. Session: its home, unless that is away or has no room; load where there is no session.
+Balanced: work that remains decides, since it is what the client waits for; the queue comes
 next; cache, session and adapter each tip the scales between endpoints that are otherwise near, and a queue that is
 full outweighs any one of them."""
 

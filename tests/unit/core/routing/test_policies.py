@@ -110,6 +110,19 @@ def test_a_session_stays_where_it_is_until_that_costs() -> None:
     assert len({first(table, Policy.BALANCED, session=session, seed=seed) for seed in range(20)}) == 1
 
 
+def test_the_session_policy_stays_at_home_whatever_the_load_and_the_cache() -> None:
+    table = table_of(*(endpoint(name, capacity=8) for name in NAMES))
+    session = session_hash("tenant", "conversation")
+    home = first(table, Policy.SESSION, session=session)
+    for _ in range(7):
+        table.started(ReplicaId(home), 10_000)
+    elsewhere = next(name for name in NAMES if name != home)
+    assert first(table, Policy.SESSION, session=session, resident={ReplicaId(elsewhere): 9_000}) == home
+    assert {first(table, Policy.SESSION, seed=seed) for seed in range(20)} == set(NAMES) - {home}
+    table.started(ReplicaId(home), 10_000)
+    assert first(table, Policy.SESSION, session=session) != home
+
+
 def test_a_loaded_adapter_is_preferred() -> None:
     table = table_of(endpoint("one"), endpoint("two", adapters=frozenset({"law"})))
     assert {first(table, Policy.BALANCED, adapter="law", seed=seed) for seed in range(20)} == {"two"}
