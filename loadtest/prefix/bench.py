@@ -156,7 +156,7 @@ def _heading(stage: Stage) -> str:
 
 def _with_kv_bytes(shape: ClusterShape, card: ModelCard) -> ClusterShape:
     """The shape with what a token takes in the dtype that the engine will choose here."""
-    data = configuration(shape, keys_file=Path("keys.yaml"), cache_url=None, port_min=1024)
+    data = configuration(shape, keys_file=Path("keys.yaml"), port_min=1024)
     config = parse_config(yaml.safe_dump(data))
     plan = replica_plan(config, config.pool(POOL), card=card, folder="", state_url=None, hardware=detect_hardware())
     used = card.dtype if plan.dtype == "auto" else Dtype(plan.dtype)

@@ -32,7 +32,7 @@ from cluster.core.prefix import PrefixFacts
 from cluster.core.routing import Policy
 from cluster.core.routing.profile import WEIGHTS
 from cluster.core.routing.scorers import ScorerName
-from cluster.core.tier.keys import pattern
+from cluster.core.tier.keys import pattern, tag_of
 from cluster.deployment import load_deployment
 from cluster.environment import Environment
 from cluster.exclusive import HeldError, hold
@@ -44,7 +44,6 @@ from cluster.local.reload import reload
 from cluster.local.rundir import RunDir
 from cluster.local.up import up
 from cluster.sockets import listen_refusal
-from loadtest.prefix.cache_server import cache_server
 from loadtest.prefix.client import Answer, BenchError, ask
 from loadtest.prefix.configuration import CLUSTER, REPLICAS, ClusterShape, configuration
 from loadtest.prefix.scrape import Counters, counters_of
@@ -95,11 +94,11 @@ class BenchCluster:
         self._keys = keys
         config = load_config(run_dir.config)
         self.model = config.models[0].id
-        self._cache_url = config.redis.cache_url
         self.cache_tokens = cache_tokens
         """Tokens that the KV cache of each replica has room for."""
         deployment = load_deployment(run_dir.deployment)
         self._state_url = deployment.state_url
+        self._cache_url = deployment.cache_url
         self.model_folder = Path(deployment.model_folders[self.model])
         self.replicas = self._replicas()
 
@@ -159,7 +158,7 @@ class BenchCluster:
         redis = Redis.from_url(self._cache_url, socket_timeout=SCRAPE_TIMEOUT_S, socket_connect_timeout=5)
         try:
             while True:
-                found = sum(1 for _ in redis.scan_iter(pattern(salt=salt, any_salt=False), count=1000))
+                found = sum(1 for _ in redis.scan_iter(pattern(tenant_tag=tag_of(salt)), count=1000))
                 if found >= at_least or time.monotonic() > deadline_s:
                     return found
                 time.sleep(POLL_S)
@@ -220,11 +219,10 @@ def running_cluster(
         stack.enter_context(_alone(run_dir))
         # What a bench left that was killed. Its cluster may even run on, with another configuration.
         down(run_dir)
-        cache_url = stack.enter_context(cache_server(environment)) if shape.with_tier else None
         keys = {tenant: f"lr-{secrets.token_urlsafe(32)}" for tenant in (*tenants, WARM_UP)}
         keys_file, config_file = folder / "keys.yaml", folder / "config.yaml"
         save_keys(keys_file, _keys_file(keys))
-        data = configuration(shape, keys_file=keys_file, cache_url=cache_url, port_min=_first_port())
+        data = configuration(shape, keys_file=keys_file, port_min=_first_port())
         config_file.write_text(yaml.safe_dump(data), encoding="utf-8")
         stack.callback(_take_down, run_dir, console)
         result = up(config_file, environment, console)

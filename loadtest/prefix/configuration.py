@@ -15,6 +15,8 @@ REPLICAS = 2
 CONTEXT_STEP_TOKENS = 1_024
 MAX_RUNNING = 8
 GIB = 2**30
+CACHE_GIB = 2.0
+"""Blocks of all policies' runs of the default workload take a quarter of it."""
 POLICY_FIRST = "balanced"
 
 
@@ -43,15 +45,12 @@ class ClusterShape:
         return max(self.cache_tokens, self.rounded_context_tokens)
 
 
-def configuration(
-    shape: ClusterShape, *, keys_file: Path, cache_url: str | None, port_min: int, policy: str = POLICY_FIRST
-) -> dict[str, Any]:
+def configuration(shape: ClusterShape, *, keys_file: Path, port_min: int, policy: str = POLICY_FIRST) -> dict[str, Any]:
     """The configuration file, as data.
 
     Args:
         shape: what is to be measured.
         keys_file: the tenants' keys.
-        cache_url: where KV blocks go; None leaves it to the cluster.
         port_min: the first port of replicas.
         policy: of routing.
     """
@@ -60,10 +59,8 @@ def configuration(
         "kv_cache_gib": round(shape.room_tokens * shape.kv_bytes_per_token / GIB, 6),
         "max_running": MAX_RUNNING,
     }
-    redis: dict[str, Any] = {}
     if shape.with_tier:
         engine["redis_tier"] = {"enabled": True}
-        redis = {} if cache_url is None else {"cache_url": cache_url}
     return {
         "cluster": {"name": CLUSTER, "ray_port": 0, "replica_port_min": port_min},
         "models": [{"id": "bench-model", "source": shape.model}],
@@ -76,7 +73,7 @@ def configuration(
                 "engine": engine,
             }
         ],
-        "redis": redis,
+        "redis": {"cache_gib": CACHE_GIB},
         "gateway": {
             "host": "127.0.0.1",
             "port": 0,

@@ -35,8 +35,7 @@ def config_of(*, with_tier: bool, cache_tokens: int = 9_000) -> Config:
         kv_bytes_per_token=12_288,
         with_tier=with_tier,
     )
-    url = "redis://127.0.0.1:7000/0" if with_tier else None
-    data = configuration(shape, keys_file=Path("/keys.yaml"), cache_url=url, port_min=40_000)
+    data = configuration(shape, keys_file=Path("/keys.yaml"), port_min=40_000)
     return parse_config(yaml.safe_dump(data))
 
 
@@ -47,7 +46,6 @@ def test_the_configuration_has_no_mistakes(with_tier: bool) -> None:
     assert pool.context_tokens == 4_096
     assert pool.replicas.min == REPLICAS
     assert pool.engine.redis_tier.enabled is with_tier
-    assert (config.redis.cache_url is not None) is with_tier
     assert config.cluster.name != "local"
     assert config.gateway.port == config.cluster.ray_port == 0
     assert pool.engine.kv_cache_gib == pytest.approx(9_000 * 12_288 / 2**30, rel=1e-4)
