@@ -62,7 +62,7 @@ class PrefixBench:
         routing: list[dict[str, Any]] = []
         with self._http:
             for stage in plan.stages():
-                self._console.print(_heading(stage), style="bold", highlight=False)
+                self._console.print(_heading(stage), style="bold", highlight=False, soft_wrap=True)
                 with running_cluster(
                     self._shape(stage),
                     tenants=tenant_names(plan.shape),

@@ -81,9 +81,11 @@ def ttft_row(rounds: Sequence[Round]) -> dict[str, Any]:
     row["miss_scheduler_ratio"] = _rounded(spent.scheduler_s / missed_s, digits=6) if missed_s else None
     row["miss_overhead_ratio"] = None
     row["misses_asked"] = spent.asked_prompts
-    if spent.ask_s is None:
+    if not misses:
+        invalid.append("miss_overhead_ratio: no prompt was cold")
+    elif spent.ask_s is None:
         invalid.append("miss_overhead_ratio: the replicas do not export what their questions to Redis took")
-    elif missed_s:
+    else:
         row["miss_overhead_ratio"] = _rounded((spent.scheduler_s + spent.ask_s) / missed_s, digits=6)
     moved = added(one.moved for one in rounds)
     row["load_mb_s"] = _speed(moved.read_bytes, moved.read_s)

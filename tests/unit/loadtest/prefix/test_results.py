@@ -73,6 +73,14 @@ def test_a_share_of_misses_that_is_not_known_is_not_made_up() -> None:
     assert "do not export" in row["invalid"][0]
 
 
+def test_without_a_cold_prompt_there_is_no_miss() -> None:
+    warm = Round(cold=timed(0.1, 128, "128 tokens were cached before"), local=timed(0.1, 2944), redis=timed(0.2, 2944),
+                 miss=Counters(), moved=Counters())  # fmt: skip
+    row = ttft_row([warm])
+    assert (row["ttft_cold_s"], row["redis_speedup"], row["miss_overhead_ratio"]) == (None, None, None)
+    assert row["invalid"][-1] == "miss_overhead_ratio: no prompt was cold"
+
+
 def test_the_rows_of_policies() -> None:
     rows = routing_rows(
         [run("round-robin", (2000, 0, 3.0), (2000, 0, 4.0)), run("prefix", (2000, 0, 3.0), (2000, 1000, 1.0))],
