@@ -31,6 +31,8 @@ from tests.unit.engine.plans import card
 
 PROMPT_TOKENS = int(os.environ.get("TIER_PROMPT_TOKENS", "12000"))
 OUTPUT_TOKENS = 24
+RANKS = int(os.environ.get("TIER_RANKS", "1"))
+"""Tensor parallel."""
 PRELOAD = [
     "vllm.v1.engine.core",
     "vllm.v1.worker.cpu_worker",
@@ -100,7 +102,8 @@ async def run(folder: Path, port: int) -> dict[str, Any]:
     cores = tuple(sorted(os.sched_getaffinity(0)))
     config = parse_config(
         f"models: [{{id: tiny}}]\nredis: {{cache_url: 'redis://127.0.0.1:{port}'}}\n"
-        "pools: [{name: short, model: tiny, context_tokens: 32768, engine: {dtype: float32, kv_cache_gib: 0.25, "
+        f"pools: [{{name: short, model: tiny, context_tokens: 32768, tensor_parallel: {RANKS}, "
+        "engine: {dtype: float32, kv_cache_gib: 0.25, "
         "batch_tokens: 4096, redis_tier: {enabled: true, host_gib: 0.1}}}]\n"
     )
     hardware = Hardware(accelerator=Accelerator.CPU, cores=cores, cpu_flags=frozenset(), memory_bytes=1 << 34)

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -22,10 +22,8 @@ BLOCK_TOKENS = 128
 CACHED = 12_000 // BLOCK_TOKENS * BLOCK_TOKENS
 
 
-@pytest.fixture(scope="module")
-def outcome(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Any]]:
+def trial(folder: Path, ranks: int = 1) -> dict[str, Any]:
     pytest.importorskip("vllm", reason="vLLM is not installed in this environment")
-    folder = tmp_path_factory.mktemp("tier")
     model = folder / "tiny"
     model.mkdir()
     TinyFetch(seed=3, revision="generated-1").into(model, model, lambda *_: None)
@@ -33,11 +31,34 @@ def outcome(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Any]
     server.start()
     try:
         command = [sys.executable, "-m", "tests.tier_engine", str(model), str(server.port)]
-        done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=TIMEOUT_S, check=False)
+        env = {**os.environ, "TIER_RANKS": str(ranks)}
+        if ranks > 1:
+            # The fork server is there before the plan says so.
+            cores = sorted(os.sched_getaffinity(0))
+            env["VLLM_CPU_OMP_THREADS_BIND"] = "|".join(str(cores[rank % len(cores)]) for rank in range(ranks))
+        done = subprocess.run(
+            command, cwd=ROOT, env=env, capture_output=True, text=True, timeout=TIMEOUT_S, check=False
+        )
         assert done.returncode == 0, done.stderr[-5000:]
-        yield json.loads(done.stdout.splitlines()[-1])
+        made: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
+        return made
     finally:
         server.stop()
+
+
+@pytest.fixture(scope="module")
+def outcome(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+    return trial(tmp_path_factory.mktemp("tier"))
+
+
+@pytest.mark.slow
+def test_ranks_share_what_they_fetch(tmp_path: Path) -> None:
+    """Tensor parallel over two processes of one host."""
+    found = trial(tmp_path, ranks=2)
+    assert (found["cold_whole"]["cached"], found["redis_whole"]["cached"]) == (0, CACHED)
+    assert found["redis_whole"]["tokens"] == found["cold_whole"]["tokens"]
+    assert found["redis_corrupt"]["tokens"] == found["cold_corrupt"]["tokens"]
+    assert found["other_tenant"]["cached"] == 0
 
 
 def test_a_fresh_engine_takes_the_prefix_from_redis(outcome: dict[str, Any]) -> None:
