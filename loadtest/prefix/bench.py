@@ -62,9 +62,10 @@ class PrefixBench:
         routing: list[dict[str, Any]] = []
         with self._http:
             for stage in plan.stages():
-                self._console.print(_heading(stage), style="bold", highlight=False, soft_wrap=True)
+                shape = self._shape(stage)
+                self._console.print(_heading(shape), style="bold", highlight=False, soft_wrap=True)
                 with running_cluster(
-                    self._shape(stage),
+                    shape,
                     tenants=tenant_names(plan.shape),
                     environment=self._environment,
                     console=self._console,
@@ -149,9 +150,9 @@ class PrefixBench:
         }
 
 
-def _heading(stage: Stage) -> str:
-    tier = "with" if stage.with_tier else "without"
-    return f"A cluster of {REPLICAS} replicas {tier} the Redis tier, {stage.cache_tokens:,} tokens of KV cache in each"
+def _heading(shape: ClusterShape) -> str:
+    tier = "with" if shape.with_tier else "without"
+    return f"A cluster of {REPLICAS} replicas {tier} the Redis tier, {shape.room_tokens:,} tokens of KV cache in each"
 
 
 def _with_kv_bytes(shape: ClusterShape, card: ModelCard) -> ClusterShape:
