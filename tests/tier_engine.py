@@ -110,6 +110,7 @@ async def run(folder: Path, port: int) -> dict[str, Any]:
     plan = replica_plan(config, config.pools[0], card=card(), folder=str(folder), state_url=None, hardware=hardware)
     os.environ.update(engine_environment(plan))
     redis = Redis(port=port)
+    others = regions()
     result: dict[str, Any] = {}
     per_prompt = (PROMPT_TOKENS + OUTPUT_TOKENS - 1) // 128
     engine = await start_engine(plan)
@@ -141,14 +142,14 @@ async def run(folder: Path, port: int) -> dict[str, Any]:
         os.kill(pid, signal.SIGCONT)
     result["second"] = counts(engine)
     result["abouts"] = abouts(redis)
-    result["regions"] = regions()
+    result["regions"] = sorted(regions() - others)
     engine.shutdown()
-    result["regions_after"] = regions()
+    result["regions_after"] = sorted(regions() - others)
     return result
 
 
-def regions() -> list[str]:
-    return [path.name for path in SHARED_MEMORY.glob(f"{REGION}{ENGINE_ID}*")]
+def regions() -> set[str]:
+    return {path.name for path in SHARED_MEMORY.glob(f"{REGION}{ENGINE_ID}*")}
 
 
 def abouts(redis: Redis) -> list[dict[str, Any]]:
