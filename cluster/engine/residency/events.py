@@ -114,7 +114,8 @@ class Subscription:
     async def _missed(self, context: zmq.asyncio.Context, until: int | None) -> AsyncIterator[Batch | None]:
         """What is to be had from the next batch on; afterwards nothing before `until` is waited for any more."""
         try:
-            found = await asyncio.wait_for(self._replayed(context), REPLAY_TIMEOUT_S)
+            async with asyncio.timeout(REPLAY_TIMEOUT_S):
+                found = await self._replayed(context)
         except TimeoutError:
             log.warning("residency: the engine repeats no events in %.0f s", REPLAY_TIMEOUT_S)
             found = []

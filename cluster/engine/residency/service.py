@@ -157,7 +157,8 @@ class ResidencyService:
 
     async def _withdraw(self) -> None:
         with contextlib.suppress(RedisError, OSError, TimeoutError):
-            await asyncio.wait_for(self._sink.withdraw(), GOODBYE_TIMEOUT_S)
+            async with asyncio.timeout(GOODBYE_TIMEOUT_S):
+                await self._sink.withdraw()
 
     async def _follow(self) -> None:
         async with contextlib.aclosing(self._source.batches()) as batches:  # type: ignore[type-var]
@@ -234,9 +235,7 @@ class ResidencyService:
         has_news = True
         while True:
             wait_s = snapshot_s + SNAPSHOT_S - loop.time()
-            with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._changed.wait(), max(0.0, wait_s))
-            self._changed.clear()
+            await self._news(wait_s)
             if not self._must_begin and not self._tree.keys.has_losses:
                 # Losses that come meanwhile are not let wait.
                 await self._pause(flushed_s + FLUSH_S - loop.time())
@@ -261,13 +260,19 @@ class ResidencyService:
             else:
                 self._reachable = True
 
+    async def _news(self, wait_s: float) -> None:
+        """Wait until something changed, at most so long."""
+        # Python 3.11's wait_for swallows a cancellation that comes together with the event.
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(max(0.0, wait_s)):
+                await self._changed.wait()
+        self._changed.clear()
+
     async def _pause(self, wait_s: float) -> None:
         """Wait, or until something was removed."""
         deadline_s = asyncio.get_running_loop().time() + wait_s
         while not self._tree.keys.has_losses and (left_s := deadline_s - asyncio.get_running_loop().time()) > 0:
-            with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._changed.wait(), left_s)
-            self._changed.clear()
+            await self._news(left_s)
 
     async def _tell_kept(self, kept: KeptBlocks, sink: KeptSink) -> None:
         """Hints that nobody waits for: what cannot be told is told when it is used again."""

@@ -198,7 +198,8 @@ class Asking:
         )
         answer.add_done_callback(self._asked)
         try:
-            found = await asyncio.wait_for(asyncio.shield(answer), bound_s)
+            async with asyncio.timeout(bound_s):
+                found = await asyncio.shield(answer)
         except TimeoutError:
             self._late(bound_s)
             return NOTHING

@@ -322,3 +322,11 @@ def test_chains_begin_with_what_gateways_know(salt: str | None) -> None:
     assert root_of(facts, "a", salt) == known
     assert root_of(facts, "a", engine_salt(salt, "e" * 64)) == known
     assert root_of(facts, None, salt) != known
+
+
+async def test_it_ends_at_once_when_news_come_with_the_end(play: Play) -> None:
+    """`asyncio.wait_for` swallows a cancellation that comes together with what it waits for."""
+    play.service._changed.set()
+    async with asyncio.timeout(5):
+        await play.service.stop()
+    assert play.sink.withdrawn == 1
