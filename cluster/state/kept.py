@@ -18,8 +18,8 @@ from cluster.core.prefix import ResidencyUpdate, decode_update, encode_update
 from cluster.state.residency import BLOCK_MAX_S, FIELD
 
 STREAM_ENTRIES_MAX = 4096
-"""At one entry a second and replica, an hour of one and a minute of many, who soon tell what is used again. A replica that
-computes 10,000 new tokens a second writes some 8 KB an entry: 32 MB in all."""
+"""At one entry a second and replica, an hour of one and a minute of many, who soon tell what is used again. A replica
+that computes 10,000 new tokens a second writes some 8 KB an entry: 32 MB in all."""
 READ_ENTRIES_MAX = 64
 """In one answer: at 65,536 chunks an entry at most, and mostly a few hundred."""
 
