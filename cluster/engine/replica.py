@@ -31,6 +31,7 @@ from cluster.engine.seal import bind_handle_server_to_loopback
 from cluster.engine.vitals import Vitals
 from cluster.engine.vllm_engine import VllmEngine, start_engine
 from cluster.environment import CREDENTIAL_VARIABLE, read_environment
+from cluster.tasks import end_tasks
 
 log = logging.getLogger("longreach.engine")
 RUN_DIR_VARIABLE = "LONGREACH_RUN_DIR"
@@ -172,8 +173,7 @@ class EngineReplica:
     async def _withdraw(self) -> None:
         """Take the lease back; a renewal under way would bring it back to life."""
         if self._renewal is not None:
-            self._renewal.cancel()
-            await asyncio.wait({self._renewal})
+            await end_tasks([self._renewal])
         await self._heart.withdraw()
 
     def _lease(self, url: str) -> Lease:

@@ -30,6 +30,7 @@ from cluster.environment import Environment, read_environment
 from cluster.state.kept import KeptReader
 from cluster.state.leases import LeaseStore, connect
 from cluster.state.residency import ResidencyReader, connect_binary
+from cluster.tasks import end_tasks
 from services.gateway.access import Access
 from services.gateway.assembly import Surroundings, assemble
 from services.gateway.catalog import Catalog
@@ -264,9 +265,7 @@ async def _background(*loops: Callable[[], Awaitable[None]]) -> AsyncIterator[No
     try:
         yield
     finally:
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        await end_tasks(tasks)
 
 
 async def _keep_running(loop: Callable[[], Awaitable[None]]) -> None:

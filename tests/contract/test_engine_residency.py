@@ -30,6 +30,7 @@ from cluster.models.tiny import TinyFetch
 from cluster.sockets import free_port
 from cluster.state.embedded import server_command, url, wait_until_ping
 from cluster.state.residency import ResidencyReader, connect_binary
+from cluster.tasks import end_tasks
 from tests.unit.engine.plans import plan
 
 pytest.importorskip("vllm", reason="vLLM is not installed in this environment")
@@ -122,8 +123,7 @@ async def test_predictions_are_what_the_engine_finds(
         async with httpx.AsyncClient(transport=transport, base_url="http://engine", timeout=120) as client:
             seen = await talk(client, gateway, facts)
     finally:
-        following.cancel()
-        await asyncio.wait({following})
+        await end_tasks([following])
         await residency.stop()
         engine.shutdown()
     assert await gateway.reader.snapshot(REPLICA) is None

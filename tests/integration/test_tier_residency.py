@@ -30,6 +30,7 @@ from cluster.models.folder import card_from_folder
 from cluster.models.tiny import TinyFetch
 from cluster.state.kept import KeptReader
 from cluster.state.residency import ResidencyReader, connect_binary
+from cluster.tasks import end_tasks
 from services.gateway.kept import Kept
 from services.gateway.prefix import PromptPrefix
 from services.gateway.residency import Residency
@@ -127,9 +128,7 @@ class World:
                 yield client
         finally:
             del self.leases[replica_id]
-            for task in following:
-                task.cancel()
-            await asyncio.wait(following)
+            await end_tasks(following)
             await own.stop()
             engine.shutdown()
 

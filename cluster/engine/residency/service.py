@@ -24,6 +24,7 @@ from cluster.engine.residency.kept import KeptBlocks
 from cluster.engine.residency.seen import SeenPrompts
 from cluster.engine.residency.tokens import TextTokens
 from cluster.engine.residency.tree import BlockTree
+from cluster.tasks import end_tasks
 
 log = logging.getLogger("longreach.engine")
 FLUSH_S = 0.01
@@ -149,11 +150,7 @@ class ResidencyService:
         await self._withdraw()
 
     async def _end_tasks(self) -> None:
-        others = self._tasks - {asyncio.current_task()}
-        for task in others:
-            task.cancel()
-        if others:
-            await asyncio.wait(others)
+        await end_tasks([task for task in self._tasks if task is not asyncio.current_task()])
 
     async def _withdraw(self) -> None:
         with contextlib.suppress(RedisError, OSError, TimeoutError):
