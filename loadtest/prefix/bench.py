@@ -6,7 +6,7 @@ What must not live here: what is asked for (plan.py), how a part is measured (tt
 from __future__ import annotations
 
 import os
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -157,7 +157,8 @@ def _heading(shape: ClusterShape) -> str:
 
 def _with_kv_bytes(shape: ClusterShape, card: ModelCard) -> ClusterShape:
     """The shape with what a token takes in the dtype that the engine will choose here."""
-    data = configuration(shape, keys_file=Path("keys.yaml"), port_min=1024)
+    # The tier needs its server's address, and has no part in this.
+    data = configuration(replace(shape, with_tier=False), keys_file=Path("keys.yaml"), port_min=1024)
     config = parse_config(yaml.safe_dump(data))
     plan = replica_plan(config, config.pool(POOL), card=card, folder="", state_url=None, hardware=detect_hardware())
     used = card.dtype if plan.dtype == "auto" else Dtype(plan.dtype)

@@ -8,8 +8,10 @@ import random
 import signal
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import httpx
+import psutil
 import pytest
 
 from tests.cluster_harness import CONFIG, Cluster, longreach, settled, until
@@ -63,7 +65,12 @@ async def test_a_new_replica_serves_what_its_predecessor_computed(
     assert cached(cold) < prompt_tokens // 10
     whole = prompt_tokens // BLOCK_TOKENS
     await until(lambda: blocks(cluster) - before >= whole, timeout_s=60, what="the prompt's blocks are in Redis")
-    os.kill((await cluster.reports())[lease.replica_id].pid, signal.SIGKILL)
+    # Found by its port: a test before this one may have taken Redis away, and the replica's report with it.
+    port = urlsplit(lease.url).port
+    listeners = (each for each in psutil.net_connections("tcp") if each.status == psutil.CONN_LISTEN)
+    victim = next(each.pid for each in listeners if each.laddr.port == port)
+    assert victim is not None
+    os.kill(victim, signal.SIGKILL)
 
     async def is_replaced() -> bool:
         now = (await cluster.leases()).get("long")
