@@ -8,19 +8,15 @@ the store's keys (cluster/state/kept.py).
 from __future__ import annotations
 
 import asyncio
-import logging
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Protocol
-
-from redis.exceptions import RedisError
 
 from cluster.core.lease import Lease, ReplicaId
 from cluster.core.prefix import KeptPrefixes, PrefixChain
 from cluster.core.routing import Fetch
 from cluster.core.tier.terms import TierTerms
-
-logger = logging.getLogger(__name__)
+from services.gateway.following import follow_store
 
 BLOCK_MS = 1000
 """The longest wait for news in one call: new fingerprints are noticed this often."""
@@ -66,7 +62,6 @@ class Kept:
         self._prefixes = KeptPrefixes()
         self._positions: dict[str, str] = {}
         self._terms: dict[ReplicaId, TierTerms] = {}
-        self._is_away = False
 
     @property
     def chunks(self) -> int:
@@ -113,17 +108,9 @@ class Kept:
 
     async def follow(self) -> None:
         """Follow every fingerprint until cancelled."""
-        if self._source is None:
-            return
-        while True:
-            try:
-                await self._step(self._source)
-                self._is_away = False
-            except (RedisError, OSError, ValueError) as error:
-                if not self._is_away:
-                    logger.warning("what Redis keeps cannot be followed, going on with what is known: %s", error)
-                self._is_away = True
-                await asyncio.sleep(RETRY_S)
+        source = self._source
+        if source is not None:
+            await follow_store(lambda: self._step(source), what="what Redis keeps", retry_s=RETRY_S)
 
     async def _step(self, source: KeptSource) -> None:
         self._meet()

@@ -8,19 +8,15 @@ the index (cluster/core/prefix), the store's keys (cluster/state/residency.py), 
 from __future__ import annotations
 
 import asyncio
-import logging
 from collections.abc import Callable, Mapping, Sequence
 from typing import Protocol
-
-from redis.exceptions import RedisError
 
 from cluster.core.lease import Lease, ReplicaId
 from cluster.core.prefix import PrefixFacts, PrefixIndex, ResidencyUpdate
 from cluster.core.routing import Fetch
+from services.gateway.following import follow_store
 from services.gateway.kept import Kept
 from services.gateway.prefix import Expected, ExpectedPrompts, Fellows, PromptPrefix
-
-logger = logging.getLogger(__name__)
 
 BLOCK_MS = 250
 """The longest wait for news in one call: new replicas are noticed this often."""
@@ -63,7 +59,6 @@ class Residency:
         self._positions: dict[ReplicaId, str] = {}
         self._retry_s: dict[ReplicaId, float] = {}
         self._expected = ExpectedPrompts(clock)
-        self._is_away = False
         self._told: frozenset[ReplicaId] = frozenset()
 
     @property
@@ -120,17 +115,9 @@ class Residency:
 
     async def follow(self) -> None:
         """Follow every replica until cancelled."""
-        if self._source is None:
-            return
-        while True:
-            try:
-                await self._step(self._source)
-                self._is_away = False
-            except (RedisError, OSError, ValueError) as error:
-                if not self._is_away:
-                    logger.warning("prefix residency cannot be followed, going on with what is known: %s", error)
-                self._is_away = True
-                await asyncio.sleep(RETRY_S)
+        source = self._source
+        if source is not None:
+            await follow_store(lambda: self._step(source), what="prefix residency", retry_s=RETRY_S)
 
     async def _step(self, source: ResidencySource) -> None:
         self._meet()

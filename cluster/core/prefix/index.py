@@ -125,23 +125,26 @@ class PrefixIndex:
             replica = self._replicas.get(replica_id)
             if replica is None or not replica.table.get(first_key):
                 continue
-            tokens_of = replica.table.get
-            chunks = leading_chunks(chain, replica.table)
-            tokens = tokens_of(chain.key(chunks - 1))
-            before = tokens_of(chain.key(chunks - 2)) if chunks > 1 else 0
-            predicted = predicted_tokens(
-                tokens=tokens,
-                chunk_tokens=max(tokens - before, 0),
-                block_tokens=facts.block_tokens,
-                prompt_tokens=prompt_tokens,
-            )
+            predicted = tokens_found(chain, replica.table, block_tokens=facts.block_tokens, prompt_tokens=prompt_tokens)
             if predicted:
                 found.append((predicted, replica_id))
         found.sort(key=lambda pair: pair[0], reverse=True)
         return {replica_id: predicted for predicted, replica_id in found}
 
 
-def leading_chunks(chain: PrefixChain, table: Chunks) -> int:
+def tokens_found(chain: PrefixChain, table: Chunks, *, block_tokens: int, prompt_tokens: int | None) -> int:
+    """Prompt tokens that an engine is predicted to find, where the table has what is there; see `predicted_tokens`."""
+    chunks = _leading(chain, table)
+    if not chunks:
+        return 0
+    tokens = table.get(chain.key(chunks - 1))
+    before = table.get(chain.key(chunks - 2)) if chunks > 1 else 0
+    return predicted_tokens(
+        tokens=tokens, chunk_tokens=max(tokens - before, 0), block_tokens=block_tokens, prompt_tokens=prompt_tokens
+    )
+
+
+def _leading(chain: PrefixChain, table: Chunks) -> int:
     """How many chunks of the chain are in the table before the first that is not; a gap may be looked past.
 
     First whole links, then chunks of the link after them. Hashes as far as that needs: what was hashed for others is

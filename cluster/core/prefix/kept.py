@@ -10,8 +10,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
 from cluster.core.prefix.chain import PrefixChain
-from cluster.core.prefix.estimate import predicted_tokens
-from cluster.core.prefix.index import leading_chunks
+from cluster.core.prefix.index import tokens_found
 from cluster.core.prefix.table import ResidencyTable
 
 GENERATION_MAX = 500_000
@@ -86,14 +85,4 @@ class KeptPrefixes:
         if table is None or not len(chain):
             return 0
         table.turn(now_s)
-        chunks = leading_chunks(chain, table)
-        if not chunks:
-            return 0
-        tokens = table.get(chain.key(chunks - 1))
-        before = table.get(chain.key(chunks - 2)) if chunks > 1 else 0
-        return predicted_tokens(
-            tokens=tokens,
-            chunk_tokens=max(tokens - before, 0),
-            block_tokens=block_tokens,
-            prompt_tokens=prompt_tokens,
-        )
+        return tokens_found(chain, table, block_tokens=block_tokens, prompt_tokens=prompt_tokens)
