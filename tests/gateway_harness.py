@@ -17,6 +17,7 @@ import httpx
 
 from cluster.config import parse_config
 from cluster.core.lease import Lease, PoolName, ReplicaId, ReplicaState
+from services.api.gateway import Gateway
 from services.gateway.access import Access
 from services.gateway.assembly import Surroundings, assemble
 from services.gateway.catalog import Catalog
@@ -27,7 +28,6 @@ from services.gateway.residency import ResidencySource
 from services.gateway.server import GatewayServer
 from services.gateway.tokens import PromptCounter
 from services.http1.listener import Listener, bind
-from services.rest.gateway import Gateway
 from tests.fake_engine import FakeEngine
 
 TWO_POOLS = """

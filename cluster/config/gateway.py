@@ -5,9 +5,9 @@ What must not live here: secrets (API keys are in a file of their own, hashed).
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Literal, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from cluster.config.base import Name, Section
 
@@ -51,6 +51,11 @@ class AuthSection(Section):
     keys_file: str | None = Field(
         default=None, description="API keys, hashed (`longreach keys`); none: every client is the tenant `default`"
     )
+    certificate_tenants: bool = Field(
+        default=False,
+        description="A request without a key belongs to the tenant that its client certificate's common name names; "
+        "needs gateway.tls.client_ca_file and keys_file",
+    )
 
 
 class AdminSection(Section):
@@ -59,6 +64,25 @@ class AdminSection(Section):
     host: str = "127.0.0.1"
     port: int | None = Field(
         default=None, ge=0, le=65535, description="0 picks a free one; none: the one after gateway.port"
+    )
+
+
+class GrpcSection(Section):
+    """The gRPC listener, beside the REST one: same host, same TLS files, same keys."""
+
+    enabled: bool = True
+    port: int | None = Field(
+        default=None, ge=0, le=PORT_MAX, description="0 picks a free one; none: the second after gateway.port"
+    )
+    connection_age_s: float = Field(
+        default=1800,
+        ge=0,
+        description="A connection is asked to end after about this long, so that clients spread over new gateways; its "
+        "streams go on to their end; 0: never",
+    )
+    gzip_answers: bool = Field(
+        default=False,
+        description="Compress answers that are not streams and have 1 KiB or more; requests may always be",
     )
 
 
@@ -80,6 +104,7 @@ class GatewaySection(Section):
     tls: TlsSection | None = None
     auth: AuthSection = AuthSection()
     admin: AdminSection = AdminSection()
+    grpc: GrpcSection = GrpcSection()
     routing: RoutingSection = RoutingSection()
     limits: LimitsSection = LimitsSection()
 
@@ -89,6 +114,24 @@ class GatewaySection(Section):
         if self.admin.port is not None:
             return self.admin.port
         return 0 if self.port in {0, PORT_MAX} else self.port + 1
+
+    @property
+    def grpc_port(self) -> int:
+        """Where the gRPC listener goes; 0: any free port."""
+        if self.grpc.port is not None:
+            return self.grpc.port
+        return 0 if self.port == 0 or self.port > PORT_MAX - 2 else self.port + 2
+
+    @model_validator(mode="after")
+    def _certificates_are_asked_for(self) -> Self:
+        if self.auth.certificate_tenants:
+            if self.tls is None or self.tls.client_ca_file is None:
+                raise ValueError(
+                    "auth.certificate_tenants needs tls.client_ca_file: nothing else asks for certificates"
+                )
+            if self.auth.keys_file is None:
+                raise ValueError("auth.certificate_tenants needs auth.keys_file: the admin routes take keys only")
+        return self
 
 
 class TenantSection(Section):

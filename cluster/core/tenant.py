@@ -15,6 +15,8 @@ KeyId = NewType("KeyId", str)
 
 DEFAULT_TENANT = TenantName("default")
 NO_KEY = KeyId("none")
+CERTIFICATE = KeyId("certificate")
+"""Instead of a key's id, where a client certificate said who asks."""
 
 
 class Priority(IntEnum):

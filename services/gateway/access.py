@@ -49,9 +49,11 @@ class Access:
         """The authenticator in force; a request takes it once and keeps it."""
         return self._authenticator
 
-    def identify(self, authorization: str | None, x_api_key: str | None) -> Identity | Denied:
+    def identify(
+        self, authorization: str | None, x_api_key: str | None, certificate: str | None = None
+    ) -> Identity | Denied:
         """See `Authenticator.identify`."""
-        return self._authenticator.identify(authorization, x_api_key)
+        return self._authenticator.identify(authorization, x_api_key, certificate)
 
     async def reload(self, config: Config) -> bool:
         """Take the keys and tenants that `config` names now; False, with the mistakes in the log, changes nothing.
@@ -128,7 +130,11 @@ def _keys_file(config: Config) -> Path | None:
 
 def _read(config: Config) -> Authenticator:
     path = _keys_file(config)
-    return Authenticator(None if path is None else load_keys(path), Tenants(config.tenants))
+    return Authenticator(
+        None if path is None else load_keys(path),
+        Tenants(config.tenants),
+        takes_certificates=config.gateway.auth.certificate_tenants,
+    )
 
 
 def _stamp(path: Path | None) -> tuple[int, int, int] | None:

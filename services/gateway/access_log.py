@@ -29,7 +29,7 @@ WORDS_MAX = 4_096
 """Cached quoted words: routes, pools, replicas, tenants. Clients choose some, so a full cache is emptied."""
 
 _FIELDS = (
-    "request_id", "route", "status", "ending", "tenant", "key", "model", "pool", "replica", "attempts",
+    "request_id", "route", "api", "status", "ending", "tenant", "key", "model", "pool", "replica", "attempts",
     "prompt_tokens", "predicted_tokens", "cached_tokens", "output_tokens", "first_byte_ms", "ms", "bytes",
 )  # fmt: skip
 """The fields of a line, in order."""
@@ -92,6 +92,7 @@ class AccessLog:
         self,
         request_id: str,
         route: str,
+        api: str,
         status: int,
         ending: str,
         *,
@@ -114,7 +115,8 @@ class AccessLog:
         Args:
             request_id: as the client knows it.
             route: a Route.
-            status: HTTP's.
+            api: an Api.
+            status: HTTP's, whatever the API.
             ending: an Ending.
             tenant: None, like all that follow, where it is not known.
             key: the API key's id, never the key.
@@ -143,6 +145,7 @@ class AccessLog:
             int((now_s - second) * 1000),
             self._quote(request_id),
             words.get(route) or self._word(route),
+            words.get(api) or self._word(api),
             status,
             words.get(ending) or self._word(ending),
             absent if tenant is None else words.get(tenant) or self._word(tenant),

@@ -1,6 +1,6 @@
 """A request with everything about its sender that counts: what dispatch is asked.
 
-What must not live here: reading headers (services/rest/sender.py), what becomes of it (dispatch.py).
+What must not live here: reading headers (services/api/sender.py), what becomes of it (dispatch.py).
 """
 
 from __future__ import annotations

@@ -20,6 +20,8 @@ from cluster.core.tenant import TenantName
 from cluster.state.quotas import Quotas
 from cluster.state.usage import UsageStore
 from cluster.state.usage_files import FileTotals
+from services.api.conduct import Conduct
+from services.api.gateway import Gateway
 from services.gateway.access import Access
 from services.gateway.access_log import AccessLog
 from services.gateway.current import Current
@@ -42,7 +44,6 @@ from services.http1.request import ServerLimits
 from services.rest.admin import AdminFront
 from services.rest.app import build_app
 from services.rest.front import Front
-from services.rest.gateway import Gateway
 from services.rest.inference import InferenceHandler
 
 STDERR = 2
@@ -177,7 +178,7 @@ def assemble(around: Surroundings) -> Assembly:
     date = HttpDate()
     assembly = Assembly(
         gateway=gateway,
-        front=Front(InferenceHandler(gateway, date), AsgiBridge(build_app(gateway), date), date),
+        front=Front(InferenceHandler(gateway, Conduct(gateway), date), AsgiBridge(build_app(gateway), date), date),
         admin=AdminFront(gateway, date),
         probes=StaticProbes(current, directory, upstream),
         upstream=upstream,

@@ -1,22 +1,26 @@
 """From the headers of a request to who sent it.
 
 What lives here: API keys and what they allow. What must not: reading their file again (access.py), answering with 401
-(services/rest), the file's form (cluster/config/keys.py).
+(services/api), the file's form (cluster/config/keys.py).
 """
 
 from __future__ import annotations
 
 import hmac
+import re
 from dataclasses import dataclass
 from enum import StrEnum
 
+from cluster.config.base import NAME_PATTERN
 from cluster.config.keys import KeysFile, digest_of
-from cluster.core.tenant import Identity, KeyId, Role
+from cluster.core.tenant import CERTIFICATE, Identity, KeyId, Role, TenantName
 from services.gateway.tenants import Tenants
 
 BEARER = "bearer "
 KEY_CHARS_MAX = 256
 """Ours have 46. What is longer is no key, and is not worth hashing."""
+
+_TENANT_NAME = re.compile(NAME_PATTERN)
 
 
 class Denial(StrEnum):
@@ -42,13 +46,16 @@ _UNKNOWN = Denied(reason=Denial.UNKNOWN)
 class Authenticator:
     """The keys at one time; another is built when they change."""
 
-    def __init__(self, keys: KeysFile | None, tenants: Tenants) -> None:
+    def __init__(self, keys: KeysFile | None, tenants: Tenants, *, takes_certificates: bool = False) -> None:
         """Build the look-up.
 
         Args:
             keys: the keys file's content; None where the configuration names none: everybody is the default tenant.
             tenants: who the keys belong to.
+            takes_certificates: a client certificate's common name is a tenant.
         """
+        self._tenants = tenants
+        self._takes_certificates = takes_certificates
         self._by_digest: dict[bytes, tuple[bytes, Identity]] = {}
         for key in keys.keys if keys is not None else ():
             digest = bytes.fromhex(key.sha256)
@@ -64,12 +71,15 @@ class Authenticator:
     def __len__(self) -> int:
         return len(self._by_digest)
 
-    def identify(self, authorization: str | None, x_api_key: str | None) -> Identity | Denied:
+    def identify(
+        self, authorization: str | None, x_api_key: str | None, certificate: str | None = None
+    ) -> Identity | Denied:
         """Who sent a request.
 
         Args:
             authorization: that header's value; `Bearer KEY`, as OpenAI's clients send it, counts before the next.
             x_api_key: that header's value, as Anthropic's clients send it.
+            certificate: the common name in the client certificate that TLS verified; it counts where there is no key.
         """
         if self._everybody is not None:
             return self._everybody
@@ -78,7 +88,7 @@ class Authenticator:
             key = authorization[len(BEARER) :].strip()
         key = key or (x_api_key or "").strip()
         if not key:
-            return _MISSING
+            return self._certified(certificate)
         if len(key) > KEY_CHARS_MAX:
             return _UNKNOWN
         digest = digest_of(key)
@@ -87,6 +97,13 @@ class Authenticator:
         if found is None or not hmac.compare_digest(digest, found[0]):
             return _UNKNOWN
         return found[1]
+
+    def _certified(self, certificate: str | None) -> Identity | Denied:
+        if certificate is None or not self._takes_certificates:
+            return _MISSING
+        if not _TENANT_NAME.fullmatch(certificate):
+            return _UNKNOWN
+        return Identity(tenant=self._tenants.get(TenantName(certificate)), key_id=CERTIFICATE)
 
     def may_administer(self, identity: Identity) -> bool:
         """Whether the admin listener's routes are open to `identity`; where there are no keys, loopback guards them."""

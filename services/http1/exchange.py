@@ -63,6 +63,11 @@ class Exchange:
         """The client's address."""
         return self._connection.peer
 
+    @property
+    def certificate(self) -> str | None:
+        """The common name in the client's certificate; None where it showed none."""
+        return self._connection.certificate
+
     def write(self, data: bytes) -> None:
         """Send bytes of the answer; after the client has left, nothing."""
         if not self.is_over:

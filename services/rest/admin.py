@@ -13,6 +13,10 @@ from starlette.routing import Route as Path
 from cluster.core.request import OverCap, Route
 from cluster.core.routing import explain
 from cluster.core.tenant import Priority
+from services.api.decode import decode, output_field_of, request_id_of
+from services.api.gateway import Gateway
+from services.api.refusals import PERMISSION, Refusal, from_outcome, invalid
+from services.api.sender import ask_of, identify
 from services.gateway.admin_relay import METRICS_TYPE, SNAPSHOT_PATH
 from services.gateway.exposition import Snapshot, merge
 from services.gateway.outcome import UnknownModel
@@ -20,12 +24,8 @@ from services.http1.answer import HttpDate
 from services.http1.asgi import AsgiBridge
 from services.http1.exchange import Exchange, Fault
 from services.http1.request import HttpRequest
-from services.rest.decode import decode, output_field_of, request_id_of
-from services.rest.errors import PERMISSION, Refusal, from_outcome, invalid
-from services.rest.gateway import Gateway
 from services.rest.listing import Listing
-from services.rest.refusal import refusal_bytes
-from services.rest.sender import ask_of, identify
+from services.rest.refusal import body_of, refusal_bytes
 
 OPEN_PATHS = frozenset({"/health", "/ready"})
 """What an orchestrator asks without a key."""
@@ -125,4 +125,4 @@ class _Admin:
 
 
 def _refused(refusal: Refusal, route: Route) -> Response:
-    return Response(refusal.body(route, ""), status_code=refusal.status, media_type="application/json")
+    return Response(body_of(refusal, route, ""), status_code=refusal.status, media_type="application/json")

@@ -14,11 +14,12 @@ from starlette.routing import Route as Path
 
 from cluster.core.request import Route
 from cluster.core.wire import HEADER_REQUEST_ID
-from services.rest.decode import request_id_of
-from services.rest.errors import Refusal, internal, not_found, wrong_method
-from services.rest.gateway import Gateway
+from services.api.decode import request_id_of
+from services.api.gateway import Gateway
+from services.api.refusals import Refusal, internal
 from services.rest.listing import Listing
 from services.rest.openapi import build_openapi
+from services.rest.refusal import body_of, headers_of, not_found, wrong_method
 
 __all__ = ["Gateway", "build_app"]
 
@@ -62,8 +63,8 @@ def _answer(request: Request, refusal: Refusal) -> Response:
     request_id = request_id_of(request.headers)
     route = Route.MESSAGES if request.url.path == "/v1/messages" else None
     return Response(
-        refusal.body(route, request_id),
+        body_of(refusal, route, request_id),
         status_code=refusal.status,
         media_type="application/json",
-        headers={HEADER_REQUEST_ID: request_id, **refusal.all_headers()},
+        headers={HEADER_REQUEST_ID: request_id, **headers_of(refusal)},
     )

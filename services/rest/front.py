@@ -7,12 +7,12 @@ must not live here: what a route does.
 from __future__ import annotations
 
 from cluster.core.request import Route
+from services.api.decode import request_id_of
+from services.api.refusals import Refusal
 from services.http1.answer import HttpDate
 from services.http1.asgi import AsgiBridge
 from services.http1.exchange import Exchange, Fault
 from services.http1.request import HttpRequest
-from services.rest.decode import request_id_of
-from services.rest.errors import Refusal
 from services.rest.inference import InferenceHandler
 from services.rest.refusal import refusal_bytes
 

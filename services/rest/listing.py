@@ -11,11 +11,12 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
 from cluster.core.wire import HEADER_REQUEST_ID
+from services.api.decode import request_id_of
+from services.api.gateway import Gateway
+from services.api.refusals import NOT_FOUND, Refusal
 from services.gateway.catalog import Catalog, ServedModel
 from services.gateway.directory import Directory, EndpointState
-from services.rest.decode import request_id_of
-from services.rest.errors import NOT_FOUND, Refusal
-from services.rest.gateway import Gateway
+from services.rest.refusal import body_of
 
 CREATED_S = 0
 """OpenAI's form wants a time of creation; nobody knows a model's here, and clients do not read it."""
@@ -47,7 +48,7 @@ class Listing:
         )
         request_id = request_id_of(request.headers)
         return Response(
-            refusal.body(None, request_id),
+            body_of(refusal, None, request_id),
             status_code=refusal.status,
             media_type="application/json",
             headers={HEADER_REQUEST_ID: request_id},

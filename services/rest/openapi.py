@@ -11,7 +11,7 @@ from pydantic.json_schema import models_json_schema
 
 from cluster.core import wire
 from cluster.core.request import Route
-from services.rest.schema import BODIES
+from services.api.schema import BODIES
 
 VERSION = "1"
 """The version of this surface; the path prefix /v1 is OpenAI's."""

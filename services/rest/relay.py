@@ -11,12 +11,12 @@ import asyncio
 from cluster.core.outcome import ReplicaOutcome, decode_outcome
 from cluster.core.request import InferenceRequest
 from cluster.core.wire import HEADER_OUTCOME
+from services.api.events import EventFilter, usage_in
 from services.gateway.outcome import Served
 from services.gateway.upstream import FailureKind, UpstreamFailure
 from services.http1.answer import LAST_CHUNK, HttpDate, chunk, status_line
 from services.http1.exchange import Exchange
-from services.rest.errors import stream_error
-from services.rest.events import EventFilter, usage_in
+from services.rest.refusal import stream_error
 
 PASSED_HEADERS = ("content-type", "content-encoding", "retry-after")
 """With content-length, the only headers of an engine that a client sees: all others are hop-by-hop or nobody's
@@ -38,6 +38,7 @@ class Relay:
         "_frames",
         "_head",
         "_is_static",
+        "_own_lines",
         "_request",
         "_tail",
         "_waiter",
@@ -53,7 +54,17 @@ class Relay:
         request: InferenceRequest,
         served: Served,
         date: HttpDate,
+        own_lines: str,
     ) -> None:
+        """Prepare to deliver.
+
+        Args:
+            exchange: the client's side.
+            request: what was asked.
+            served: the answer.
+            date: for the head.
+            own_lines: header lines of ours, each with its end.
+        """
         self._exchange = exchange
         self._request = request
         self._answer = served.answer
@@ -62,6 +73,7 @@ class Relay:
         self._filter: EventFilter | None = None
         self._frames = False
         self._head = b""
+        self._own_lines = own_lines
         self._tail = b""
         self.broken: UpstreamFailure | None = None
         self.is_client_gone = False
@@ -80,15 +92,11 @@ class Relay:
             return decode_outcome(told)
         return usage_in(self._tail) if self._is_static else None
 
-    def start(self, own_lines: str) -> None:
-        """Send the head with the first bytes; the rest follows as it comes, until the answer `is_over`.
-
-        Args:
-            own_lines: header lines of ours, each with its end.
-        """
+    def start(self) -> None:
+        """Send the head with the first bytes; the rest follows as it comes, until the answer `is_over`."""
         answer, exchange = self._answer, self._exchange
         told = answer.headers
-        lines = own_lines
+        lines = self._own_lines
         for name in PASSED_HEADERS:
             if name in told:
                 lines += f"{name}: {told[name]}\r\n"

@@ -13,10 +13,11 @@ from hypothesis import strategies as st
 
 from cluster.core.prompt import Conversation, TokenIds
 from cluster.core.request import InferenceRequest, RequestId, Route
+from services.api.decode import decode
+from services.api.refusals import Refusal
 from services.gateway.estimate import read
 from services.gateway.templates import ChatTemplate, TemplateError
-from services.rest.decode import decode
-from services.rest.errors import Refusal
+from services.rest.refusal import body_of
 
 ID = RequestId("req-1")
 TEMPLATE = ChatTemplate(
@@ -62,7 +63,7 @@ LIKELY: dict[Route, dict[str, Any]] = {
 
 def check(route: Route, raw: bytes) -> InferenceRequest | Refusal:
     result = decode(route, raw, ID)
-    with patch("services.rest.decode.parse_quickly", return_value=None):
+    with patch("services.api.decode.parse_quickly", return_value=None):
         careful = decode(route, raw, ID)
     if isinstance(careful, Refusal):
         assert result == careful
@@ -72,7 +73,7 @@ def check(route: Route, raw: bytes) -> InferenceRequest | Refusal:
         assert replace(result, prompt=None) == replace(careful, prompt=None)
     if isinstance(result, Refusal):
         assert 400 <= result.status < 500
-        json.loads(result.body(route, ID))
+        json.loads(body_of(result, route, ID))
     else:
         assert result.body is raw
         assert result.requested_output_tokens is None or result.requested_output_tokens >= 0

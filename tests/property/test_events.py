@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from cluster.core import wire
 from cluster.core.outcome import ReplicaOutcome, encode_outcome
 from cluster.core.request import Route
-from services.rest.events import EventFilter, usage_in
+from services.api.events import EventFilter, usage_in
 
 OUTCOME = ReplicaOutcome(prompt_tokens=12, output_tokens=3, cached_tokens=8)
 TEXTS = st.lists(st.text(alphabet=st.characters(codec="utf-8"), max_size=30), max_size=8)

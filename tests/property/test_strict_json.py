@@ -8,7 +8,7 @@ from typing import Any
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from services.rest.strict_json import parse_object, parse_quickly
+from services.api.strict_json import parse_object, parse_quickly
 
 CHARACTERS = st.sampled_from(':{}[],"\\ab\n你\U0001f600')
 

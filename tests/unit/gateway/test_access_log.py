@@ -21,6 +21,7 @@ CREATED_S = 1_795_000_000.25
 FIELDS: dict[str, Any] = {
     "request_id": "req-1",
     "route": "chat/completions",
+    "api": "rest",
     "status": 200,
     "ending": "ok",
     "tenant": "acme",
@@ -100,6 +101,7 @@ def write(log: AccessLog, **changed: Any) -> None:
     log.write(
         fields.pop("request_id"),
         fields.pop("route"),
+        fields.pop("api"),
         fields.pop("status"),
         fields.pop("ending"),
         first_byte_s=None if first_byte_ms is None else first_byte_ms / 1000,

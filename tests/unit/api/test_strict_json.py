@@ -7,9 +7,9 @@ import json
 import pytest
 
 from cluster.core.request import InferenceRequest, RequestId, Route
-from services.rest.decode import decode, request_id_of
-from services.rest.errors import Refusal
-from services.rest.strict_json import MAX_DEPTH, parse_object, parse_quickly
+from services.api.decode import decode, request_id_of
+from services.api.refusals import Refusal
+from services.api.strict_json import MAX_DEPTH, parse_object, parse_quickly
 
 
 @pytest.mark.parametrize(

@@ -14,10 +14,10 @@ from pydantic import ValidationError
 
 from cluster.core.request import InferenceRequest, RequestId, Route
 from cluster.core.wire import HEADER_REQUEST_ID, requested_output_tokens
-from services.rest.errors import Refusal, invalid
-from services.rest.prompts import NotAPromptError, prompt_of
-from services.rest.schema import BODIES
-from services.rest.strict_json import NotStrictJsonError, parse_object, parse_quickly
+from services.api.prompts import NotAPromptError, prompt_of
+from services.api.refusals import Refusal, invalid
+from services.api.schema import BODIES
+from services.api.strict_json import NotStrictJsonError, parse_object, parse_quickly
 
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._:-]{1,128}")
 MAX_VALUE_SHOWN = 64

@@ -8,7 +8,7 @@ import pytest
 
 from cluster.core.prompt import Conversation, Texts, TokenIds
 from cluster.core.request import Route
-from services.rest.prompts import NotAPromptError, prompt_of
+from services.api.prompts import NotAPromptError, prompt_of
 
 
 def conversation(route: Route, body: dict[str, Any]) -> Conversation:

@@ -6,15 +6,17 @@ What must not live here: how any of them keeps it.
 from __future__ import annotations
 
 from enum import StrEnum
+from typing import Protocol
 
 from cluster.core.lease import PoolName, ReplicaId
 from cluster.core.outcome import ReplicaOutcome
 from cluster.core.request import RequestId, Route
 from cluster.core.tenant import Identity
 from cluster.core.usage import counts_of
+from services.api.gateway import Gateway
+from services.api.refusals import Refusal
 from services.gateway.outcome import Served
-from services.rest.gateway import Gateway
-from services.rest.relay import Relay
+from services.gateway.upstream import UpstreamFailure
 
 
 class Ending(StrEnum):
@@ -32,11 +34,61 @@ class Ending(StrEnum):
     """Its deadline passed."""
 
 
+class Api(StrEnum):
+    """Which API a request came by."""
+
+    REST = "rest"
+    GRPC = "grpc"
+
+
+class Delivery(Protocol):
+    """An answer on its way to its client; each API has its own."""
+
+    @property
+    def is_over(self) -> bool:
+        """Whether nothing more will be sent."""
+        ...
+
+    @property
+    def sent_bytes(self) -> int:
+        """Of the answer's content."""
+        ...
+
+    @property
+    def is_client_gone(self) -> bool:
+        """Whether the client left before the end."""
+        ...
+
+    @property
+    def broken(self) -> UpstreamFailure | None:
+        """Why the answer broke off under way; None where it did not."""
+        ...
+
+    @property
+    def outcome(self) -> ReplicaOutcome | None:
+        """What the answer cost, as its engine told it; None where it did not."""
+        ...
+
+    def start(self) -> None:
+        """Begin to send; the rest follows as it comes."""
+        ...
+
+    async def ended(self) -> None:
+        """Wait until nothing more will be sent."""
+        ...
+
+    def cancel(self, failure: UpstreamFailure) -> None:
+        """End the answer under way with an error; the engine is aborted."""
+        ...
+
+
 class Account:
     """One request's facts, filled in as they become known."""
 
     __slots__ = (
+        "api",
         "attempts",
+        "delivery",
         "ending",
         "expected_cached_tokens",
         "expects_redis",
@@ -49,7 +101,6 @@ class Account:
         "pool",
         "prompt_tokens",
         "refusal_code",
-        "relay",
         "replica",
         "request_id",
         "route",
@@ -59,9 +110,10 @@ class Account:
         "status",
     )
 
-    def __init__(self, request_id: RequestId, route: Route, started_s: float) -> None:
+    def __init__(self, request_id: RequestId, route: Route, started_s: float, api: Api) -> None:
         self.request_id = request_id
         self.route = route
+        self.api = api
         self.started_s = started_s
         """When the request's last byte was here, on the monotonic clock."""
         self.limit_s = 0.0
@@ -86,7 +138,7 @@ class Account:
         self.sent_bytes = 0
         self.first_byte_s: float | None = None
         self.is_expired = False
-        self.relay: Relay | None = None
+        self.delivery: Delivery | None = None
 
     def served(self, served: Served, now_s: float) -> None:
         """An endpoint answers."""
@@ -101,13 +153,19 @@ class Account:
         self.expects_redis = fetched_tokens > 0
         self.attempts = served.attempts
 
-    def relayed(self, relay: Relay) -> None:
+    def refused(self, refusal: Refusal) -> None:
+        """The answer is an error of ours."""
+        self.status = refusal.status
+        self.refusal_code = refusal.code or ""
+        self.ending = Ending.EXPIRED if self.is_expired else ending_of(refusal.status)
+
+    def delivered(self, delivery: Delivery) -> None:
         """The answer has ended, one way or another."""
-        self.sent_bytes = relay.sent_bytes
-        self.outcome = relay.outcome
-        if relay.broken is not None:
+        self.sent_bytes = delivery.sent_bytes
+        self.outcome = delivery.outcome
+        if delivery.broken is not None:
             self.ending = Ending.EXPIRED if self.is_expired else Ending.BROKEN
-        elif relay.is_client_gone or not relay.is_over:
+        elif delivery.is_client_gone or not delivery.is_over:
             self.ending = Ending.CLIENT_GONE
         else:
             self.ending = ending_of(self.status)
@@ -143,8 +201,9 @@ class Bookkeeper:
         gateway, metrics, outcome = self._gateway, self._gateway.metrics, account.outcome
         metrics.answered(account.route, pool, account.prompt_tokens or 0, first_byte_s)
         is_broken = account.ending is Ending.BROKEN
-        if is_broken and account.relay is not None and account.relay.broken is not None and account.replica is not None:
-            metrics.broken(pool, account.relay.broken.kind.value)
+        failure = None if account.delivery is None else account.delivery.broken
+        if is_broken and failure is not None and account.replica is not None:
+            metrics.broken(pool, failure.kind.value)
             gateway.directory.failed(account.replica)
         if account.status >= 400 or account.identity is None:  # noqa: PLR2004 - HTTP's client errors begin here
             return
@@ -163,6 +222,7 @@ class Bookkeeper:
         self._gateway.access_log.write(
             account.request_id,
             account.route.value,
+            account.api.value,
             account.status,
             account.ending.value,
             tenant=None if identity is None else identity.tenant.name,

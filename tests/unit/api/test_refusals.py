@@ -10,9 +10,10 @@ from cluster.core.lease import PoolName
 from cluster.core.prompt import CountKind
 from cluster.core.request import ContextNeed, Route
 from cluster.core.routing import TooLong
+from services.api.refusals import from_outcome
 from services.gateway.outcome import Failed
 from services.gateway.upstream import FailureKind, UpstreamFailure
-from services.rest.errors import from_outcome, stream_error
+from services.rest.refusal import stream_error
 
 
 def too_long(prompt: int, output: int, *, explicit: bool = True, kind: CountKind = CountKind.EXACT) -> str:

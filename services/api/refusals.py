@@ -1,12 +1,11 @@
-"""Errors as clients see them: OpenAI's form, Anthropic's on its own route, one place for status and sentence.
+"""Errors as clients see them, before any wire format: one place for their status, code and sentence.
 
-What lives here: the mapping from typed outcomes to answers, once. What must not: deciding anything.
+What lives here: the mapping from typed outcomes to refusals, once; REST writes one as JSON, gRPC as a status with
+details. What must not: deciding anything, bytes.
 """
 
 from __future__ import annotations
 
-import json
-from collections.abc import Mapping
 from dataclasses import dataclass
 
 from cluster.core.admission.deadline import BadTimeout
@@ -33,69 +32,25 @@ RETRY_AFTER_FULL_S = 1
 MAX_NAMES_SHOWN = 20
 """Model names in a 404, so that the answer stays readable."""
 
-_ANTHROPIC_TYPES = {RATE_LIMIT: "rate_limit_error", OVERLOADED: "overloaded_error", SERVER_ERROR: "api_error"}
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Refusal:
     """An answer that is an error."""
 
     status: int
+    """HTTP's; gRPC's is derived from it (services/grpc/status.py)."""
     message: str
     type: str = INVALID_REQUEST
     param: str | None = None
     code: str | None = None
     retry_after_s: int | None = None
     headers: tuple[tuple[str, str], ...] = ()
-
-    def body(self, route: Route | None, request_id: str) -> bytes:
-        """The JSON body, in the form that clients of `route` expect."""
-        if route is Route.MESSAGES:
-            kind = _ANTHROPIC_TYPES.get(self.type, self.type)
-            data: dict[str, object] = {
-                "type": "error",
-                "error": {"type": kind, "message": self.message},
-                "request_id": request_id,
-            }
-        else:
-            data = {
-                "error": {
-                    "message": self.message,
-                    "type": self.type,
-                    "param": self.param,
-                    "code": self.code,
-                    "request_id": request_id,
-                }
-            }
-        return json.dumps(data).encode()
-
-    def all_headers(self) -> dict[str, str]:
-        """Headers beyond content type, length and request id."""
-        headers = dict(self.headers)
-        if self.retry_after_s is not None:
-            headers["retry-after"] = str(self.retry_after_s)
-        return headers
+    """What HTTP adds to it."""
 
 
 def invalid(message: str, *, param: str | None = None, code: str | None = None, status: int = 400) -> Refusal:
     """The client's own mistake."""
     return Refusal(status=status, message=message, param=param, code=code)
-
-
-def not_found(path: str) -> Refusal:
-    """No such route; vLLM's administrative routes end here as well."""
-    return Refusal(status=404, message=f"There is no route {path} here.", type=NOT_FOUND, code="route_not_found")
-
-
-def wrong_method(method: str, path: str, allowed: tuple[str, ...]) -> Refusal:
-    """The route exists, for other methods."""
-    names = ", ".join(allowed)
-    return Refusal(
-        status=405,
-        message=f"{method} is not allowed on {path}: use {names}.",
-        code="method_not_allowed",
-        headers=(("allow", names),),
-    )
 
 
 def full(limit: int) -> Refusal:
@@ -216,18 +171,15 @@ def from_outcome(  # noqa: PLR0911 - one return an outcome
             return _failed(outcome)
 
 
-def stream_error(route: Route, failure: UpstreamFailure) -> bytes:
-    """The server-sent event that tells a client its answer broke off and is not complete."""
-    code = "upstream_timeout" if failure.kind is FailureKind.TIMEOUT else "upstream_broken"
-    message = "The answer broke off: its replica failed. What arrived so far is not complete."
-    if route is Route.MESSAGES:
-        data: Mapping[str, object] = {"type": "error", "error": {"type": "api_error", "message": message}}
-        return b"event: error\ndata: " + json.dumps(data).encode() + b"\n\n"
-    if route is Route.RESPONSES:
-        data = {"type": "error", "code": code, "message": message, "param": None, "sequence_number": 0}
-        return b"event: error\ndata: " + json.dumps(data).encode() + b"\n\n"
-    data = {"error": {"message": message, "type": SERVER_ERROR, "param": None, "code": code}}
-    return b"data: " + json.dumps(data).encode() + b"\n\n"
+def broken(failure: UpstreamFailure) -> Refusal:
+    """What tells a client that its answer broke off under way and is not complete."""
+    is_timeout = failure.kind is FailureKind.TIMEOUT
+    return Refusal(
+        status=504 if is_timeout else 502,
+        message="The answer broke off: its replica failed. What arrived so far is not complete.",
+        type=SERVER_ERROR,
+        code="upstream_timeout" if is_timeout else "upstream_broken",
+    )
 
 
 def _too_long(outcome: TooLong, route: Route, output_field: str) -> Refusal:

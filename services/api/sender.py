@@ -8,33 +8,40 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from cluster.core import wire
-from cluster.core.admission.deadline import BadTimeout, read_deadline
+from cluster.core.admission.deadline import BadTimeout, Deadline, read_deadline
 from cluster.core.request import InferenceRequest
 from cluster.core.salt import cache_salt
 from cluster.core.tenant import Identity, Priority
+from services.api.gateway import Gateway
+from services.api.refusals import Refusal, bad_priority, bad_timeout, denied
 from services.gateway.ask import Ask
 from services.gateway.auth import Denied
-from services.rest.errors import Refusal, bad_priority, bad_timeout, denied
-from services.rest.gateway import Gateway
 
 SESSION_CHARS_MAX = 128
 """A session's name is hashed; a longer one is cut, which at worst sends two sessions to one replica."""
 
 
-def identify(gateway: Gateway, headers: Mapping[str, str]) -> Identity | Refusal:
-    """Who sent a request with these headers."""
-    found = gateway.access.identify(headers.get("authorization"), headers.get("x-api-key"))
+def identify(gateway: Gateway, headers: Mapping[str, str], certificate: str | None = None) -> Identity | Refusal:
+    """Who sent a request with these headers, over a connection with this name in its client certificate."""
+    found = gateway.access.identify(headers.get("authorization"), headers.get("x-api-key"), certificate)
     return denied(found) if isinstance(found, Denied) else found
 
 
 def ask_of(
-    gateway: Gateway, request: InferenceRequest, headers: Mapping[str, str], identity: Identity, arrived_s: float
+    gateway: Gateway,
+    request: InferenceRequest,
+    headers: Mapping[str, str],
+    identity: Identity,
+    arrived_s: float,
+    left_s: float | None = None,
 ) -> Ask | Refusal:
-    """The request with everything its sender's headers say."""
+    """The request with everything its sender's headers say; `left_s` is what its own protocol leaves it from now on."""
     limits = gateway.current.catalog.config.gateway.limits
     deadline = read_deadline(headers.get(wire.HEADER_TIMEOUT), arrived_s=arrived_s, limit_s=limits.request_s)
     if isinstance(deadline, BadTimeout):
         return bad_timeout(deadline)
+    if left_s is not None and left_s < deadline.left_s(gateway.clock()):
+        deadline = Deadline(at_s=gateway.clock() + left_s)
     priority = _priority(request, headers, identity)
     if isinstance(priority, Refusal):
         return priority
