@@ -9,7 +9,7 @@ BOOTSTRAP := $(PYTHON) -m cluster.bootstrap
 PYTEST := $(BIN)/python -m pytest
 
 .DEFAULT_GOAL := help
-.PHONY: help up down status logs demo chat test test-all lint format lock clean preflight
+.PHONY: help up down status logs demo chat test test-all lint format proto lock clean preflight
 
 help: ## list the targets
 	@echo "Longreach. Variables: PYTHON=python3.11, CONFIG=file.yaml, LONGREACH_PIP_ARGS='--extra-index-url …'"
@@ -52,6 +52,10 @@ lint: ## ruff, mypy, import-linter
 format: ## rewrite to the house style
 	$(BIN)/ruff check --fix
 	$(BIN)/ruff format
+
+proto: ## compile services/grpc/proto anew into services/grpc/generated
+	@$(BOOTSTRAP) --no-cluster
+	$(BIN)/python -m services.grpc.generate
 
 preflight: ## only look at this machine
 	@$(BOOTSTRAP) --check

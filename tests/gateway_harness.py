@@ -6,11 +6,12 @@ What must not live here: tests.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import random
 import textwrap
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import httpx
@@ -27,6 +28,7 @@ from services.gateway.probes import StaticProbes
 from services.gateway.residency import ResidencySource
 from services.gateway.server import GatewayServer
 from services.gateway.tokens import PromptCounter
+from services.grpc.server import GrpcServer
 from services.http1.listener import Listener, bind
 from tests.fake_engine import FakeEngine
 
@@ -54,6 +56,13 @@ class Leases:
             raise ConnectionError("taken away")
         return tuple(self.held)
 
+    async def drain(self, replica_id: ReplicaId, for_s: float | None) -> None:
+        state = ReplicaState.READY if for_s is None else ReplicaState.DRAINING
+        self.held = [
+            replace(held, state=state, is_drained=for_s is not None) if held.replica_id == replica_id else held
+            for held in self.held
+        ]
+
 
 def lease(pool: str, url: str, *, name: str = "", load: int = 0, state: str = "ready", context: int = 0) -> Lease:
     """A lease as a replica writes it."""
@@ -78,6 +87,7 @@ class Running:
 
     url: str
     admin_url: str
+    grpc_address: str
     client: httpx.AsyncClient
     gateway: Gateway
     probes: StaticProbes
@@ -120,16 +130,18 @@ async def running(
     )
     parts = assemble(around)
     admin = Listener(parts.admin, parts.limits, bind("127.0.0.1", 0))
+    grpc_server = GrpcServer(config.gateway, parts.grpc, parts.gateway.is_ready)
     server = GatewayServer(
         Listener(parts.front, parts.limits, bind("127.0.0.1", 0)),
         [admin],
         ready_file=None,
         on_drain=parts.gateway.drain,
         drain_s=lambda: 1.0,
+        grpc=grpc_server,
     )
     await parts.gateway.directory.refresh()
     await counter.ready()
-    follow = asyncio.gather(parts.gateway.directory.follow(), parts.gateway.residency.follow())
+    follow = asyncio.gather(parts.gateway.directory.follow(), parts.gateway.residency.follow(), grpc_server.follow())
     serving = asyncio.create_task(server.run())
     url = f"http://127.0.0.1:{server.port}"
     try:
@@ -137,6 +149,7 @@ async def running(
             yield Running(
                 url=url,
                 admin_url=f"http://127.0.0.1:{admin.port}",
+                grpc_address=f"127.0.0.1:{grpc_server.port}",
                 client=client,
                 gateway=parts.gateway,
                 probes=parts.probes,
@@ -145,6 +158,8 @@ async def running(
         server.drain(0)
         await serving
         follow.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await follow
         await parts.close()
 
 

@@ -126,9 +126,7 @@ class GatewaySection(Section):
     def _certificates_are_asked_for(self) -> Self:
         if self.auth.certificate_tenants:
             if self.tls is None or self.tls.client_ca_file is None:
-                raise ValueError(
-                    "auth.certificate_tenants needs tls.client_ca_file: nothing else asks for certificates"
-                )
+                raise ValueError("auth.certificate_tenants needs tls.client_ca_file, which asks for them")
             if self.auth.keys_file is None:
                 raise ValueError("auth.certificate_tenants needs auth.keys_file: the admin routes take keys only")
         return self

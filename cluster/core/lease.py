@@ -69,6 +69,8 @@ class Lease:
     """LoRA adapters it serves, by name."""
     prefix: dict[str, Any] | None = field(default=None, hash=False)
     """How its residency is to be read: `PrefixFacts.to_dict` (cluster/core/prefix); None where it publishes none."""
+    is_drained: bool = False
+    """An operator took it out of use (`LeaseStore.drain`); its state then says draining, whatever the replica wrote."""
     tier: dict[str, Any] | None = field(default=None, hash=False)
     """What it fetches from Redis: `TierTerms.to_dict` (cluster/core/tier); None where, or while, it fetches nothing."""
 

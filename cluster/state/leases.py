@@ -1,7 +1,8 @@
 """Leases and reports of replicas in the state Redis.
 
 Keys, all below `longreach:{CLUSTER}:` (the braces keep one cluster in one Redis Cluster slot): `replicas` is the set
-of known ids, `lease:ID` a lease that expires by itself, `report:ID` what people read, kept for a day.
+of known ids, `lease:ID` a lease that expires by itself, `report:ID` what people read, kept for a day, `drain:ID` there
+while an operator keeps that replica out of use.
 What must not live here: what a lease means (cluster/core/lease.py).
 """
 
@@ -10,7 +11,7 @@ from __future__ import annotations
 import json
 import logging
 from collections.abc import Callable
-from dataclasses import asdict, fields
+from dataclasses import asdict, fields, replace
 from typing import Any, TypeVar
 
 from redis.asyncio import Redis
@@ -58,6 +59,13 @@ class LeaseStore:
         """Withdraw a lease at once; the report stays."""
         await self._redis.delete(self._key("lease", replica_id))
 
+    async def drain(self, replica_id: ReplicaId, for_s: float | None) -> None:
+        """Keep a replica out of use for so long on every gateway; None: let it take work again."""
+        if for_s is None:
+            await self._redis.delete(self._key("drain", replica_id))
+        else:
+            await self._redis.set(self._key("drain", replica_id), "1", px=max(1, int(for_s * 1000)))
+
     async def put_report(self, report: ReplicaReport) -> None:
         """Write what `longreach status` shows of a replica."""
         async with self._redis.pipeline(transaction=False) as pipe:
@@ -67,7 +75,14 @@ class LeaseStore:
 
     async def leases(self) -> tuple[Lease, ...]:
         """Every live lease, ordered by replica id."""
-        return self._understood(_lease, await self._read("lease"))
+        leases = self._understood(_lease, await self._read("lease"))
+        if not leases:
+            return leases
+        marks = await self._redis.mget([self._key("drain", lease.replica_id) for lease in leases])
+        return tuple(
+            lease if mark is None else replace(lease, state=ReplicaState.DRAINING, is_drained=True)
+            for lease, mark in zip(leases, marks, strict=True)
+        )
 
     async def reports(self) -> tuple[ReplicaReport, ...]:
         """Every report of the last day, ordered by replica id."""

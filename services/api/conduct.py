@@ -85,7 +85,7 @@ class Conduct:
         """
         account.model = request.model
         assert account.identity is not None
-        ask = ask_of(self._gateway, request, headers, account.identity, account.started_s, left_s)
+        ask = ask_of(self._gateway, request, headers, account.identity, account.started_s, left_s=left_s)
         if isinstance(ask, Refusal):
             return ask
         account.limit_s = ask.deadline.at_s - account.started_s

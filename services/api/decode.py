@@ -37,7 +37,7 @@ def decode(route: Route, raw: bytes, request_id: RequestId) -> InferenceRequest 
     """Read a body; never raises on any bytes."""
     body = parse_quickly(raw)
     if body is not None:
-        request = _read(route, raw, body, request_id)
+        request = read_body(route, raw, body, request_id)
         if not isinstance(request, Refusal):
             return request
     # In doubt, or refused: the careful reader's value is what a refusal must rest on.
@@ -45,10 +45,18 @@ def decode(route: Route, raw: bytes, request_id: RequestId) -> InferenceRequest 
         body = parse_object(raw)
     except NotStrictJsonError as error:
         return invalid(str(error), param=error.key, code="invalid_json")
-    return _read(route, raw, body, request_id)
+    return read_body(route, raw, body, request_id)
 
 
-def _read(route: Route, raw: bytes, body: dict[str, Any], request_id: RequestId) -> InferenceRequest | Refusal:
+def read_body(route: Route, raw: bytes, body: dict[str, Any], request_id: RequestId) -> InferenceRequest | Refusal:
+    """The request in a body that was parsed, whichever API it came by.
+
+    Args:
+        route: what is asked.
+        raw: the body as an engine should see it.
+        body: the same, parsed.
+        request_id: of the request.
+    """
     try:
         BODIES[route].__pydantic_validator__.validate_python(body)
     except ValidationError as error:

@@ -1,17 +1,18 @@
-"""What the REST surface needs of the gateway, in one explicit object.
+"""What the APIs need of the gateway, in one explicit object.
 
 What must not live here: building the parts (services/gateway/assembly.py).
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
+from cluster.core.lease import PoolName
 from services.gateway.access import Access
 from services.gateway.access_log import AccessLog
 from services.gateway.current import Current
-from services.gateway.directory import Directory
+from services.gateway.directory import Directory, EndpointState
 from services.gateway.dispatch import Dispatcher
 from services.gateway.metrics import Metrics
 from services.gateway.residency import Residency
@@ -40,6 +41,15 @@ class Gateway:
     in_flight: int = 0
     """Requests being served, bounded by limits.concurrent_requests."""
     is_draining: bool = False
+
+    def is_ready(self, states: Mapping[PoolName, Mapping[EndpointState, int]] | None = None) -> bool:
+        """Whether at least one model has an endpoint that is neither draining nor failing, and the gateway stays.
+
+        Args:
+            states: `Directory.states`, where the caller has them already.
+        """
+        found = self.directory.states(self.current.catalog) if states is None else states
+        return not self.is_draining and any(counts[EndpointState.READY] for counts in found.values())
 
     def drain(self) -> None:
         """From now on /ready says that this gateway is leaving."""

@@ -76,6 +76,16 @@ def denied(reason: Denied) -> Refusal:
     )
 
 
+def not_admin() -> Refusal:
+    """Somebody this gateway knows, who is no administrator."""
+    return Refusal(
+        status=403,
+        message="This API key has the role client; this needs a key with the role admin.",
+        type=PERMISSION,
+        code="admin_role_required",
+    )
+
+
 def bad_timeout(mistake: BadTimeout) -> Refusal:
     """The client's deadline cannot be used."""
     return invalid(
@@ -101,6 +111,15 @@ def late(limit_s: float) -> Refusal:
         message=f"The request's deadline of {limit_s:g} s passed before its answer began.",
         type=SERVER_ERROR,
         code="deadline_exceeded",
+    )
+
+
+def unread(limit_s: float) -> Refusal:
+    """The client takes nothing of its answer, which holds a place in the engine."""
+    return Refusal(
+        status=408,
+        message=f"The answer was broken off: nothing of it was read for {limit_s:g} s.",
+        code="answer_unread",
     )
 
 

@@ -33,6 +33,7 @@ def ask_of(
     headers: Mapping[str, str],
     identity: Identity,
     arrived_s: float,
+    *,
     left_s: float | None = None,
 ) -> Ask | Refusal:
     """The request with everything its sender's headers say; `left_s` is what its own protocol leaves it from now on."""

@@ -13,6 +13,7 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+import grpc
 from redis.asyncio import Redis
 
 from cluster.config import Config
@@ -38,6 +39,8 @@ from services.gateway.upstream import HttpUpstream
 from services.gateway.usage import LocalTotals, Usage
 from services.gateway.usage_journal import UsageJournal
 from services.gateway.waiting import WaitingRoom
+from services.grpc.admin import AdminService
+from services.grpc.inference import InferenceService
 from services.http1.answer import HttpDate
 from services.http1.asgi import AsgiBridge
 from services.http1.request import ServerLimits
@@ -79,6 +82,8 @@ class Assembly:
     upstream: HttpUpstream
     counter: PromptCounter
     quotas: Quotas
+    grpc: tuple[grpc.GenericRpcHandler, ...]
+    """The services of the gRPC listener."""
 
     def limits(self) -> ServerLimits:
         """What a client's connection may send and how long it may take, as configured now."""
@@ -175,15 +180,16 @@ def assemble(around: Surroundings) -> Assembly:
         clock=clock,
         credential=around.credential,
     )
-    date = HttpDate()
+    date, conduct = HttpDate(), Conduct(gateway)
     assembly = Assembly(
         gateway=gateway,
-        front=Front(InferenceHandler(gateway, Conduct(gateway), date), AsgiBridge(build_app(gateway), date), date),
+        front=Front(InferenceHandler(gateway, conduct, date), AsgiBridge(build_app(gateway), date), date),
         admin=AdminFront(gateway, date),
         probes=StaticProbes(current, directory, upstream),
         upstream=upstream,
         counter=around.counter,
         quotas=quotas,
+        grpc=(InferenceService(gateway, conduct).handler(), AdminService(gateway).handler()),
     )
     assembly.reloaded()
     return assembly

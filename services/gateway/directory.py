@@ -16,6 +16,7 @@ from redis.exceptions import RedisError
 
 from cluster.core.lease import LEASE_TTL_S, Lease, PoolName, ReplicaId, ReplicaState
 from cluster.core.routing import Breakers, BreakerState, Endpoint, EndpointTable, Pool
+from cluster.core.routing.endpoint import Member
 from services.gateway.catalog import Catalog, ServedModel, StaticEndpoint
 
 logger = logging.getLogger(__name__)
@@ -34,6 +35,10 @@ class LeaseReader(Protocol):
 
     async def leases(self) -> tuple[Lease, ...]:
         """Every live lease."""
+        ...
+
+    async def drain(self, replica_id: ReplicaId, for_s: float | None) -> None:
+        """Keep a replica out of use for so long on every gateway; None: let it take work again."""
         ...
 
 
@@ -187,14 +192,19 @@ class Directory:
         """How many endpoints of each pool stand how."""
         counts = {pool.name: dict.fromkeys(EndpointState, 0) for model in catalog.models for pool in model.pools}
         for member in self.table.members():
-            state = EndpointState.READY
-            if not member.endpoint.accepts:
-                state = EndpointState.DRAINING
-            elif member.is_suspect or member.is_breaker_open:
-                state = EndpointState.SUSPECT
             if member.endpoint.pool in counts:
-                counts[member.endpoint.pool][state] += 1
+                counts[member.endpoint.pool][state_of(member)] += 1
         return counts
+
+    async def drain(self, replica_id: ReplicaId, for_s: float | None) -> None:
+        """Keep a replica out of use for so long, here at once and on other gateways when they next read; None: no more.
+
+        Raises:
+            redis.exceptions.RedisError: the store does not answer; so does OSError.
+        """
+        if self._store is not None:
+            await self._store.drain(replica_id, for_s)
+            await self.refresh()
 
     def _remove(self, replica_id: ReplicaId) -> None:
         self.table.remove(replica_id)
@@ -204,6 +214,13 @@ class Directory:
     def _mark(self, replica_id: ReplicaId) -> None:
         is_suspect = replica_id in self._suspect_until_s or replica_id in self._down
         self.table.set_suspect(replica_id, is_suspect=is_suspect)
+
+
+def state_of(member: Member) -> EndpointState:
+    """How one endpoint stands."""
+    if not member.endpoint.accepts:
+        return EndpointState.DRAINING
+    return EndpointState.SUSPECT if member.is_suspect or member.is_breaker_open else EndpointState.READY
 
 
 def _leased_endpoint(lease: Lease) -> Endpoint:

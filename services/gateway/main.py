@@ -32,7 +32,7 @@ from cluster.state.leases import LeaseStore, connect
 from cluster.state.residency import ResidencyReader, connect_binary
 from cluster.tasks import end_tasks
 from services.gateway.access import Access
-from services.gateway.assembly import Surroundings, assemble
+from services.gateway.assembly import Assembly, Surroundings, assemble
 from services.gateway.catalog import Catalog
 from services.gateway.current import Current
 from services.gateway.logs import configure_logging, set_level
@@ -41,6 +41,7 @@ from services.gateway.tls import build_context
 from services.gateway.tls import reload as reload_context
 from services.gateway.tokens import PromptCounter
 from services.gateway.workers import run_workers
+from services.grpc.server import GrpcServer
 from services.http1.listener import Listener, bind, bind_path
 
 logger = logging.getLogger(__name__)
@@ -54,7 +55,7 @@ RESTART_S = 1.0
 """Between two tries of a background task that failed."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True)
 class Sockets:
     """What a parent process gives a worker instead of addresses."""
 
@@ -62,6 +63,8 @@ class Sockets:
     """A socket that listens already."""
     admin_path: Path
     """Where to serve the admin routes."""
+    grpc_port: int | None
+    """What all workers serve gRPC on; None where nobody does."""
 
 
 def run(
@@ -77,8 +80,8 @@ def run(
         config_path: the configuration file; SIGHUP reads it again.
         deployment_path: what `longreach up` wrote: the state store's address and the models' folders. Without it
             the configuration's own redis.state_url counts, and static pools need neither.
-        ready_file: written as `{"port": …, "pid": …, "admin_port": …}` once connections are accepted, removed at the
-            end.
+        ready_file: written as `{"port": …, "pid": …, "admin_port": …, "grpc_port": …}` once connections are accepted,
+            removed at the end.
         sockets: of one worker among several; None for a whole gateway.
 
     Returns:
@@ -124,10 +127,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--ready-file", type=Path, help="written with port and pid once connections are accepted")
     parser.add_argument("--listen-fd", type=int, help=argparse.SUPPRESS)
     parser.add_argument("--admin-socket", type=Path, help=argparse.SUPPRESS)
+    parser.add_argument("--grpc-port", type=int, help=argparse.SUPPRESS)
     options = parser.parse_args(arguments)
     sockets = None
     if options.listen_fd is not None:
-        sockets = Sockets(listen_fd=options.listen_fd, admin_path=options.admin_socket)
+        sockets = Sockets(options.listen_fd, options.admin_socket, options.grpc_port)
     return run(options.config, deployment_path=options.deployment, ready_file=options.ready_file, sockets=sockets)
 
 
@@ -166,12 +170,14 @@ async def _serve(
         )
         parts = assemble(around)
         stack.push_async_callback(parts.close)
+        grpc_server = _grpc_server(config, parts, sockets)
         server = GatewayServer(
             Listener(parts.front, parts.limits, clients, tls=tls),
             [Listener(parts.admin, parts.limits, admins)],
             ready_file=ready_file,
             on_drain=parts.gateway.drain,
             drain_s=lambda: current.catalog.config.gateway.limits.drain_s,
+            grpc=grpc_server,
         )
         reloads: set[asyncio.Task[bool]] = set()
 
@@ -182,7 +188,7 @@ async def _serve(
             set_level(catalog.config.telemetry)
             counter.use(tokenizer_folders(catalog.config, _reread(deployment, deployment_path)))
             parts.reloaded()
-            _reload_tls(tls, catalog.config)
+            _reload_tls(tls, grpc_server, catalog.config)
             task = asyncio.create_task(access.reload(catalog.config))
             reloads.add(task)
             task.add_done_callback(reloads.discard)
@@ -191,7 +197,8 @@ async def _serve(
         _warn_of_missing_keys(current.catalog)
         await parts.ready()
         server.listen_to_signals(reload)
-        async with _background(*parts.loops):
+        loops = parts.loops if grpc_server is None else (*parts.loops, grpc_server.follow)
+        async with _background(*loops):
             await server.run()
 
 
@@ -205,16 +212,25 @@ def _listeners(config: Config, sockets: Sockets | None) -> tuple[socket.socket, 
     return clients, bind_path(sockets.admin_path)
 
 
+def _grpc_server(config: Config, parts: Assembly, sockets: Sockets | None) -> GrpcServer | None:
+    if not config.gateway.grpc.enabled:
+        return None
+    shared = None if sockets is None else sockets.grpc_port
+    return GrpcServer(config.gateway, parts.grpc, parts.gateway.is_ready, shared_port=shared)
+
+
 def _arguments(config_path: Path, deployment_path: Path | None) -> list[str]:
     arguments = ["--config", str(config_path.absolute())]
     return arguments if deployment_path is None else [*arguments, "--deployment", str(deployment_path.absolute())]
 
 
-def _reload_tls(context: ssl.SSLContext | None, config: Config) -> None:
+def _reload_tls(context: ssl.SSLContext | None, grpc_server: GrpcServer | None, config: Config) -> None:
     if context is None or config.gateway.tls is None:
         return
     try:
         reload_context(context, config.gateway.tls)
+        if grpc_server is not None:
+            grpc_server.reload_tls(config.gateway.tls)
     except SetupError as error:
         logger.error("TLS files not reloaded: %s", error.problem)  # noqa: TRY400 - the traceback says nothing more
 

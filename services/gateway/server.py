@@ -12,11 +12,12 @@ import logging
 import os
 import signal
 import socket
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
 
 from cluster.config import Config
 from cluster.core.errors import SetupError
+from services.grpc.server import GrpcServer
 from services.http1.listener import Listener, bind
 
 logger = logging.getLogger(__name__)
@@ -43,8 +44,25 @@ def bind_admin(config: Config) -> socket.socket:
         return bind(gateway.admin.host, 0)
 
 
+def bind_grpc(config: Config) -> socket.socket | None:
+    """Keeps the gRPC port for workers that share it; None where gRPC is off.
+
+    Raises:
+        SetupError: the address cannot be had. A port nobody named gives way to a free one instead.
+    """
+    gateway = config.gateway
+    if not gateway.grpc.enabled:
+        return None
+    try:
+        return bind(gateway.host, gateway.grpc_port, share=True, listens=False)
+    except SetupError:
+        if gateway.grpc.port is not None:
+            raise
+        return bind(gateway.host, 0, share=True, listens=False)
+
+
 class GatewayServer:
-    """The client listener, the admin listener, and their end."""
+    """The client listeners, the admin listener, and their end."""
 
     def __init__(
         self,
@@ -54,12 +72,15 @@ class GatewayServer:
         ready_file: Path | None,
         on_drain: Callable[[], None],
         drain_s: Callable[[], float],
+        grpc: GrpcServer | None = None,
     ) -> None:
         self._clients = clients
         self._others = tuple(others)
         self._ready_file = ready_file
         self._on_drain = on_drain
         self._drain_s = drain_s
+        self._grpc = grpc
+        self._lame_duck: asyncio.Task[None] | None = None
         self._is_draining = False
         self._stop_accepting = asyncio.Event()
         self._end_now = asyncio.Event()
@@ -85,6 +106,8 @@ class GatewayServer:
             return
         self._is_draining = True
         self._on_drain()
+        if self._grpc is not None:
+            self._lame_duck = asyncio.get_running_loop().create_task(self._grpc.lame_duck())
         logger.info("draining", extra={"connections": len(self._clients.connections)})
         asyncio.get_running_loop().call_later(lame_duck_s, self._stop_accepting.set)
 
@@ -92,25 +115,37 @@ class GatewayServer:
         """Serve until drained."""
         for listener in (self._clients, *self._others):
             await listener.start()
+        if self._grpc is not None:
+            await self._grpc.start()
         self._tell()
         try:
             await self._stop_accepting.wait()
             self._clients.stop_accepting()
-            drained = asyncio.create_task(self._clients.drained(self._drain_s()))
+            drained = asyncio.create_task(self._drained(self._drain_s()))
             forced = asyncio.create_task(self._end_now.wait())
             await asyncio.wait({drained, forced}, return_when=asyncio.FIRST_COMPLETED)
             for task in (drained, forced):
                 task.cancel()
         finally:
+            if self._grpc is not None:
+                await self._grpc.stop(0)
             for listener in (self._clients, *self._others):
                 await listener.close()
             self._withdraw()
+
+    async def _drained(self, limit_s: float) -> None:
+        waits: list[Awaitable[object]] = [self._clients.drained(limit_s)]
+        if self._grpc is not None:
+            waits.append(self._grpc.stop(limit_s))
+        await asyncio.gather(*waits)
 
     def _tell(self) -> None:
         """Say that connections are accepted."""
         told = {"port": self._clients.port, "pid": os.getpid()}
         if self._others:
             told["admin_port"] = self._others[0].port
+        if self._grpc is not None:
+            told["grpc_port"] = self._grpc.port
         logger.info("gateway listens", extra=told)
         if self._ready_file is not None:
             partial = self._ready_file.with_name(self._ready_file.name + ".partial")

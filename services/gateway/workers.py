@@ -22,7 +22,7 @@ from cluster.config import Config
 from cluster.core.errors import SetupError
 from services.gateway.admin_relay import AdminRelay
 from services.gateway.exposition import Snapshot
-from services.gateway.server import KEEPALIVE_S, bind_admin
+from services.gateway.server import KEEPALIVE_S, bind_admin, bind_grpc
 from services.http1.listener import Listener, bind
 from services.http1.request import ServerLimits
 
@@ -77,6 +77,8 @@ class Supervisor:
         # Bound and never listening: the port stays this gateway's, and the kernel sends no connection here.
         self._reserved = bind(gateway.host, gateway.port, share=True, listens=False)
         self._port = int(self._reserved.getsockname()[1])
+        self._reserved_grpc = bind_grpc(config)
+        self._grpc_port = None if self._reserved_grpc is None else int(self._reserved_grpc.getsockname()[1])
         self._workers = [_Worker(index, folder) for index in range(gateway.workers)]
         self._arguments = tuple(arguments)
         self._ready_file = ready_file
@@ -126,6 +128,8 @@ class Supervisor:
             *("--listen-fd", str(descriptor), "--admin-socket", str(worker.admin_socket)),
             *("--ready-file", str(worker.ready_file)),
         ]
+        if self._grpc_port is not None:
+            argv += ["--grpc-port", str(self._grpc_port)]
         worker.started_s = asyncio.get_running_loop().time()
         worker.restart_at_s = None
         # A session of its own: ctrl-C reaches the parent, which drains the workers in its own way.
@@ -181,13 +185,17 @@ class Supervisor:
         for worker in self._workers:
             if worker.process is not None:
                 await asyncio.to_thread(worker.process.wait)
-        self._reserved.close()
+        for reserved in (self._reserved, self._reserved_grpc):
+            if reserved is not None:
+                reserved.close()
         await self._admin.close()
         if self._ready_file is not None:
             self._ready_file.unlink(missing_ok=True)
 
     def _tell(self) -> None:
         told = {"port": self._port, "pid": os.getpid(), "admin_port": self._admin.port}
+        if self._grpc_port is not None:
+            told["grpc_port"] = self._grpc_port
         logger.info("gateway listens", extra={**told, "workers": len(self._workers)})
         if self._ready_file is not None:
             partial = self._ready_file.with_name(self._ready_file.name + ".partial")

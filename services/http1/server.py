@@ -69,7 +69,6 @@ class ServerConnection(asyncio.Protocol):
         self.is_draining = False
         self.peer = ""
         self.certificate: str | None = None
-        """The common name in the client certificate that TLS verified; None where it showed none."""
         self.expires_s = _NEVER_S
         """When the listener's sweep ends this connection, on the loop's clock."""
 

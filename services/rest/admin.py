@@ -15,7 +15,7 @@ from cluster.core.routing import explain
 from cluster.core.tenant import Priority
 from services.api.decode import decode, output_field_of, request_id_of
 from services.api.gateway import Gateway
-from services.api.refusals import PERMISSION, Refusal, from_outcome, invalid
+from services.api.refusals import Refusal, from_outcome, invalid, not_admin
 from services.api.sender import ask_of, identify
 from services.gateway.admin_relay import METRICS_TYPE, SNAPSHOT_PATH
 from services.gateway.exposition import Snapshot, merge
@@ -62,12 +62,7 @@ class AdminFront:
             return identity
         if self._gateway.access.authenticator.may_administer(identity):
             return None
-        return Refusal(
-            status=403,
-            message="This API key has the role client; these routes need a key with the role admin.",
-            type=PERMISSION,
-            code="admin_role_required",
-        )
+        return not_admin()
 
 
 def _app(gateway: Gateway) -> Starlette:

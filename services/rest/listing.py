@@ -13,13 +13,9 @@ from starlette.responses import JSONResponse, Response
 from cluster.core.wire import HEADER_REQUEST_ID
 from services.api.decode import request_id_of
 from services.api.gateway import Gateway
+from services.api.models import entries
 from services.api.refusals import NOT_FOUND, Refusal
-from services.gateway.catalog import Catalog, ServedModel
-from services.gateway.directory import Directory, EndpointState
 from services.rest.refusal import body_of
-
-CREATED_S = 0
-"""OpenAI's form wants a time of creation; nobody knows a model's here, and clients do not read it."""
 
 
 class Listing:
@@ -60,10 +56,9 @@ class Listing:
 
     async def ready(self, request: Request) -> Response:
         """GET /ready: 200 while at least one model has an endpoint that is neither draining nor failing."""
-        catalog, directory = self._gateway.current.catalog, self._gateway.directory
-        states = directory.states(catalog)
-        serves = any(counts[EndpointState.READY] for counts in states.values())
-        is_ready = serves and not self._gateway.is_draining
+        directory = self._gateway.directory
+        states = directory.states(self._gateway.current.catalog)
+        is_ready = self._gateway.is_ready(states)
         status = "ready" if is_ready else "draining" if self._gateway.is_draining else "no endpoint"
         pools = {
             pool: {state.value: count for state, count in counts.items() if count} for pool, counts in states.items()
@@ -74,37 +69,6 @@ class Listing:
     async def openapi(self, request: Request) -> Response:
         """GET /openapi.json."""
         return _json(request, self._openapi)
-
-
-def entries(gateway: Gateway) -> list[dict[str, Any]]:
-    """The model list: ids first, then aliases and adapters, each model's largest context with it."""
-    catalog: Catalog = gateway.current.catalog
-    return [entry for model in catalog.models for entry in _model_entries(model, gateway.directory)]
-
-
-def _model_entries(model: ServedModel, directory: Directory) -> list[dict[str, Any]]:
-    section = model.section
-    pools = sorted(directory.pools(model), key=lambda pool: (pool.context_tokens, pool.name))
-    context = {
-        "max_model_len": pools[-1].context_tokens,
-        "longreach": {"pools": [{"name": pool.name, "context_tokens": pool.context_tokens} for pool in pools]},
-    }
-    found = [_entry(section.id, root=section.id, parent=None, context=context)]
-    found += [_entry(alias, root=section.id, parent=None, context=context) for alias in section.aliases]
-    found += [_entry(lora.name, root=lora.name, parent=section.id, context=context) for lora in section.lora]
-    return found
-
-
-def _entry(name: str, *, root: str, parent: str | None, context: dict[str, Any]) -> dict[str, Any]:
-    return {
-        "id": name,
-        "object": "model",
-        "created": CREATED_S,
-        "owned_by": "longreach",
-        "root": root,
-        "parent": parent,
-        **context,
-    }
 
 
 def _json(request: Request, data: object, *, status: int = 200) -> Response:
