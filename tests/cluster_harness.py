@@ -16,6 +16,7 @@ from typing import Any
 
 import psutil
 import pytest
+import yaml
 from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
@@ -39,6 +40,12 @@ class Cluster:
     run_dir: Path
     state_url: str
     env: dict[str, str]
+
+    @property
+    def grpc_address(self) -> str:
+        """Where the cluster's own gateway serves gRPC."""
+        told = json.loads(RunDir(root=self.run_dir).gateway_ready.read_text(encoding="utf-8"))
+        return f"127.0.0.1:{told['grpc_port']}"
 
     async def leases(self) -> dict[str, Lease]:
         """The lease of each pool; the tests' pools have one replica each."""
@@ -76,6 +83,48 @@ class Cluster:
 def _patient(url: str) -> Redis:
     """A client that waits longer than the product's: beside a busy engine, this process starves."""
     return Redis.from_url(url, socket_connect_timeout=30, socket_timeout=30, decode_responses=True)
+
+
+@dataclass(frozen=True)
+class SecondGateway:
+    """Another gateway of the same cluster."""
+
+    process: asyncio.subprocess.Process
+    port: int
+    grpc_port: int
+    log: Path
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.port}"
+
+    @property
+    def grpc_address(self) -> str:
+        return f"127.0.0.1:{self.grpc_port}"
+
+
+@contextlib.asynccontextmanager
+async def second_gateway(cluster: Cluster, folder: Path, **section: Any) -> AsyncIterator[SecondGateway]:
+    """Run another gateway of `cluster`, its `gateway` section changed."""
+    first = psutil.Process(cluster.pid("gateway"))
+    config = yaml.safe_load(CONFIG.read_text(encoding="utf-8"))
+    config["gateway"] |= section
+    path, ready, log = folder / "gateway.yaml", folder / "ready.json", folder / "gateway.log"
+    path.write_text(yaml.safe_dump(config), encoding="utf-8")
+    arguments = ["--config", str(path), "--deployment", str(cluster.run_dir / "deployment.json")]
+    with log.open("wb") as stream:
+        process = await asyncio.create_subprocess_exec(
+            sys.executable, "-m", "services.gateway", *arguments, "--ready-file", str(ready),
+            env=first.environ(), cwd=Path(__file__).parents[1], stderr=stream,
+        )  # fmt: skip
+    try:
+        await until(ready.exists, timeout_s=60, what="the second gateway listens")
+        told = json.loads(ready.read_text())
+        yield SecondGateway(process=process, port=told["port"], grpc_port=told["grpc_port"], log=log)
+    finally:
+        if process.returncode is None:
+            process.kill()
+        await process.wait()
 
 
 def carrying(mark: str) -> list[str]:

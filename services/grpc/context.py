@@ -5,8 +5,11 @@ What must not live here: services.
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Mapping, Sequence
 from typing import Any, NoReturn, Protocol
+
+import grpc
 
 from services.api.refusals import Refusal
 from services.grpc.status import MESSAGE_CHARS_MAX, code_of, trailers_of
@@ -59,7 +62,12 @@ async def abort(context: Context, refusal: Refusal, request_id: str) -> NoReturn
     """End a call with a refusal.
 
     Raises:
-        grpc.aio.AbortError: always; what runs the service expects it.
+        grpc.aio.AbortError: what runs the service expects it.
+        asyncio.CancelledError: the client has left.
     """
-    await context.abort(code_of(refusal), refusal.message[:MESSAGE_CHARS_MAX], trailers_of(refusal, request_id))
+    try:
+        await context.abort(code_of(refusal), refusal.message[:MESSAGE_CHARS_MAX], trailers_of(refusal, request_id))
+    except grpc.aio.InternalError:
+        # Nobody is there to be told; gRPC would log it as a fault.
+        raise asyncio.CancelledError from None
     raise AssertionError("an aborted call goes on")

@@ -60,7 +60,7 @@ def chat_body(request: chat_pb2.ChatRequest) -> dict[str, Any]:
     Raises:
         BadFieldError: a field holds what cannot be meant.
     """
-    return {"messages": [], **_body(request, _CHAT)}
+    return {"model": request.model, "messages": [], **_body(request, _CHAT)}
 
 
 def complete_body(request: complete_pb2.CompleteRequest) -> dict[str, Any]:
@@ -69,7 +69,9 @@ def complete_body(request: complete_pb2.CompleteRequest) -> dict[str, Any]:
     Raises:
         BadFieldError: a field holds what cannot be meant.
     """
-    return _body(request, _COMPLETE)
+    if not request.prompts:
+        raise BadFieldError("prompts", "prompts: at least one is required.")
+    return {"model": request.model, **_body(request, _COMPLETE)}
 
 
 def embed_body(request: inference_pb2.EmbedRequest) -> dict[str, Any]:
@@ -78,7 +80,9 @@ def embed_body(request: inference_pb2.EmbedRequest) -> dict[str, Any]:
     Raises:
         BadFieldError: a field holds what cannot be meant.
     """
-    return {**_body(request, _EMBED), "encoding_format": "float"}
+    if not request.inputs:
+        raise BadFieldError("inputs", "inputs: at least one is required.")
+    return {"model": request.model, **_body(request, _EMBED), "encoding_format": "float"}
 
 
 def tokenize_body(request: inference_pb2.TokenizeRequest | inference_pb2.CountTokensRequest) -> dict[str, Any]:
@@ -88,8 +92,8 @@ def tokenize_body(request: inference_pb2.TokenizeRequest | inference_pb2.CountTo
         BadFieldError: a field holds what cannot be meant.
     """
     if request.WhichOneof("input") is None:
-        raise BadFieldError("input", "text or conversation is required.")
-    return _body(request, _TOKENIZE)
+        raise BadFieldError("text", "text or conversation is required.")
+    return {"model": request.model, **_body(request, _TOKENIZE)}
 
 
 def detokenize_body(request: inference_pb2.DetokenizeRequest) -> dict[str, Any]:

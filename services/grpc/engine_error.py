@@ -36,7 +36,7 @@ def refusal_in(told: Mapping[str, Any], status: int) -> Refusal:
     """The refusal in an error object as OpenAI's API has it.
 
     Args:
-        told: the object around `error`; Ray Serve and older engines put message and code there directly.
+        told: the object around `error`; some put message and code there directly, and starlette a `detail`.
         status: HTTP's, where the object names none.
     """
     error = told.get("error")
@@ -47,7 +47,7 @@ def refusal_in(told: Mapping[str, Any], status: int) -> Refusal:
     code = error.get("code")
     if isinstance(code, int) and _LEAST_ERROR <= code < 600:  # noqa: PLR2004 - HTTP's statuses end there
         status = code
-    return _refusal(status, str(error.get("message") or ""), error)
+    return _refusal(status, str(error.get("message") or error.get("detail") or ""), error)
 
 
 def unusable() -> Refusal:

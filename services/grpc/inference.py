@@ -121,9 +121,9 @@ class InferenceService:
             _go_on()
             answer = unread(self._limits().idle_s)
         except grpc.aio.InternalError:
-            # What could not be sent has no reader any more.
+            # What could not be sent has no reader any more; gRPC would log a cancelled call as a fault.
             account.ending = Ending.CLIENT_GONE
-            raise
+            raise asyncio.CancelledError from None
         except Exception:
             logger.exception("request failed", extra={"request_id": account.request_id})
             answer = internal()
@@ -153,6 +153,8 @@ class InferenceService:
         if delivery.broken is not None:
             return late(account.limit_s) if account.is_expired else broken(delivery.broken)
         if isinstance(delivery, StreamDelivery):
+            if delivery.error is not None:
+                account.refused(delivery.error)
             return delivery.error
         message = self._whole(method, delivery, account)
         if isinstance(message, bytes) and len(message) >= GZIP_LEAST_BYTES and self._compresses():

@@ -11,7 +11,6 @@ import json
 import os
 import random
 import signal
-import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -19,10 +18,9 @@ from os.path import commonprefix
 from pathlib import Path
 
 import httpx
-import psutil
 import pytest
 
-from tests.cluster_harness import CONFIG, Cluster, settled, until
+from tests.cluster_harness import Cluster, second_gateway, settled, until
 
 pytestmark = pytest.mark.integration
 
@@ -74,25 +72,6 @@ class Asked:
 
 def words(rng: random.Random, count: int) -> str:
     return " ".join(rng.choices(WORDS, k=count))
-
-
-@asynccontextmanager
-async def second_gateway(cluster: Cluster, folder: Path) -> AsyncIterator[str]:
-    """Another gateway of the same cluster; its address."""
-    first = psutil.Process(cluster.pid("gateway"))
-    ready, log = folder / "ready.json", folder / "gateway.log"
-    arguments = ["--config", str(CONFIG), "--deployment", str(cluster.run_dir / "deployment.json")]
-    with log.open("wb") as stream:
-        process = await asyncio.create_subprocess_exec(
-            sys.executable, "-m", "services.gateway", *arguments, "--ready-file", str(ready),
-            env=first.environ(), cwd=Path(__file__).parents[2], stderr=stream,
-        )  # fmt: skip
-    try:
-        await until(ready.exists, timeout_s=60, what="the second gateway listens")
-        yield f"http://127.0.0.1:{json.loads(ready.read_text())['port']}"
-    finally:
-        process.kill()
-        await process.wait()
 
 
 class Churn:
@@ -173,7 +152,7 @@ async def churning(cluster: Cluster, folder: Path, seed: int) -> AsyncIterator[C
     async with (
         second_gateway(cluster, folder) as other,
         httpx.AsyncClient(base_url=cluster.url, timeout=120) as one,
-        httpx.AsyncClient(base_url=other, timeout=120) as two,
+        httpx.AsyncClient(base_url=other.url, timeout=120) as two,
     ):
         yield Churn([one, two], seed)
 
