@@ -6,7 +6,6 @@ What must not live here: printing, and knowledge of how the gateway answers beyo
 from __future__ import annotations
 
 import contextlib
-import ipaddress
 import json
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -18,6 +17,7 @@ import httpx
 
 from cluster.core.errors import LongreachError
 from cluster.core.wire import HEADER_POOL, HEADER_REASON, HEADER_REPLICA
+from cluster.sockets import is_loopback
 
 CONNECT_TIMEOUT_S = 5.0
 ANSWER_TIMEOUT_S = 1800.0
@@ -124,7 +124,7 @@ class GatewayClient:
             headers=headers,
             timeout=httpx.Timeout(ANSWER_TIMEOUT_S, connect=CONNECT_TIMEOUT_S),
             # A proxy from the environment cannot reach this machine's own loopback.
-            trust_env=not _is_loopback(self.url),
+            trust_env=not is_loopback(urlsplit(self.url).hostname or ""),
         )
 
     def close(self) -> None:
@@ -224,11 +224,3 @@ def _refusal(response: httpx.Response) -> GatewayRefusedError:
 def _error_text(body: Any) -> str:
     error = body.get("error") if isinstance(body, dict) else None
     return str(error.get("message", error)) if isinstance(error, dict) else str(error or body)
-
-
-def _is_loopback(url: str) -> bool:
-    host = urlsplit(url).hostname or ""
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"
