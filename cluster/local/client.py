@@ -36,7 +36,8 @@ class GatewayRefusedError(LongreachError):
 class ChatAnswer:
     """One answer while it arrives and after: iterate over it for the text, then read the rest."""
 
-    lines: Iterator[str]
+    events: Iterator[dict[str, Any]]
+    """As OpenAI's stream has them, whichever API they came by."""
     sent_at: float
     pool: str
     replica: str
@@ -51,11 +52,8 @@ class ChatAnswer:
 
     def __iter__(self) -> Iterator[str]:
         """The pieces of text, as they arrive."""
-        for line in self.lines:
-            data = line.removeprefix("data:").strip() if line.startswith("data:") else ""
-            if not data or data == DONE:
-                continue
-            piece = self._take(json.loads(data))
+        for event in self.events:
+            piece = self._take(event)
             if piece:
                 if self.ttft_s is None:
                     self.ttft_s = time.monotonic() - self.sent_at
@@ -150,7 +148,7 @@ class GatewayClient:
                 response.read()
                 raise _refusal(response)
             yield ChatAnswer(
-                lines=response.iter_lines(),
+                events=_events(response.iter_lines()),
                 sent_at=sent_at,
                 pool=response.headers.get(HEADER_POOL, "?"),
                 replica=response.headers.get(HEADER_REPLICA, "?"),
@@ -211,6 +209,13 @@ class GatewayClient:
             ) from error
         except (httpx.HTTPError, ValueError) as error:
             raise GatewayRefusedError(f"{self.url}: {error or type(error).__name__}") from error
+
+
+def _events(lines: Iterator[str]) -> Iterator[dict[str, Any]]:
+    for line in lines:
+        data = line.removeprefix("data:").strip() if line.startswith("data:") else ""
+        if data and data != DONE:
+            yield json.loads(data)
 
 
 def _refusal(response: httpx.Response) -> GatewayRefusedError:
