@@ -1,0 +1,63 @@
+"""Where commands that speak gRPC find the gateway."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from cluster.cli.target import DEFAULT_GRPC_URL, grpc_url
+from cluster.core.errors import SetupError
+from cluster.local.journal import Journal, Phase
+from cluster.local.rundir import RunDir
+
+CONFIG = """
+cluster: {{name: {name}}}
+models: [{{id: m}}]
+pools: [{{name: p, model: m, context_tokens: 100, endpoints: [{{url: 'http://127.0.0.1:9'}}]}}]
+gateway: {{host: 127.0.0.2, port: {port}, grpc: {{enabled: {enabled}}}}}
+"""
+
+
+@pytest.fixture(autouse=True)
+def _own_state(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LONGREACH_STATE", str(tmp_path / "state"))
+
+
+def listening(tmp_path: Path, name: str, **ports: int) -> RunDir:
+    """The traces of a cluster whose gateway listens on `ports`."""
+    run_dir = RunDir(root=tmp_path / "state" / name)
+    run_dir.root.mkdir(parents=True)
+    run_dir.gateway_ready.write_text(json.dumps({"pid": 1, **ports}), encoding="utf-8")
+    Journal(run="r", phase=Phase.RUNNING, source="c", url="http://127.0.0.2:7").save(run_dir.journal)
+    return run_dir
+
+
+def written(tmp_path: Path, *, port: int = 7, enabled: str = "true") -> Path:
+    path = tmp_path / "c.yaml"
+    path.write_text(CONFIG.format(name="other", port=port, enabled=enabled), encoding="utf-8")
+    return path
+
+
+def test_the_running_gateway_says_where(tmp_path: Path) -> None:
+    listening(tmp_path, "local", port=7, grpc_port=9)
+    listening(tmp_path, "other", port=7, grpc_port=11)
+    assert grpc_url(None, None) == "grpc://127.0.0.2:9"
+    assert grpc_url(None, written(tmp_path)) == "grpc://127.0.0.2:11"
+    assert grpc_url("gateway:5", None) == "gateway:5", "an address is said outright"
+
+
+def test_without_a_running_gateway_it_is_where_one_would_listen(tmp_path: Path) -> None:
+    assert grpc_url(None, None) == DEFAULT_GRPC_URL
+    assert grpc_url(None, written(tmp_path)) == "grpc://127.0.0.2:9"
+    with pytest.raises(SetupError, match="cluster other is not running"):
+        grpc_url(None, written(tmp_path, port=0))
+
+
+def test_a_gateway_may_serve_no_grpc(tmp_path: Path) -> None:
+    with pytest.raises(SetupError, match="serves no gRPC"):
+        grpc_url(None, written(tmp_path, enabled="false"))
+    listening(tmp_path, "local", port=7)
+    with pytest.raises(SetupError, match="serves no gRPC"):
+        grpc_url(None, None)
