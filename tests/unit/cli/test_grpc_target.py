@@ -1,4 +1,4 @@
-"""Where commands that speak gRPC find the gateway."""
+"""Where commands that speak gRPC find the gateway, and what they say when it is not there."""
 
 from __future__ import annotations
 
@@ -6,7 +6,9 @@ import json
 from pathlib import Path
 
 import pytest
+from typer.testing import CliRunner
 
+from cluster.cli.app import app
 from cluster.cli.target import DEFAULT_GRPC_URL, grpc_url
 from cluster.core.errors import SetupError
 from cluster.local.journal import Journal, Phase
@@ -61,3 +63,19 @@ def test_a_gateway_may_serve_no_grpc(tmp_path: Path) -> None:
     listening(tmp_path, "local", port=7)
     with pytest.raises(SetupError, match="serves no gRPC"):
         grpc_url(None, None)
+
+
+@pytest.mark.parametrize("command", [["chat", "hi", "--grpc"]])
+def test_no_gateway_is_one_clear_message(command: list[str]) -> None:
+    result = CliRunner().invoke(app, [*command, "--url", "127.0.0.1:9"])
+    assert result.exit_code == 1
+    assert "no gateway answers gRPC at 127.0.0.1:9" in result.stderr
+    assert "remedy: start a cluster with `longreach up`" in result.stderr
+    assert "Traceback" not in result.output
+
+
+@pytest.mark.parametrize("url", ["http://127.0.0.1:8080", "gateway", "gateway:http", "grpc://gateway:1/v1", "", ":1"])
+def test_an_address_that_is_none_is_refused(url: str) -> None:
+    result = CliRunner().invoke(app, ["chat", "hi", "--grpc", "--url", url])
+    assert result.exit_code == 1
+    assert "is no address of gRPC" in result.stderr
