@@ -34,6 +34,10 @@ JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON instead.")]
 UrlOption = Annotated[
     str | None, typer.Option("--url", help="Address of the gateway; default: the cluster's.", metavar="URL")
 ]
+GrpcUrlOption = Annotated[
+    str | None,
+    typer.Option("--url", help="The gateway's address for gRPC; default: the cluster's.", metavar="HOST:PORT"),
+]
 ModelOption = Annotated[str | None, typer.Option("--model", "-m", help="Model name; default: the first on the list.")]
 
 

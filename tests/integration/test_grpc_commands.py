@@ -1,4 +1,4 @@
-"""`longreach chat --grpc`, against a gateway in front of a fake engine."""
+"""`longreach chat --grpc` and `longreach drain`, against a gateway in front of a fake engine."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
+import pytest
 from click.testing import Result
 from typer.testing import CliRunner
 
@@ -117,3 +118,41 @@ async def test_an_answer_that_breaks_off_is_not_passed_off_as_complete() -> None
     assert done.exit_code == 1
     assert "the answer broke off: UNAVAILABLE" in done.stderr
     assert done.stdout == ""
+
+
+async def test_drain_and_undo() -> None:
+    async with cluster() as (gateway, _, store):
+        where = ("--url", gateway.grpc_address)
+        drained = await longreach("drain", "short", *where, "--for-s", "60")
+        assert store.held[0].is_drained
+        undone = await longreach("drain", "short", *where, "--undo", "--json")
+        assert not store.held[0].is_drained
+        unknown = await longreach("drain", "nobody", *where)
+    assert drained.exit_code == 0, drained.output
+    assert drained.stdout == "Replica short gets no new requests for 60 s; it has 0 to finish\n"
+    assert json.loads(undone.stdout) == {"replica": "short", "is_drained": False, "unfinished": 0}
+    assert unknown.exit_code == 1
+    assert "the gateway answered NOT_FOUND: There is no replica 'nobody' here." in unknown.stderr
+
+
+async def test_a_drain_needs_the_key_of_an_administrator(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    keys = tmp_path / "keys.yaml"
+    made = {
+        role: json.loads(
+            (await longreach("keys", "create", "-t", "t", "--role", role, "--file", str(keys), "--json")).stdout
+        )["key"]
+        for role in ("client", "admin")
+    }
+    config = f"""
+    models: [{{id: tiny}}]
+    pools: [{{name: short, model: tiny, context_tokens: 1000}}]
+    gateway: {{auth: {{keys_file: "{keys}"}}}}
+    """
+    async with serve(FakeEngine()) as engine, running(config, store=leases_of(short=engine)) as gateway:
+        said = {}
+        for role, key in {"nobody": "", **made}.items():
+            monkeypatch.setenv("LONGREACH_API_KEY", key)
+            said[role] = await longreach("drain", "short", "--url", gateway.grpc_address)
+    assert "the gateway answered UNAUTHENTICATED: The request carries no API key" in said["nobody"].stderr
+    assert "the gateway answered PERMISSION_DENIED: This API key has the role client" in said["client"].stderr
+    assert said["admin"].exit_code == 0, said["admin"].output

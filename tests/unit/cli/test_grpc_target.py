@@ -65,7 +65,7 @@ def test_a_gateway_may_serve_no_grpc(tmp_path: Path) -> None:
         grpc_url(None, None)
 
 
-@pytest.mark.parametrize("command", [["chat", "hi", "--grpc"]])
+@pytest.mark.parametrize("command", [["chat", "hi", "--grpc"], ["drain", "r"]])
 def test_no_gateway_is_one_clear_message(command: list[str]) -> None:
     result = CliRunner().invoke(app, [*command, "--url", "127.0.0.1:9"])
     assert result.exit_code == 1
@@ -76,6 +76,10 @@ def test_no_gateway_is_one_clear_message(command: list[str]) -> None:
 
 @pytest.mark.parametrize("url", ["http://127.0.0.1:8080", "gateway", "gateway:http", "grpc://gateway:1/v1", "", ":1"])
 def test_an_address_that_is_none_is_refused(url: str) -> None:
-    result = CliRunner().invoke(app, ["chat", "hi", "--grpc", "--url", url])
+    result = CliRunner().invoke(app, ["drain", "r", "--url", url])
     assert result.exit_code == 1
     assert "is no address of gRPC" in result.stderr
+
+
+def test_a_drain_that_is_undone_has_no_length() -> None:
+    assert CliRunner().invoke(app, ["drain", "r", "--undo", "--for-s", "3"]).exit_code == 2
