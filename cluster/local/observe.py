@@ -19,6 +19,7 @@ from cluster.core.errors import SetupError
 from cluster.core.lease import Lease, ReplicaId, ReplicaPhase, ReplicaReport, ReplicaState
 from cluster.deployment import load_deployment
 from cluster.local.client import GatewayClient
+from cluster.local.gateway_ready import grpc_url_of
 from cluster.local.journal import Journal, Phase, read_journal
 from cluster.local.rundir import RunDir
 from cluster.local.stores import CACHE_PROCESS
@@ -110,6 +111,8 @@ class ClusterStatus:
     phase: str
     """`running`, `starting`, or `stopped`."""
     url: str
+    grpc_url: str | None
+    """None where the gateway serves no gRPC, or does not listen."""
     gateway_healthy: bool
     redis: str
     """`ok`, or why it cannot be reached."""
@@ -163,6 +166,7 @@ def observe(run_dir: RunDir, *, cluster: str) -> ClusterStatus:
         cluster=config.cluster.name,
         phase=phase_of(journal),
         url=journal.url,
+        grpc_url=grpc_url_of(run_dir),
         gateway_healthy=healthy,
         redis=state.error or ("ok" if state_url else "none"),
         cache=_ping(cache_url),
@@ -317,6 +321,7 @@ def _stopped(cluster: str, run_dir: Path) -> ClusterStatus:
         cluster=cluster,
         phase="stopped",
         url="",
+        grpc_url=None,
         gateway_healthy=False,
         redis="none",
         cache="none",

@@ -1,4 +1,4 @@
-"""Where commands that speak gRPC find the gateway, and what they say when it is not there."""
+"""Where commands that speak gRPC find the gateway, what others say of it, and what is said when it is not there."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from cluster.cli.target import DEFAULT_GRPC_URL, grpc_url
 from cluster.core.errors import SetupError
 from cluster.local.journal import Journal, Phase
 from cluster.local.rundir import RunDir
+from cluster.local.up import UpResult
 
 CONFIG = """
 cluster: {{name: {name}}}
@@ -72,6 +73,21 @@ def test_no_gateway_is_one_clear_message(command: list[str]) -> None:
     assert "no gateway answers gRPC at 127.0.0.1:9" in result.stderr
     assert "remedy: start a cluster with `longreach up`" in result.stderr
     assert "Traceback" not in result.output
+
+
+def test_the_status_names_the_address(tmp_path: Path) -> None:
+    run_dir = listening(tmp_path, "local", port=7, grpc_port=9)
+    run_dir.config.write_text(CONFIG.format(name="local", port=7, enabled="true"), encoding="utf-8")
+    told = json.loads(CliRunner().invoke(app, ["status", "--json"]).stdout)
+    assert (told["url"], told["grpc_url"]) == ("http://127.0.0.2:7", "grpc://127.0.0.2:9")
+
+
+@pytest.mark.parametrize(("grpc_url", "last"), [("grpc://127.0.0.1:9", "/v1, grpc://127.0.0.1:9"), (None, "/v1")])
+def test_up_ends_with_the_addresses(monkeypatch: pytest.MonkeyPatch, grpc_url: str | None, last: str) -> None:
+    up = UpResult(url="http://127.0.0.1:7", grpc_url=grpc_url, model="m", was_running=True, ready_after_s={}, total_s=1)
+    monkeypatch.setattr("cluster.local.up.up", lambda *_: up)
+    said = CliRunner().invoke(app, ["up", "--no-question"]).stdout
+    assert said.splitlines()[1] == f"Longreach is running: http://127.0.0.1:7{last}"
 
 
 @pytest.mark.parametrize("url", ["http://127.0.0.1:8080", "gateway", "gateway:http", "grpc://gateway:1/v1", "", ":1"])
