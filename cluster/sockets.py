@@ -100,6 +100,14 @@ def free_port(host: str = "127.0.0.1") -> int:
         return port
 
 
+def is_loopback(host: str) -> bool:
+    """Whether a name or address is this machine's own; names are not looked up."""
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
+
+
 def _family(host: str) -> socket.AddressFamily:
     return socket.AF_INET6 if ":" in host else socket.AF_INET
 

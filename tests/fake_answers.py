@@ -77,6 +77,10 @@ def whole(path: str, model: str, text: str, usage: Usage) -> dict[str, Any]:
     if path.endswith("/embeddings"):
         data = [{"object": "embedding", "index": 0, "embedding": [0.0]}]
         return {"object": "list", "model": model, "data": data, "usage": {**usage.openai(), "completion_tokens": 0}}
+    if path.endswith("/tokenize"):
+        return {"count": usage.prompt, "max_model_len": 4000, "tokens": [1] * usage.prompt}
+    if path.endswith("/detokenize"):
+        return {"prompt": text}
     is_chat = not path.endswith("/v1/completions")
     said = {"message": {"role": "assistant", "content": text}} if is_chat else {"text": text}
     return {

@@ -11,7 +11,7 @@ from typing import Any
 import typer
 from typer.core import TyperGroup
 
-from cluster.cli import bench, cache, chat, config, demo, explain, gateway, keys, lifecycle, logs, models, usage
+from cluster.cli import bench, cache, chat, config, demo, drain, explain, gateway, keys, lifecycle, logs, models, usage
 from cluster.core.errors import ConfigError, LongreachError
 
 EXIT_FAILED = 1
@@ -54,6 +54,7 @@ app.command()(demo.demo)
 app.command()(gateway.gateway)
 app.command()(usage.usage)
 app.command()(explain.explain)
+app.command()(drain.drain)
 app.add_typer(bench.app, name="bench")
 app.add_typer(cache.app, name="cache")
 app.add_typer(keys.app, name="keys")

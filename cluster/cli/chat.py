@@ -1,21 +1,25 @@
 """`longreach chat`: one question, or a conversation, with documents as context.
 
-What must not live here: HTTP (cluster/local/client.py), reading documents (documents.py).
+What must not live here: HTTP (cluster/local/client.py), gRPC (cluster/local/grpc_client.py), reading documents
+(documents.py).
 """
 
 from __future__ import annotations
 
 import contextlib
 import sys
+from collections.abc import Sequence
+from contextlib import AbstractContextManager
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Protocol
 
 import typer
 
-from cluster.cli.target import ConfigOption, JsonOption, ModelOption, UrlOption, gateway_url, print_json
+from cluster.cli.target import ConfigOption, JsonOption, ModelOption, UrlOption, gateway_url, grpc_url, print_json
 
 if TYPE_CHECKING:
-    from cluster.local.client import ChatAnswer, GatewayClient
+    from cluster.local.client import ChatAnswer, GatewayClient, Message
+    from cluster.local.grpc_client import GrpcGatewayClient
 
 LEAVE = frozenset({"/exit", "/quit"})
 FORGET = "/new"
@@ -30,20 +34,20 @@ def chat(
     model: ModelOption = None,
     system: Annotated[str | None, typer.Option(help="System prompt.")] = None,
     max_tokens: Annotated[int | None, typer.Option(min=1, help="Longest answer, in tokens.")] = None,
+    grpc: Annotated[bool, typer.Option("--grpc", help="Over gRPC; --url is then host:port.")] = False,
     url: UrlOption = None,
     config: ConfigOption = None,
     json: JsonOption = False,
 ) -> None:
     """Ask the model, or talk to it; answers stream, and their pool and reason are shown."""
     from cluster.environment import read_environment
-    from cluster.local.client import GatewayClient
 
     key = read_environment().secret("LONGREACH_API_KEY")
     if prompt is None and (json or not sys.stdin.isatty()):
         prompt = sys.stdin.read().strip()
         if not prompt:
             raise typer.BadParameter("no question: give one as the argument or on standard input")
-    client = GatewayClient(gateway_url(url, config), api_key=key)
+    client = _over_grpc(url, config, key) if grpc else _over_http(url, config, key)
     with contextlib.closing(client):
         talk = Talk(client, model=model or client.default_model(), max_tokens=max_tokens)
         talk.begin(system, file or [], directory or [])
@@ -55,10 +59,38 @@ def chat(
             talk.ask(prompt)
 
 
+def _over_http(url: str | None, config: Path | None, key: str | None) -> GatewayClient:
+    from cluster.local.client import GatewayClient
+
+    return GatewayClient(gateway_url(url, config), api_key=key)
+
+
+def _over_grpc(url: str | None, config: Path | None, key: str | None) -> GrpcGatewayClient:
+    from cluster.local.grpc_client import GrpcGatewayClient
+
+    return GrpcGatewayClient(grpc_url(url, config), api_key=key)
+
+
+class Asked(Protocol):
+    """A gateway, over whichever API; see `GatewayClient`."""
+
+    url: str
+
+    def chat(
+        self, messages: Sequence[Message], *, model: str, max_tokens: int | None = None
+    ) -> AbstractContextManager[ChatAnswer]:
+        """Ask for a streamed answer."""
+        ...
+
+    def count_tokens(self, messages: Sequence[Message], *, model: str) -> int:
+        """The prompt's length in tokens."""
+        ...
+
+
 class Talk:
     """One conversation: what was said so far, and with whom."""
 
-    def __init__(self, client: GatewayClient, *, model: str, max_tokens: int | None) -> None:
+    def __init__(self, client: Asked, *, model: str, max_tokens: int | None) -> None:
         self._client = client
         self._model = model
         self._max_tokens = max_tokens

@@ -56,7 +56,8 @@ def up(
         print_json({**asdict(result), "answer": answer})
     else:
         took = f"ready after {result.total_s:.0f} s" if not result.was_running else "running"
-        typer.echo(f"\nLongreach is {took}: {result.url}/v1")
+        grpc = f", {result.grpc_url}" if result.grpc_url is not None else ""
+        typer.echo(f"\nLongreach is {took}: {result.url}/v1{grpc}")
         _print_next_steps(result, config)
 
 

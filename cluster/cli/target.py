@@ -24,12 +24,19 @@ DEFAULT_URL = "http://127.0.0.1:8080"
 DEFAULT_ADMIN_URL = "http://127.0.0.1:8081"
 """Where its admin listener does."""
 
+DEFAULT_GRPC_URL = "grpc://127.0.0.1:8082"
+"""Where its gRPC listener does."""
+
 ConfigOption = Annotated[
     Path | None, typer.Option("--config", "-c", help="Configuration file of the cluster; its name says which one.")
 ]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON instead.")]
 UrlOption = Annotated[
     str | None, typer.Option("--url", help="Address of the gateway; default: the cluster's.", metavar="URL")
+]
+GrpcUrlOption = Annotated[
+    str | None,
+    typer.Option("--url", help="The gateway's address for gRPC; default: the cluster's.", metavar="HOST:PORT"),
 ]
 ModelOption = Annotated[str | None, typer.Option("--model", "-m", help="Model name; default: the first on the list.")]
 
@@ -102,20 +109,46 @@ def admin_url(url: str | None, config: Path | None) -> str:
     """
     from cluster.config import load_config
     from cluster.core.errors import SetupError
+    from cluster.local.gateway_ready import read_ready
 
     if url is not None:
         return url.rstrip("/")
-    ready = run_dir(config).gateway_ready
-    if ready.is_file():
-        told = json.loads(ready.read_text(encoding="utf-8"))
-        if "admin_port" in told:
-            return f"http://127.0.0.1:{told['admin_port']}"
+    told = read_ready(run_dir(config).gateway_ready)
+    if "admin_port" in told:
+        return f"http://127.0.0.1:{told['admin_port']}"
     if config is None:
         return DEFAULT_ADMIN_URL
     wanted = load_config(config)
     if wanted.gateway.admin_port == 0:
         raise SetupError(f"cluster {wanted.cluster.name} is not running", f"longreach up --config {config}")
     return f"http://{wanted.gateway.admin.host}:{wanted.gateway.admin_port}"
+
+
+def grpc_url(url: str | None, config: Path | None) -> str:
+    """The gateway's address for gRPC, found as `gateway_url` finds the one for REST.
+
+    Raises:
+        ConfigError: the configuration has mistakes.
+        SetupError: the gateway serves no gRPC, or the cluster of `config` does not run, and its port is not fixed.
+    """
+    from cluster.config import load_config
+    from cluster.core.errors import SetupError
+    from cluster.local.gateway_ready import grpc_url_of, read_ready
+
+    if url is not None:
+        return url
+    where = run_dir(config)
+    running = grpc_url_of(where)
+    if running is not None:
+        return running
+    wanted = None if config is None else load_config(config)
+    if read_ready(where.gateway_ready) or (wanted is not None and not wanted.gateway.grpc.enabled):
+        raise SetupError("the gateway serves no gRPC", "set gateway.grpc.enabled to true, and start it anew")
+    if wanted is None:
+        return DEFAULT_GRPC_URL
+    if wanted.gateway.grpc_port == 0:
+        raise SetupError(f"cluster {wanted.cluster.name} is not running", f"longreach up --config {config}")
+    return f"grpc://{wanted.gateway.host}:{wanted.gateway.grpc_port}"
 
 
 def program() -> str:

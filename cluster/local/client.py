@@ -6,7 +6,6 @@ What must not live here: printing, and knowledge of how the gateway answers beyo
 from __future__ import annotations
 
 import contextlib
-import ipaddress
 import json
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -18,6 +17,7 @@ import httpx
 
 from cluster.core.errors import LongreachError
 from cluster.core.wire import HEADER_POOL, HEADER_REASON, HEADER_REPLICA
+from cluster.sockets import is_loopback
 
 CONNECT_TIMEOUT_S = 5.0
 ANSWER_TIMEOUT_S = 1800.0
@@ -36,7 +36,8 @@ class GatewayRefusedError(LongreachError):
 class ChatAnswer:
     """One answer while it arrives and after: iterate over it for the text, then read the rest."""
 
-    lines: Iterator[str]
+    events: Iterator[dict[str, Any]]
+    """As OpenAI's stream has them, whichever API they came by."""
     sent_at: float
     pool: str
     replica: str
@@ -51,11 +52,8 @@ class ChatAnswer:
 
     def __iter__(self) -> Iterator[str]:
         """The pieces of text, as they arrive."""
-        for line in self.lines:
-            data = line.removeprefix("data:").strip() if line.startswith("data:") else ""
-            if not data or data == DONE:
-                continue
-            piece = self._take(json.loads(data))
+        for event in self.events:
+            piece = self._take(event)
             if piece:
                 if self.ttft_s is None:
                     self.ttft_s = time.monotonic() - self.sent_at
@@ -124,7 +122,7 @@ class GatewayClient:
             headers=headers,
             timeout=httpx.Timeout(ANSWER_TIMEOUT_S, connect=CONNECT_TIMEOUT_S),
             # A proxy from the environment cannot reach this machine's own loopback.
-            trust_env=not _is_loopback(self.url),
+            trust_env=not is_loopback(urlsplit(self.url).hostname or ""),
         )
 
     def close(self) -> None:
@@ -150,7 +148,7 @@ class GatewayClient:
                 response.read()
                 raise _refusal(response)
             yield ChatAnswer(
-                lines=response.iter_lines(),
+                events=_events(response.iter_lines()),
                 sent_at=sent_at,
                 pool=response.headers.get(HEADER_POOL, "?"),
                 replica=response.headers.get(HEADER_REPLICA, "?"),
@@ -213,6 +211,13 @@ class GatewayClient:
             raise GatewayRefusedError(f"{self.url}: {error or type(error).__name__}") from error
 
 
+def _events(lines: Iterator[str]) -> Iterator[dict[str, Any]]:
+    for line in lines:
+        data = line.removeprefix("data:").strip() if line.startswith("data:") else ""
+        if data and data != DONE:
+            yield json.loads(data)
+
+
 def _refusal(response: httpx.Response) -> GatewayRefusedError:
     try:
         text = _error_text(response.json())
@@ -224,11 +229,3 @@ def _refusal(response: httpx.Response) -> GatewayRefusedError:
 def _error_text(body: Any) -> str:
     error = body.get("error") if isinstance(body, dict) else None
     return str(error.get("message", error)) if isinstance(error, dict) else str(error or body)
-
-
-def _is_loopback(url: str) -> bool:
-    host = urlsplit(url).hostname or ""
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"

@@ -19,6 +19,7 @@ from cluster.core.errors import SetupError
 from cluster.core.lease import Lease, ReplicaId, ReplicaPhase, ReplicaReport, ReplicaState
 from cluster.deployment import load_deployment
 from cluster.local.client import GatewayClient
+from cluster.local.gateway_ready import grpc_url_of
 from cluster.local.journal import Journal, Phase, read_journal
 from cluster.local.rundir import RunDir
 from cluster.local.stores import CACHE_PROCESS
@@ -55,7 +56,7 @@ class ReplicaStatus:
     detail: str
     phase_s: float
     lease: str
-    """`ready`, `draining`, or empty without a lease."""
+    """`ready`, `draining`, `drained` where an operator did it, or empty without a lease."""
     url: str
     running: int
     waiting: int
@@ -110,6 +111,8 @@ class ClusterStatus:
     phase: str
     """`running`, `starting`, or `stopped`."""
     url: str
+    grpc_url: str | None
+    """None where the gateway serves no gRPC, or does not listen."""
     gateway_healthy: bool
     redis: str
     """`ok`, or why it cannot be reached."""
@@ -163,6 +166,7 @@ def observe(run_dir: RunDir, *, cluster: str) -> ClusterStatus:
         cluster=config.cluster.name,
         phase=phase_of(journal),
         url=journal.url,
+        grpc_url=grpc_url_of(run_dir),
         gateway_healthy=healthy,
         redis=state.error or ("ok" if state_url else "none"),
         cache=_ping(cache_url),
@@ -195,7 +199,8 @@ def _pool(pool: PoolSection, state: StateView) -> PoolStatus:
     )
     ready = frozenset(lease.replica_id for lease in leases.values() if lease.state is ReplicaState.READY)
     target = 0 if pool.is_static else pool.replicas.min
-    phase, detail = _pool_phase(pool, ready=ready, target=target, reports=reports)
+    drained = tuple(sorted(lease.replica_id for lease in leases.values() if lease.is_drained))
+    phase, detail = _pool_phase(pool, ready=ready, target=target, reports=reports, drained=drained)
     error = _last_error(tuple(reports.values()))
     return PoolStatus(
         name=pool.name,
@@ -217,7 +222,12 @@ def _pool(pool: PoolSection, state: StateView) -> PoolStatus:
 
 
 def _pool_phase(
-    pool: PoolSection, *, ready: frozenset[ReplicaId], target: int, reports: Mapping[ReplicaId, ReplicaReport]
+    pool: PoolSection,
+    *,
+    ready: frozenset[ReplicaId],
+    target: int,
+    reports: Mapping[ReplicaId, ReplicaReport],
+    drained: tuple[ReplicaId, ...],
 ) -> tuple[str, str]:
     if pool.is_static:
         return "static", ", ".join(endpoint.url for endpoint in pool.endpoints)
@@ -230,6 +240,8 @@ def _pool_phase(
     latest = max(reports.values(), key=_written, default=None)
     if latest is not None and latest.phase is ReplicaPhase.FAILED:
         return "failed", ""
+    if drained:
+        return "waiting", f"drained by an operator: {', '.join(drained)}"
     return "waiting", _waits_for(ready, reports.keys())
 
 
@@ -248,7 +260,7 @@ def _replica(replica_id: str, lease: Lease | None, report: ReplicaReport | None)
         phase=str(report.phase) if report else "?",
         detail=report.detail if report else "",
         phase_s=report.phase_s if report else 0.0,
-        lease=str(lease.state) if lease else "",
+        lease=_lease_word(lease) if lease else "",
         url=lease.url if lease else "",
         running=lease.running if lease else 0,
         waiting=lease.waiting if lease else 0,
@@ -256,6 +268,10 @@ def _replica(replica_id: str, lease: Lease | None, report: ReplicaReport | None)
         last_error=report.last_error if report else "",
         tier=lease.tier if lease else None,
     )
+
+
+def _lease_word(lease: Lease) -> str:
+    return "drained" if lease.is_drained else str(lease.state)
 
 
 def _last_error(reports: Sequence[ReplicaReport]) -> ReplicaReport | None:
@@ -305,6 +321,7 @@ def _stopped(cluster: str, run_dir: Path) -> ClusterStatus:
         cluster=cluster,
         phase="stopped",
         url="",
+        grpc_url=None,
         gateway_healthy=False,
         redis="none",
         cache="none",

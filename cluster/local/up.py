@@ -24,6 +24,7 @@ from cluster.exclusive import HeldError, hold
 from cluster.local import interrupt, launch, stores
 from cluster.local.client import GatewayClient
 from cluster.local.credential import make_credential, with_credential, without_credential
+from cluster.local.gateway_ready import grpc_url_of
 from cluster.local.journal import Journal, Phase, read_journal
 from cluster.local.observe import PoolStatus, phase_of, pool_statuses, read_state
 from cluster.local.prepare import prepare, write_config
@@ -46,6 +47,8 @@ class UpResult:
     """A running cluster."""
 
     url: str
+    grpc_url: str | None
+    """None where the gateway serves no gRPC."""
     model: str
     was_running: bool
     ready_after_s: dict[str, float]
@@ -163,6 +166,7 @@ def _climb(start: _Start) -> UpResult:
     journal.save(run_dir.journal)
     return UpResult(
         url=url,
+        grpc_url=grpc_url_of(run_dir),
         model=config.models[0].id,
         was_running=False,
         ready_after_s=watch.ready_after_s,
@@ -255,7 +259,14 @@ def _join(journal: Journal, start: _Start) -> UpResult:
     if stores.revive_cache(config, deployment, env, run_dir=run_dir, journal=journal) is not None:
         console.print("The server for KV blocks had ended: started again, empty")
     total_s = time.monotonic() - start.started
-    return UpResult(url=journal.url, model=config.models[0].id, was_running=True, ready_after_s={}, total_s=total_s)
+    return UpResult(
+        url=journal.url,
+        grpc_url=grpc_url_of(run_dir),
+        model=config.models[0].id,
+        was_running=True,
+        ready_after_s={},
+        total_s=total_s,
+    )
 
 
 def _accepts(port: int) -> bool:

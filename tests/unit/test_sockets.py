@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import socket
 
-from cluster.sockets import Listener, free_port, is_port_free, listeners_of, owner_of_port
+from cluster.sockets import Listener, free_port, is_loopback, is_port_free, listeners_of, owner_of_port
 
 
 def test_own_listener_is_found_with_its_owner() -> None:
@@ -33,6 +33,11 @@ def test_wildcard_is_not_loopback() -> None:
         "192.0.2.2": False,
     }.items():
         assert Listener(address=address, port=1, inode=1).is_loopback is expected, address
+
+
+def test_a_host_may_be_this_machines_own() -> None:
+    assert all(is_loopback(host) for host in ("localhost", "127.0.0.2", "::1"))
+    assert not any(is_loopback(host) for host in ("", "gateway", "localhost.example", "10.0.0.1", "0.0.0.0"))
 
 
 def test_free_port_is_free() -> None:

@@ -39,7 +39,7 @@ def runner() -> CliRunner:
 
 
 @pytest.mark.parametrize(
-    "command", ["up", "down", "status", "logs", "chat", "demo", "models", "gateway", "config", "config check"]
+    "command", ["up", "down", "status", "logs", "chat", "demo", "drain", "models", "gateway", "config", "config check"]
 )
 def test_every_command_has_help(runner: CliRunner, command: str) -> None:
     result = runner.invoke(app, [*command.split(), "--help"])

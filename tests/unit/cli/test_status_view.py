@@ -40,6 +40,7 @@ def status(*, has_tier: bool = True, tier: dict[str, object] | None = None, cach
         cluster="c",
         phase="running",
         url="http://127.0.0.1:8080",
+        grpc_url="grpc://127.0.0.1:8082",
         gateway_healthy=True,
         redis="ok",
         cache=cache,

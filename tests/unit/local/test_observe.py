@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 from cluster.config import parse_config
@@ -123,6 +124,13 @@ def test_pool_whose_replica_died_waits_for_serve_not_for_its_turn() -> None:
     assert pools(served)["long"].phase == "waiting", "that failure is history"
     broken = StateView(reports=(report("s", "long", ReplicaPhase.STOPPED, written_s=5), long_ago))
     assert pools(broken)["long"].phase == "failed"
+
+
+def test_a_drained_replica_is_no_loss_that_serve_replaces() -> None:
+    drained = replace(lease("a", "long", ReplicaState.DRAINING), is_drained=True)
+    found = pools(StateView(leases=(drained,), reports=(report("a", "long", ReplicaPhase.SERVING),)))["long"]
+    assert [replica.lease for replica in found.replicas] == ["drained"]
+    assert (found.ready, found.phase, found.detail) == (0, "waiting", "drained by an operator: a")
 
 
 def test_reports_of_earlier_runs_are_left_out() -> None:
