@@ -64,5 +64,5 @@ lock: ## pin locks/*.txt anew from locks/*.in
 	@$(PYTHON) locks/compile.py
 
 clean: down ## stop the cluster and remove the environment and caches; models stay
-	rm -rf .venv .venv.lock build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache
+	rm -rf .venv .venv.lock build dist *.egg-info tests/node/node_modules tests/node/generated .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
