@@ -13,7 +13,6 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-import grpc
 from redis.asyncio import Redis
 
 from cluster.config import Config
@@ -41,6 +40,7 @@ from services.gateway.usage_journal import UsageJournal
 from services.gateway.waiting import WaitingRoom
 from services.grpc.admin import AdminService
 from services.grpc.inference import InferenceService
+from services.grpc.server import GrpcServices
 from services.http1.answer import HttpDate
 from services.http1.asgi import AsgiBridge
 from services.http1.request import ServerLimits
@@ -82,8 +82,7 @@ class Assembly:
     upstream: HttpUpstream
     counter: PromptCounter
     quotas: Quotas
-    grpc: tuple[grpc.GenericRpcHandler, ...]
-    """The services of the gRPC listener."""
+    grpc: GrpcServices
 
     def limits(self) -> ServerLimits:
         """What a client's connection may send and how long it may take, as configured now."""
@@ -189,7 +188,7 @@ def assemble(around: Surroundings) -> Assembly:
         upstream=upstream,
         counter=around.counter,
         quotas=quotas,
-        grpc=(InferenceService(gateway, conduct).handler(), AdminService(gateway).handler()),
+        grpc=GrpcServices(InferenceService(gateway, conduct), AdminService(gateway)),
     )
     assembly.reloaded()
     return assembly

@@ -34,6 +34,10 @@ class Context(Protocol):
         """Compress what is sent from now on; before initial metadata."""
         ...
 
+    def add_done_callback(self, callback: Any) -> None:
+        """Called with the context once the call has ended, its status sent."""
+        ...
+
     async def send_initial_metadata(self, metadata: Any) -> None:
         """Send it, once, before the first message."""
         ...

@@ -77,12 +77,19 @@ class InferenceService:
     def __init__(self, gateway: Gateway, conduct: Conduct) -> None:
         self._gateway = gateway
         self._conduct = conduct
+        self._running = 0
+        self._idle = asyncio.Event()
+        self._idle.set()
 
     def handler(self) -> grpc.GenericRpcHandler:
         """What a server registers."""
         handlers = {name: self._registered(method) for name, method in _METHODS.items()}
         handlers["ListModels"] = grpc.unary_unary_rpc_method_handler(self._list_models)
         return grpc.method_handlers_generic_handler(SERVICE, handlers)
+
+    async def answered(self) -> None:
+        """Wait until no call is under way whose last bytes are not sent: what a drain waits for."""
+        await self._idle.wait()
 
     def _registered(self, method: _Method) -> grpc.RpcMethodHandler:
         async def handle(raw: bytes, context: Context) -> bytes | None:
@@ -103,6 +110,9 @@ class InferenceService:
         return await abort(context, refusal, request_id_of(metadata))
 
     async def _handle(self, method: _Method, raw: bytes, context: Context) -> bytes | None:
+        self._running += 1
+        self._idle.clear()
+        context.add_done_callback(self._done)
         metadata = metadata_of(context)
         account = Account(request_id_of(metadata), method.route, self._gateway.clock(), Api.GRPC)
         answer: bytes | Refusal | None = self._conduct.admit(account, metadata, certificate_of(context))
@@ -187,6 +197,11 @@ class InferenceService:
             logger.warning("an engine's answer has another form", extra={"request_id": account.request_id})
             account.ending = Ending.BROKEN
             return unusable()
+
+    def _done(self, _context: object) -> None:
+        self._running -= 1
+        if not self._running:
+            self._idle.set()
 
     def _limits(self) -> LimitsSection:
         return self._gateway.current.catalog.config.gateway.limits

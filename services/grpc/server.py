@@ -7,8 +7,9 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
+from typing import NamedTuple
 
 import grpc
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
@@ -16,6 +17,7 @@ from grpc_reflection.v1alpha import reflection
 
 from cluster.config import GatewaySection, TlsSection
 from cluster.core.errors import SetupError
+from cluster.tasks import end_tasks
 from services.grpc import admin, inference
 from services.grpc.generated.longreach.v1 import admin_pb2, inference_pb2  # noqa: F401 - reflection finds them by name
 
@@ -32,13 +34,20 @@ silent connections)."""
 PROBED = (inference.SERVICE, admin.SERVICE, health.OVERALL_HEALTH)
 
 
+class GrpcServices(NamedTuple):
+    """What a gateway serves by gRPC."""
+
+    inference: inference.InferenceService
+    admin: admin.AdminService
+
+
 class GrpcServer:
     """Serves the services on one port."""
 
     def __init__(
         self,
         section: GatewaySection,
-        handlers: Sequence[grpc.GenericRpcHandler],
+        services: GrpcServices,
         is_ready: Callable[[], bool],
         *,
         shared_port: int | None = None,
@@ -47,7 +56,7 @@ class GrpcServer:
 
         Args:
             section: as the gateway starts with it.
-            handlers: the services.
+            services: what is served.
             is_ready: whether requests can be served now.
             shared_port: of a worker among several, which all listen on it; None for a gateway of one process.
 
@@ -56,7 +65,8 @@ class GrpcServer:
         """
         self._is_ready = is_ready
         self._server = grpc.aio.server(options=_options(section, shares=shared_port is not None))
-        self._server.add_generic_rpc_handlers(tuple(handlers))
+        self._services = services
+        self._server.add_generic_rpc_handlers((services.inference.handler(), services.admin.handler()))
         self._health = health.aio.HealthServicer()
         health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)
         names = (inference.SERVICE, admin.SERVICE, health.SERVICE_NAME, reflection.SERVICE_NAME)
@@ -102,8 +112,14 @@ class GrpcServer:
         await self._health.enter_graceful_shutdown()
 
     async def stop(self, grace_s: float) -> None:
-        """Take no new calls, tell connections so (GOAWAY), and wait for those under way, for so long at most."""
-        await self._server.stop(grace_s)
+        """Take no new calls, tell connections so (GOAWAY), and wait for answers under way, for so long at most."""
+        stopping = asyncio.create_task(self._server.stop(grace_s))
+        answered = asyncio.create_task(self._services.inference.answered())
+        await asyncio.wait({stopping, answered}, return_when=asyncio.FIRST_COMPLETED)
+        await end_tasks([answered])
+        # What is left watches health or reads reflection, and would do so for ever.
+        await self._server.stop(0)
+        await stopping
 
     def reload_tls(self, section: TlsSection) -> None:
         """Read certificate and key again, for connections to come.

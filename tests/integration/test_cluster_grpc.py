@@ -36,7 +36,7 @@ ENDLESS = complete_pb2.CompleteRequest(
     model="tiny", prompts=[common_pb2.Prompt(text="x")], max_tokens=3000, ignore_eos=True
 )
 MANY = 500
-SLOW_TOKENS = 600
+SLOW_TOKENS = 1500
 SMALL_WINDOW = [("grpc.http2.bdp_probe", 0), ("grpc.http2.lookahead_bytes", 16_384)]
 """A client that takes 16 KiB before it must be read: as slow as a reader can be."""
 
@@ -128,7 +128,7 @@ async def test_a_deadline_ends_it_everywhere(cluster: Cluster, channel: grpc.aio
 
 
 async def test_a_slow_reader_stalls_only_itself(cluster: Cluster, guarded: SecondGateway) -> None:
-    """It asks for some 4 MB and takes none; others are served meanwhile; then it gets every token."""
+    """It asks for more than a megabyte and takes none; others are served meanwhile; then it gets every token."""
     await settled(cluster, "short", "long")
     request = hello(SLOW_TOKENS, logprobs=True, top_logprobs=20, n=2)
     process = psutil.Process(guarded.process.pid)
@@ -140,15 +140,15 @@ async def test_a_slow_reader_stalls_only_itself(cluster: Cluster, guarded: Secon
         stub = inference_pb2_grpc.InferenceStub(quick)
         first = await lazy.read()
         before_bytes, messages = process.memory_info().rss, [first]
-        for _ in range(5):
-            others = await drained(stub.ChatStream(hello(8), metadata=BEARER))
-            assert others[-1].usage.completion_tokens == 8
+        for _ in range(20):
+            others = await drained(stub.ChatStream(hello(20), metadata=BEARER))
+            assert others[-1].usage.completion_tokens == 20
         assert process.memory_info().rss - before_bytes < 16 * 2**20, "what a client does not read is held for it"
         messages += await drained(lazy)
     tokens = [delta.index for message in messages for delta in message.deltas for _ in delta.logprobs]
     assert sorted(tokens) == [0] * SLOW_TOKENS + [1] * SLOW_TOKENS
     assert messages[-1].usage.completion_tokens == 2 * SLOW_TOKENS
-    assert sum(message.ByteSize() for message in messages) > 2 * 2**20
+    assert sum(message.ByteSize() for message in messages) > 2**20
 
 
 async def test_a_drain_loses_no_stream(cluster: Cluster, tmp_path: Path) -> None:
