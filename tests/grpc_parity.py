@@ -30,32 +30,32 @@ class Case:
     headers: Mapping[str, str] = field(default_factory=dict)
 
 
-def user(text: str) -> tuple[dict[str, Any], chat_pb2.Message]:
+def user(text: str) -> tuple[dict[str, Any], chat_pb2.ChatMessage]:
     """A user's message."""
-    return {"role": "user", "content": text}, chat_pb2.Message(role="user", content=text)
+    return {"role": "user", "content": text}, chat_pb2.ChatMessage(role="user", content=text)
 
 
-def conversations() -> list[tuple[list[dict[str, Any]], list[chat_pb2.Message]]]:
+def conversations() -> list[tuple[list[dict[str, Any]], list[chat_pb2.ChatMessage]]]:
     """Conversations with every kind of message and part, good and bad."""
     hello, hello_message = user("Say hello.")
     system = {"role": "system", "content": "Be brief. 简短。", "name": "boss"}
-    system_message = chat_pb2.Message(role="system", content="Be brief. 简短。", name="boss")
+    system_message = chat_pb2.ChatMessage(role="system", content="Be brief. 简短。", name="boss")
     said = {
         "role": "assistant",
         "content": "Let me see.",
         "reasoning": "hm",
         "tool_calls": [{"id": "c1", "type": "function", "function": {"name": "weather", "arguments": '{"a": "yes"}'}}],
     }
-    said_message = chat_pb2.Message(
+    said_message = chat_pb2.ChatMessage(
         role="assistant",
         content="Let me see.",
         reasoning="hm",
         tool_calls=[chat_pb2.ToolCall(id="c1", name="weather", arguments='{"a": "yes"}')],
     )
     result = {"role": "tool", "tool_call_id": "c1", "content": "sunny"}
-    result_message = chat_pb2.Message(role="tool", tool_call_id="c1", content="sunny")
+    result_message = chat_pb2.ChatMessage(role="tool", tool_call_id="c1", content="sunny")
     texts = {"role": "user", "content": [{"type": "text", "text": "Two "}, {"type": "text", "text": "parts"}]}
-    texts_message = chat_pb2.Message(
+    texts_message = chat_pb2.ChatMessage(
         role="user", parts=[chat_pb2.ContentPart(text="Two "), chat_pb2.ContentPart(text="parts")]
     )
     found = [
@@ -63,8 +63,8 @@ def conversations() -> list[tuple[list[dict[str, Any]], list[chat_pb2.Message]]]
         ([hello, said, result], [hello_message, said_message, result_message]),
         ([texts], [texts_message]),
         ([], []),
-        ([{"role": "", "content": "x"}], [chat_pb2.Message(role="", content="x")]),
-        ([{"role": "user"}], [chat_pb2.Message(role="user")]),
+        ([{"role": "", "content": "x"}], [chat_pb2.ChatMessage(role="", content="x")]),
+        ([{"role": "user"}], [chat_pb2.ChatMessage(role="user")]),
     ]
     media: list[tuple[dict[str, Any], chat_pb2.ContentPart]] = [
         (
@@ -72,8 +72,8 @@ def conversations() -> list[tuple[list[dict[str, Any]], list[chat_pb2.Message]]]
             chat_pb2.ContentPart(image_url=chat_pb2.ImageUrl(url="data:image/png;base64,AAAA", detail="low")),
         ),
         (
-            {"type": "input_audio", "input_audio": {"data": "AAAA", "format": "wav"}},
-            chat_pb2.ContentPart(input_audio=chat_pb2.InputAudio(data="AAAA", format="wav")),
+            {"type": "input_audio", "input_audio": {"data": "UklGRg==", "format": "wav"}},
+            chat_pb2.ContentPart(input_audio=chat_pb2.InputAudio(data=b"RIFF", format="wav")),
         ),
         (
             {"type": "video_url", "video_url": {"url": "data:video/mp4;base64,AAAA"}},
@@ -82,7 +82,8 @@ def conversations() -> list[tuple[list[dict[str, Any]], list[chat_pb2.Message]]]
     ]
     # These models neither see nor hear: both APIs must say so in the same words.
     found += [
-        ([{"role": "user", "content": [rest]}], [chat_pb2.Message(role="user", parts=[part])]) for rest, part in media
+        ([{"role": "user", "content": [rest]}], [chat_pb2.ChatMessage(role="user", parts=[part])])
+        for rest, part in media
     ]
     return found
 
@@ -111,7 +112,7 @@ def _chats(rng: random.Random) -> Iterator[Case]:
 
 def _chat(
     name: str,
-    messages: Iterable[tuple[dict[str, Any], chat_pb2.Message]],
+    messages: Iterable[tuple[dict[str, Any], chat_pb2.ChatMessage]],
     values: list[Value],
     *,
     model: str = "tiny",

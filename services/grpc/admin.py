@@ -41,6 +41,12 @@ _STATES = {
     EndpointState.SUSPECT: admin_pb2.REPLICA_STATE_SUSPECT,
     EndpointState.DRAINING: admin_pb2.REPLICA_STATE_DRAINING,
 }
+_OUTCOMES = {
+    "decision": admin_pb2.EXPLAIN_OUTCOME_DECISION,
+    "too-long": admin_pb2.EXPLAIN_OUTCOME_TOO_LONG,
+    "no-endpoint": admin_pb2.EXPLAIN_OUTCOME_NO_ENDPOINT,
+    "saturated": admin_pb2.EXPLAIN_OUTCOME_SATURATED,
+}
 
 M = TypeVar("M", bound=Message)
 Answer = Callable[[M, Mapping[str, str], Identity], Awaitable[Message | Refusal]]
@@ -124,7 +130,7 @@ class AdminService:
                 state=_STATES[state_of(member)],
                 running=member.endpoint.running,
                 waiting=member.endpoint.waiting,
-                max_running=member.endpoint.capacity,
+                max_running=member.endpoint.capacity or None,
                 kv_use_ratio=member.endpoint.kv_use_ratio,
                 prefill_tokens=member.endpoint.prefill_tokens,
                 is_drained_by_operator=member.endpoint.replica_id in drained,
@@ -159,7 +165,7 @@ class AdminService:
         if isinstance(found, (UnknownModel, OverCap)):
             return from_outcome(found, route, output_field_of(route, decoded.body))
         told = explain(found)
-        response = admin_pb2.ExplainResponse(outcome=told["outcome"], explanation=json.dumps(told))
+        response = admin_pb2.ExplainResponse(outcome=_OUTCOMES[told["outcome"]], explanation=json.dumps(told))
         if isinstance(found, Decision):
             first = found.first
             response.pool, response.replica = first.endpoint.pool, first.endpoint.replica_id
@@ -169,7 +175,7 @@ class AdminService:
     async def _drain(self, request: admin_pb2.DrainRequest, _metadata: object, identity: Identity) -> Message | Refusal:
         directory, replica_id = self._gateway.directory, ReplicaId(request.replica)
         for_s = request.for_s if request.HasField("for_s") else DRAIN_S
-        if not 0 < for_s <= DRAIN_MAX_S:
+        if not request.undo and not 0 < for_s <= DRAIN_MAX_S:
             return invalid(
                 f"for_s must be over 0 and at most {DRAIN_MAX_S:,.0f} (given: {for_s:g}).",
                 param="for_s",

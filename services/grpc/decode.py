@@ -6,6 +6,7 @@ stay absent. What must not live here: judging values (services/api/schema.py), a
 
 from __future__ import annotations
 
+from base64 import b64encode
 from collections.abc import Callable, Mapping
 from typing import Any, TypeVar
 
@@ -24,7 +25,9 @@ _TOOL_CHOICES = {
     chat_pb2.ToolChoice.MODE_AUTO: "auto",
     chat_pb2.ToolChoice.MODE_REQUIRED: "required",
 }
-_EXTRA_TAKEN = frozenset({"stream", "stream_options", "structured_outputs", "prompt", "input", "encoding_format"})
+_EXTRA_TAKEN = frozenset({
+    "stream", "stream_options", "structured_outputs", "prompt", "input", "encoding_format", "max_tokens",
+})  # fmt: skip
 """REST's names of what these messages say in another way."""
 
 
@@ -117,7 +120,7 @@ def _body(message: Message, special: Mapping[str, Put]) -> dict[str, Any]:
     return body
 
 
-def _message(message: chat_pb2.Message, place: str) -> dict[str, Any]:
+def _message(message: chat_pb2.ChatMessage, place: str) -> dict[str, Any]:
     told: dict[str, Any] = {"role": message.role}
     if message.HasField("content"):
         told["content"] = message.content
@@ -145,7 +148,10 @@ def _part(part: chat_pb2.ContentPart, place: str) -> dict[str, Any]:
             detail = {"detail": part.image_url.detail} if part.image_url.HasField("detail") else {}
             return {"type": kind, kind: {"url": part.image_url.url, **detail}}
         case "input_audio":
-            return {"type": kind, kind: {"data": part.input_audio.data, "format": part.input_audio.format}}
+            return {
+                "type": kind,
+                kind: {"data": b64encode(part.input_audio.data).decode(), "format": part.input_audio.format},
+            }
         case "video_url":
             return {"type": kind, kind: {"url": part.video_url.url}}
         case _:

@@ -106,7 +106,7 @@ def usage_of(told: Mapping[str, Any]) -> common_pb2.Usage | None:
         prompt_tokens=usage.get("prompt_tokens") or 0,
         completion_tokens=usage.get("completion_tokens") or 0,
         total_tokens=usage.get("total_tokens") or 0,
-        cached_tokens=details.get("cached_tokens") or 0,
+        cached_tokens=details.get("cached_tokens"),
     )
 
 
@@ -159,7 +159,7 @@ def _chat_choice(choice: Mapping[str, Any]) -> chat_pb2.ChatChoice:
         )
         for call in said.get("tool_calls") or ()
     ]
-    message = chat_pb2.Message(
+    message = chat_pb2.ChatMessage(
         role=said.get("role") or "",
         content=said.get("content"),
         tool_calls=calls,

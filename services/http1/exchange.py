@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Protocol
 
+from services.http1.certificate import common_name
 from services.http1.request import HttpRequest
 
 if TYPE_CHECKING:
@@ -66,7 +67,7 @@ class Exchange:
     @property
     def certificate(self) -> str | None:
         """The common name in the client's certificate; None where it showed none."""
-        return self._connection.certificate
+        return common_name(self._connection.transport.get_extra_info("peercert"))
 
     def write(self, data: bytes) -> None:
         """Send bytes of the answer; after the client has left, nothing."""

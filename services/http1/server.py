@@ -14,7 +14,6 @@ from urllib.parse import unquote_to_bytes
 
 import httptools
 
-from services.http1.certificate import common_name
 from services.http1.exchange import Exchange, Fault, Handler
 from services.http1.request import HttpRequest, ServerLimits
 
@@ -68,7 +67,6 @@ class ServerConnection(asyncio.Protocol):
         self._is_write_paused = False
         self.is_draining = False
         self.peer = ""
-        self.certificate: str | None = None
         self.expires_s = _NEVER_S
         """When the listener's sweep ends this connection, on the loop's clock."""
 
@@ -78,7 +76,6 @@ class ServerConnection(asyncio.Protocol):
         self.transport.set_write_buffer_limits(high=WRITE_HIGH_BYTES)
         name = transport.get_extra_info("peername")
         self.peer = str(name[0]) if isinstance(name, tuple) and name else ""
-        self.certificate = common_name(transport.get_extra_info("peercert"))
         self._limits = self._limits_now()
         self._connections.add(self)
         # A connection that never sends a byte is a slow head too.

@@ -42,7 +42,7 @@ SMALL_WINDOW = [("grpc.http2.bdp_probe", 0), ("grpc.http2.lookahead_bytes", 16_3
 
 
 def hello(tokens: int = 4, **more: Any) -> chat_pb2.ChatRequest:
-    messages = [chat_pb2.Message(role="user", content="Say hello.")]
+    messages = [chat_pb2.ChatMessage(role="user", content="Say hello.")]
     return chat_pb2.ChatRequest(model="tiny", messages=messages, max_completion_tokens=tokens, ignore_eos=True, **more)
 
 
@@ -189,14 +189,14 @@ async def test_a_killed_server_ends_streams_with_an_error(cluster: Cluster, tmp_
 
 async def test_sizes(cluster: Cluster, channel: grpc.aio.Channel) -> None:
     stub = inference_pb2_grpc.InferenceStub(channel)
-    long = chat_pb2.Message(role="user", content="word " * 1_000_000)
+    long = chat_pb2.ChatMessage(role="user", content="word " * 1_000_000)
     too_long = await refused(stub.Chat(chat_pb2.ChatRequest(model="tiny", messages=[long])))
     # 5 MB arrived whole, and what is wrong with them is said in words.
     assert too_long.code() is grpc.StatusCode.INVALID_ARGUMENT
     assert details_of(too_long)["ErrorInfo"].reason == "CONTEXT_LENGTH_EXCEEDED"
     assert details_of(too_long)["BadRequest"].field_violations[0].field == "messages"
     assert "262,144" in (too_long.details() or "")
-    huge = chat_pb2.Message(role="user", content="w" * (33 * 2**20))
+    huge = chat_pb2.ChatMessage(role="user", content="w" * (33 * 2**20))
     too_large = await refused(stub.Chat(chat_pb2.ChatRequest(model="tiny", messages=[huge])))
     assert too_large.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
     assert str(32 * 2**20) in (too_large.details() or "")
@@ -269,7 +269,7 @@ async def test_draining_a_replica_and_back(cluster: Cluster, channel: grpc.aio.C
         call = stub.Chat(hello())
         assert dict(await call.initial_metadata())["x-longreach-pool"] == "long"
         explained = await admin.Explain(admin_pb2.ExplainRequest(chat=hello()))
-        assert (explained.outcome, explained.pool) == ("decision", "long")
+        assert (explained.outcome, explained.pool) == (admin_pb2.EXPLAIN_OUTCOME_DECISION, "long")
     finally:
         await admin.Drain(admin_pb2.DrainRequest(replica=replica.id, undo=True))
     call = stub.Chat(hello())

@@ -97,7 +97,13 @@ async def run(block: Block, folder: Path, gateway: Running) -> str:
 
 async def test_the_examples_in_python(checkout: Path, gateway: Running) -> None:
     told = [await run(block, checkout, gateway) for block in BLOCKS if block.marks == "runnable"]
-    compiled, streamed, refused, models = told
+    client, client_on_asyncio, compiled, streamed, refused, models = told
+    assert client.splitlines()[0] == "hi from engine 0"
+    assert "pool long" in client
+    assert "token0 token1 token2 token3 token4" in client
+    assert "INVALID_ARGUMENT INVALID_VALUE" in client
+    assert client_on_asyncio.splitlines()[0].isdigit()
+    assert "token0 token1" in client_on_asyncio
     assert compiled == ""
     assert streamed.splitlines()[0].split() == ["token0", "token1", "token2", "token3", "token4"]
     assert streamed.splitlines()[1:] == ["pool long", "tokens 5 5"]

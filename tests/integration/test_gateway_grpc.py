@@ -33,7 +33,7 @@ IMPATIENT = TWO_POOLS + "gateway: {limits: {idle_s: 0.5}}\n"
 
 
 def hello(**more: Any) -> chat_pb2.ChatRequest:
-    return chat_pb2.ChatRequest(model="tiny", messages=[chat_pb2.Message(role="user", content="hi there")], **more)
+    return chat_pb2.ChatRequest(model="tiny", messages=[chat_pb2.ChatMessage(role="user", content="hi there")], **more)
 
 
 @asynccontextmanager
@@ -252,7 +252,7 @@ async def test_gzip_both_ways_and_no_bomb() -> None:
     config = TWO_POOLS + "gateway: {grpc: {gzip_answers: true}, limits: {body_bytes: 1000000}}\n"
     async with served(engine, config, compression=grpc.Compression.Gzip) as (_, stub, channel):
         words = "word " * 50
-        request = chat_pb2.ChatRequest(model="tiny", messages=[chat_pb2.Message(role="user", content=words)])
+        request = chat_pb2.ChatRequest(model="tiny", messages=[chat_pb2.ChatMessage(role="user", content=words)])
         assert (await stub.Chat(request)).usage.prompt_tokens == 50
         assert text(await drained(stub.ChatStream(hello())))
         bomb = await refused(channel.unary_unary("/longreach.v1.Inference/Chat")(b"\0" * 300_000_000))
@@ -281,13 +281,13 @@ async def test_unknown_bytes_are_refused_in_words() -> None:
         (
             chat_pb2.ChatRequest(
                 model="tiny",
-                messages=[chat_pb2.Message(role="user", content="a", parts=[chat_pb2.ContentPart(text="b")])],
+                messages=[chat_pb2.ChatMessage(role="user", content="a", parts=[chat_pb2.ContentPart(text="b")])],
             ),
             "messages[0].parts",
         ),
         (
             chat_pb2.ChatRequest(
-                model="tiny", messages=[chat_pb2.Message(role="user", parts=[chat_pb2.ContentPart()])]
+                model="tiny", messages=[chat_pb2.ChatMessage(role="user", parts=[chat_pb2.ContentPart()])]
             ),
             "messages[0].parts[0]",
         ),

@@ -41,7 +41,7 @@ def test_no_field_of_a_request_has_the_name_of_an_option() -> None:
 
 
 def test_messages_are_dicts_or_messages_and_none_is_nothing() -> None:
-    said = [{"role": "user", "content": "x"}, chat_pb2.Message(role="assistant")]
+    said = [{"role": "user", "content": "x"}, chat_pb2.ChatMessage(role="assistant")]
     request = message_in(chat_pb2.ChatRequest, {"model": "m", "messages": said, "seed": None, "timeout_s": 3})
     assert [message.role for message in request.messages] == ["user", "assistant"]
     assert not request.HasField("seed")

@@ -143,7 +143,7 @@ BREAKS: list[tuple[Change, str]] = [
     (without_rpc, "removed: rpc longreach.v1.Inference.ListModels"),
     (without_service, "removed: service longreach.v1.Admin"),
     (another_package, "removed: message longreach.v1.Usage"),
-    (renumbered_field, "changed: field longreach.v1.Usage.cached_tokens was `= 4 singular int32`, is `= 9 singular"),
+    (renumbered_field, "changed: field longreach.v1.Usage.cached_tokens was `= 4 optional int32`, is `= 9 optional"),
     (renumbered_value, "changed: value longreach.v1.ReplicaState.REPLICA_STATE_READY was `= 1`, is `= 9`"),
     (
         retyped_field,

@@ -26,15 +26,18 @@ from services.grpc.generated.longreach.v1 import chat_pb2 as longreach_dot_v1_do
 from services.grpc.generated.longreach.v1 import complete_pb2 as longreach_dot_v1_dot_complete__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x18longreach/v1/admin.proto\x12\x0clongreach.v1\x1a\x17longreach/v1/chat.proto\x1a\x1blongreach/v1/complete.proto\"\x0e\n\x0cPoolsRequest\"h\n\rPoolsResponse\x12!\n\x05pools\x18\x01 \x03(\x0b\x32\x12.longreach.v1.Pool\x12\x1e\n\x11state_store_age_s\x18\x02 \x01(\x01H\x00\x88\x01\x01\x42\x14\n\x12_state_store_age_s\"\x84\x01\n\x04Pool\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\r\n\x05model\x18\x02 \x01(\t\x12\x1a\n\x12max_context_tokens\x18\x03 \x01(\x05\x12\x11\n\tis_static\x18\x04 \x01(\x08\x12\r\n\x05ready\x18\x05 \x01(\x05\x12\x0f\n\x07suspect\x18\x06 \x01(\x05\x12\x10\n\x08\x64raining\x18\x07 \x01(\x05\"-\n\x0fReplicasRequest\x12\x11\n\x04pool\x18\x01 \x01(\tH\x00\x88\x01\x01\x42\x07\n\x05_pool\";\n\x10ReplicasResponse\x12\'\n\x08replicas\x18\x01 \x03(\x0b\x32\x15.longreach.v1.Replica\"\xe0\x01\n\x07Replica\x12\n\n\x02id\x18\x01 \x01(\t\x12\x0c\n\x04pool\x18\x02 \x01(\t\x12\x0b\n\x03url\x18\x03 \x01(\t\x12)\n\x05state\x18\x04 \x01(\x0e\x32\x1a.longreach.v1.ReplicaState\x12\x0f\n\x07running\x18\x05 \x01(\x05\x12\x0f\n\x07waiting\x18\x06 \x01(\x05\x12\x13\n\x0bmax_running\x18\x07 \x01(\x05\x12\x14\n\x0ckv_use_ratio\x18\x08 \x01(\x01\x12\x16\n\x0eprefill_tokens\x18\t \x01(\x03\x12\x1e\n\x16is_drained_by_operator\x18\n \x01(\x08\"y\n\x0e\x45xplainRequest\x12)\n\x04\x63hat\x18\x01 \x01(\x0b\x32\x19.longreach.v1.ChatRequestH\x00\x12\x31\n\x08\x63omplete\x18\x02 \x01(\x0b\x32\x1d.longreach.v1.CompleteRequestH\x00\x42\t\n\x07request\"f\n\x0f\x45xplainResponse\x12\x0f\n\x07outcome\x18\x01 \x01(\t\x12\x0c\n\x04pool\x18\x02 \x01(\t\x12\x0f\n\x07replica\x18\x03 \x01(\t\x12\x0e\n\x06reason\x18\x04 \x01(\t\x12\x13\n\x0b\x65xplanation\x18\x05 \x01(\t\"K\n\x0c\x44rainRequest\x12\x0f\n\x07replica\x18\x01 \x01(\t\x12\x0c\n\x04undo\x18\x02 \x01(\x08\x12\x12\n\x05\x66or_s\x18\x03 \x01(\x01H\x00\x88\x01\x01\x42\x08\n\x06_for_s\"#\n\rDrainResponse\x12\x12\n\nunfinished\x18\x01 \x01(\x05*}\n\x0cReplicaState\x12\x1d\n\x19REPLICA_STATE_UNSPECIFIED\x10\x00\x12\x17\n\x13REPLICA_STATE_READY\x10\x01\x12\x19\n\x15REPLICA_STATE_SUSPECT\x10\x02\x12\x1a\n\x16REPLICA_STATE_DRAINING\x10\x03\x32\x9e\x02\n\x05\x41\x64min\x12@\n\x05Pools\x12\x1a.longreach.v1.PoolsRequest\x1a\x1b.longreach.v1.PoolsResponse\x12I\n\x08Replicas\x12\x1d.longreach.v1.ReplicasRequest\x1a\x1e.longreach.v1.ReplicasResponse\x12\x46\n\x07\x45xplain\x12\x1c.longreach.v1.ExplainRequest\x1a\x1d.longreach.v1.ExplainResponse\x12@\n\x05\x44rain\x12\x1a.longreach.v1.DrainRequest\x1a\x1b.longreach.v1.DrainResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x18longreach/v1/admin.proto\x12\x0clongreach.v1\x1a\x17longreach/v1/chat.proto\x1a\x1blongreach/v1/complete.proto\"\x0e\n\x0cPoolsRequest\"h\n\rPoolsResponse\x12!\n\x05pools\x18\x01 \x03(\x0b\x32\x12.longreach.v1.Pool\x12\x1e\n\x11state_store_age_s\x18\x02 \x01(\x01H\x00\x88\x01\x01\x42\x14\n\x12_state_store_age_s\"\x84\x01\n\x04Pool\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\r\n\x05model\x18\x02 \x01(\t\x12\x1a\n\x12max_context_tokens\x18\x03 \x01(\x05\x12\x11\n\tis_static\x18\x04 \x01(\x08\x12\r\n\x05ready\x18\x05 \x01(\x05\x12\x0f\n\x07suspect\x18\x06 \x01(\x05\x12\x10\n\x08\x64raining\x18\x07 \x01(\x05\"-\n\x0fReplicasRequest\x12\x11\n\x04pool\x18\x01 \x01(\tH\x00\x88\x01\x01\x42\x07\n\x05_pool\";\n\x10ReplicasResponse\x12\'\n\x08replicas\x18\x01 \x03(\x0b\x32\x15.longreach.v1.Replica\"\xf5\x01\n\x07Replica\x12\n\n\x02id\x18\x01 \x01(\t\x12\x0c\n\x04pool\x18\x02 \x01(\t\x12\x0b\n\x03url\x18\x03 \x01(\t\x12)\n\x05state\x18\x04 \x01(\x0e\x32\x1a.longreach.v1.ReplicaState\x12\x0f\n\x07running\x18\x05 \x01(\x05\x12\x0f\n\x07waiting\x18\x06 \x01(\x05\x12\x18\n\x0bmax_running\x18\x07 \x01(\x05H\x00\x88\x01\x01\x12\x14\n\x0ckv_use_ratio\x18\x08 \x01(\x01\x12\x16\n\x0eprefill_tokens\x18\t \x01(\x03\x12\x1e\n\x16is_drained_by_operator\x18\n \x01(\x08\x42\x0e\n\x0c_max_running\"y\n\x0e\x45xplainRequest\x12)\n\x04\x63hat\x18\x01 \x01(\x0b\x32\x19.longreach.v1.ChatRequestH\x00\x12\x31\n\x08\x63omplete\x18\x02 \x01(\x0b\x32\x1d.longreach.v1.CompleteRequestH\x00\x42\t\n\x07request\"\x84\x01\n\x0f\x45xplainResponse\x12-\n\x07outcome\x18\x01 \x01(\x0e\x32\x1c.longreach.v1.ExplainOutcome\x12\x0c\n\x04pool\x18\x02 \x01(\t\x12\x0f\n\x07replica\x18\x03 \x01(\t\x12\x0e\n\x06reason\x18\x04 \x01(\t\x12\x13\n\x0b\x65xplanation\x18\x05 \x01(\t\"K\n\x0c\x44rainRequest\x12\x0f\n\x07replica\x18\x01 \x01(\t\x12\x0c\n\x04undo\x18\x02 \x01(\x08\x12\x12\n\x05\x66or_s\x18\x03 \x01(\x01H\x00\x88\x01\x01\x42\x08\n\x06_for_s\"#\n\rDrainResponse\x12\x12\n\nunfinished\x18\x01 \x01(\x05*}\n\x0cReplicaState\x12\x1d\n\x19REPLICA_STATE_UNSPECIFIED\x10\x00\x12\x17\n\x13REPLICA_STATE_READY\x10\x01\x12\x19\n\x15REPLICA_STATE_SUSPECT\x10\x02\x12\x1a\n\x16REPLICA_STATE_DRAINING\x10\x03*\xad\x01\n\x0e\x45xplainOutcome\x12\x1f\n\x1b\x45XPLAIN_OUTCOME_UNSPECIFIED\x10\x00\x12\x1c\n\x18\x45XPLAIN_OUTCOME_DECISION\x10\x01\x12\x1c\n\x18\x45XPLAIN_OUTCOME_TOO_LONG\x10\x02\x12\x1f\n\x1b\x45XPLAIN_OUTCOME_NO_ENDPOINT\x10\x03\x12\x1d\n\x19\x45XPLAIN_OUTCOME_SATURATED\x10\x04\x32\x9e\x02\n\x05\x41\x64min\x12@\n\x05Pools\x12\x1a.longreach.v1.PoolsRequest\x1a\x1b.longreach.v1.PoolsResponse\x12I\n\x08Replicas\x12\x1d.longreach.v1.ReplicasRequest\x1a\x1e.longreach.v1.ReplicasResponse\x12\x46\n\x07\x45xplain\x12\x1c.longreach.v1.ExplainRequest\x1a\x1d.longreach.v1.ExplainResponse\x12@\n\x05\x44rain\x12\x1a.longreach.v1.DrainRequest\x1a\x1b.longreach.v1.DrainResponseB-\n\x0fio.longreach.v1P\x01Z\x18longreach/v1;longreachv1b\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'longreach.v1.admin_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
-  DESCRIPTOR._loaded_options = None
-  _globals['_REPLICASTATE']._serialized_start=1029
-  _globals['_REPLICASTATE']._serialized_end=1154
+  _globals['DESCRIPTOR']._loaded_options = None
+  _globals['DESCRIPTOR']._serialized_options = b'\n\017io.longreach.v1P\001Z\030longreach/v1;longreachv1'
+  _globals['_REPLICASTATE']._serialized_start=1081
+  _globals['_REPLICASTATE']._serialized_end=1206
+  _globals['_EXPLAINOUTCOME']._serialized_start=1209
+  _globals['_EXPLAINOUTCOME']._serialized_end=1382
   _globals['_POOLSREQUEST']._serialized_start=96
   _globals['_POOLSREQUEST']._serialized_end=110
   _globals['_POOLSRESPONSE']._serialized_start=112
@@ -46,15 +49,15 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_REPLICASRESPONSE']._serialized_start=400
   _globals['_REPLICASRESPONSE']._serialized_end=459
   _globals['_REPLICA']._serialized_start=462
-  _globals['_REPLICA']._serialized_end=686
-  _globals['_EXPLAINREQUEST']._serialized_start=688
-  _globals['_EXPLAINREQUEST']._serialized_end=809
-  _globals['_EXPLAINRESPONSE']._serialized_start=811
-  _globals['_EXPLAINRESPONSE']._serialized_end=913
-  _globals['_DRAINREQUEST']._serialized_start=915
-  _globals['_DRAINREQUEST']._serialized_end=990
-  _globals['_DRAINRESPONSE']._serialized_start=992
-  _globals['_DRAINRESPONSE']._serialized_end=1027
-  _globals['_ADMIN']._serialized_start=1157
-  _globals['_ADMIN']._serialized_end=1443
+  _globals['_REPLICA']._serialized_end=707
+  _globals['_EXPLAINREQUEST']._serialized_start=709
+  _globals['_EXPLAINREQUEST']._serialized_end=830
+  _globals['_EXPLAINRESPONSE']._serialized_start=833
+  _globals['_EXPLAINRESPONSE']._serialized_end=965
+  _globals['_DRAINREQUEST']._serialized_start=967
+  _globals['_DRAINREQUEST']._serialized_end=1042
+  _globals['_DRAINRESPONSE']._serialized_start=1044
+  _globals['_DRAINRESPONSE']._serialized_end=1079
+  _globals['_ADMIN']._serialized_start=1385
+  _globals['_ADMIN']._serialized_end=1671
 # @@protoc_insertion_point(module_scope)

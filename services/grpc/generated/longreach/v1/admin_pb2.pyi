@@ -15,10 +15,23 @@ class ReplicaState(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     REPLICA_STATE_READY: _ClassVar[ReplicaState]
     REPLICA_STATE_SUSPECT: _ClassVar[ReplicaState]
     REPLICA_STATE_DRAINING: _ClassVar[ReplicaState]
+
+class ExplainOutcome(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+    __slots__ = ()
+    EXPLAIN_OUTCOME_UNSPECIFIED: _ClassVar[ExplainOutcome]
+    EXPLAIN_OUTCOME_DECISION: _ClassVar[ExplainOutcome]
+    EXPLAIN_OUTCOME_TOO_LONG: _ClassVar[ExplainOutcome]
+    EXPLAIN_OUTCOME_NO_ENDPOINT: _ClassVar[ExplainOutcome]
+    EXPLAIN_OUTCOME_SATURATED: _ClassVar[ExplainOutcome]
 REPLICA_STATE_UNSPECIFIED: ReplicaState
 REPLICA_STATE_READY: ReplicaState
 REPLICA_STATE_SUSPECT: ReplicaState
 REPLICA_STATE_DRAINING: ReplicaState
+EXPLAIN_OUTCOME_UNSPECIFIED: ExplainOutcome
+EXPLAIN_OUTCOME_DECISION: ExplainOutcome
+EXPLAIN_OUTCOME_TOO_LONG: ExplainOutcome
+EXPLAIN_OUTCOME_NO_ENDPOINT: ExplainOutcome
+EXPLAIN_OUTCOME_SATURATED: ExplainOutcome
 
 class PoolsRequest(_message.Message):
     __slots__ = ()
@@ -101,12 +114,12 @@ class ExplainResponse(_message.Message):
     REPLICA_FIELD_NUMBER: _ClassVar[int]
     REASON_FIELD_NUMBER: _ClassVar[int]
     EXPLANATION_FIELD_NUMBER: _ClassVar[int]
-    outcome: str
+    outcome: ExplainOutcome
     pool: str
     replica: str
     reason: str
     explanation: str
-    def __init__(self, outcome: _Optional[str] = ..., pool: _Optional[str] = ..., replica: _Optional[str] = ..., reason: _Optional[str] = ..., explanation: _Optional[str] = ...) -> None: ...
+    def __init__(self, outcome: _Optional[_Union[ExplainOutcome, str]] = ..., pool: _Optional[str] = ..., replica: _Optional[str] = ..., reason: _Optional[str] = ..., explanation: _Optional[str] = ...) -> None: ...
 
 class DrainRequest(_message.Message):
     __slots__ = ("replica", "undo", "for_s")

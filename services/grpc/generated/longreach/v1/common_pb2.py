@@ -24,33 +24,34 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x19longreach/v1/common.proto\x12\x0clongreach.v1\"f\n\x05Usage\x12\x15\n\rprompt_tokens\x18\x01 \x01(\x05\x12\x19\n\x11\x63ompletion_tokens\x18\x02 \x01(\x05\x12\x14\n\x0ctotal_tokens\x18\x03 \x01(\x05\x12\x15\n\rcached_tokens\x18\x04 \x01(\x05\"\x17\n\x08TokenIds\x12\x0b\n\x03ids\x18\x01 \x03(\x05\"M\n\x06Prompt\x12\x0e\n\x04text\x18\x01 \x01(\tH\x00\x12+\n\ttoken_ids\x18\x02 \x01(\x0b\x32\x16.longreach.v1.TokenIdsH\x00\x42\x06\n\x04\x66orm\";\n\nTopLogprob\x12\r\n\x05token\x18\x01 \x01(\t\x12\x0f\n\x07logprob\x18\x02 \x01(\x01\x12\r\n\x05\x62ytes\x18\x03 \x01(\x0c\"\x9f\x01\n\x0cTokenLogprob\x12\r\n\x05token\x18\x01 \x01(\t\x12\x14\n\x07logprob\x18\x02 \x01(\x01H\x00\x88\x01\x01\x12\r\n\x05\x62ytes\x18\x03 \x01(\x0c\x12%\n\x03top\x18\x04 \x03(\x0b\x32\x18.longreach.v1.TopLogprob\x12\x18\n\x0btext_offset\x18\x05 \x01(\x05H\x01\x88\x01\x01\x42\n\n\x08_logprobB\x0e\n\x0c_text_offset\"\xd8\x01\n\x0eResponseFormat\x12\x35\n\x0bjson_object\x18\x01 \x01(\x0b\x32\x1e.longreach.v1.JsonObjectFormatH\x00\x12\x35\n\x0bjson_schema\x18\x02 \x01(\x0b\x32\x1e.longreach.v1.JsonSchemaFormatH\x00\x12\x0f\n\x05regex\x18\x03 \x01(\tH\x00\x12,\n\x06\x63hoice\x18\x04 \x01(\x0b\x32\x1a.longreach.v1.ChoiceFormatH\x00\x12\x11\n\x07grammar\x18\x05 \x01(\tH\x00\x42\x06\n\x04\x66orm\"\x12\n\x10JsonObjectFormat\"z\n\x10JsonSchemaFormat\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x18\n\x0b\x64\x65scription\x18\x02 \x01(\tH\x00\x88\x01\x01\x12\x0e\n\x06schema\x18\x03 \x01(\t\x12\x13\n\x06strict\x18\x04 \x01(\x08H\x01\x88\x01\x01\x42\x0e\n\x0c_descriptionB\t\n\x07_strict\"\x1f\n\x0c\x43hoiceFormat\x12\x0f\n\x07\x63hoices\x18\x01 \x03(\t\"8\n\tStopCause\x12\x0e\n\x04text\x18\x01 \x01(\tH\x00\x12\x12\n\x08token_id\x18\x02 \x01(\x05H\x00\x42\x07\n\x05\x63\x61use*\xea\x01\n\x0c\x46inishReason\x12\x1d\n\x19\x46INISH_REASON_UNSPECIFIED\x10\x00\x12\x16\n\x12\x46INISH_REASON_STOP\x10\x01\x12\x18\n\x14\x46INISH_REASON_LENGTH\x10\x02\x12\x1c\n\x18\x46INISH_REASON_TOOL_CALLS\x10\x03\x12 \n\x1c\x46INISH_REASON_CONTENT_FILTER\x10\x04\x12\x17\n\x13\x46INISH_REASON_ABORT\x10\x05\x12\x17\n\x13\x46INISH_REASON_ERROR\x10\x06\x12\x17\n\x13\x46INISH_REASON_OTHER\x10\x07\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x19longreach/v1/common.proto\x12\x0clongreach.v1\"}\n\x05Usage\x12\x15\n\rprompt_tokens\x18\x01 \x01(\x05\x12\x19\n\x11\x63ompletion_tokens\x18\x02 \x01(\x05\x12\x14\n\x0ctotal_tokens\x18\x03 \x01(\x05\x12\x1a\n\rcached_tokens\x18\x04 \x01(\x05H\x00\x88\x01\x01\x42\x10\n\x0e_cached_tokens\"\x17\n\x08TokenIds\x12\x0b\n\x03ids\x18\x01 \x03(\x05\"M\n\x06Prompt\x12\x0e\n\x04text\x18\x01 \x01(\tH\x00\x12+\n\ttoken_ids\x18\x02 \x01(\x0b\x32\x16.longreach.v1.TokenIdsH\x00\x42\x06\n\x04\x66orm\";\n\nTopLogprob\x12\r\n\x05token\x18\x01 \x01(\t\x12\x0f\n\x07logprob\x18\x02 \x01(\x01\x12\r\n\x05\x62ytes\x18\x03 \x01(\x0c\"\x9f\x01\n\x0cTokenLogprob\x12\r\n\x05token\x18\x01 \x01(\t\x12\x14\n\x07logprob\x18\x02 \x01(\x01H\x00\x88\x01\x01\x12\r\n\x05\x62ytes\x18\x03 \x01(\x0c\x12%\n\x03top\x18\x04 \x03(\x0b\x32\x18.longreach.v1.TopLogprob\x12\x18\n\x0btext_offset\x18\x05 \x01(\x05H\x01\x88\x01\x01\x42\n\n\x08_logprobB\x0e\n\x0c_text_offset\"\xd8\x01\n\x0eResponseFormat\x12\x35\n\x0bjson_object\x18\x01 \x01(\x0b\x32\x1e.longreach.v1.JsonObjectFormatH\x00\x12\x35\n\x0bjson_schema\x18\x02 \x01(\x0b\x32\x1e.longreach.v1.JsonSchemaFormatH\x00\x12\x0f\n\x05regex\x18\x03 \x01(\tH\x00\x12,\n\x06\x63hoice\x18\x04 \x01(\x0b\x32\x1a.longreach.v1.ChoiceFormatH\x00\x12\x11\n\x07grammar\x18\x05 \x01(\tH\x00\x42\x06\n\x04\x66orm\"\x12\n\x10JsonObjectFormat\"z\n\x10JsonSchemaFormat\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x18\n\x0b\x64\x65scription\x18\x02 \x01(\tH\x00\x88\x01\x01\x12\x0e\n\x06schema\x18\x03 \x01(\t\x12\x13\n\x06strict\x18\x04 \x01(\x08H\x01\x88\x01\x01\x42\x0e\n\x0c_descriptionB\t\n\x07_strict\"\x1f\n\x0c\x43hoiceFormat\x12\x0f\n\x07\x63hoices\x18\x01 \x03(\t\"8\n\tStopCause\x12\x0e\n\x04text\x18\x01 \x01(\tH\x00\x12\x12\n\x08token_id\x18\x02 \x01(\x05H\x00\x42\x07\n\x05\x63\x61use*\xea\x01\n\x0c\x46inishReason\x12\x1d\n\x19\x46INISH_REASON_UNSPECIFIED\x10\x00\x12\x16\n\x12\x46INISH_REASON_STOP\x10\x01\x12\x18\n\x14\x46INISH_REASON_LENGTH\x10\x02\x12\x1c\n\x18\x46INISH_REASON_TOOL_CALLS\x10\x03\x12 \n\x1c\x46INISH_REASON_CONTENT_FILTER\x10\x04\x12\x17\n\x13\x46INISH_REASON_ABORT\x10\x05\x12\x17\n\x13\x46INISH_REASON_ERROR\x10\x06\x12\x17\n\x13\x46INISH_REASON_OTHER\x10\x07\x42-\n\x0fio.longreach.v1P\x01Z\x18longreach/v1;longreachv1b\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'longreach.v1.common_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
-  DESCRIPTOR._loaded_options = None
-  _globals['_FINISHREASON']._serialized_start=929
-  _globals['_FINISHREASON']._serialized_end=1163
+  _globals['DESCRIPTOR']._loaded_options = None
+  _globals['DESCRIPTOR']._serialized_options = b'\n\017io.longreach.v1P\001Z\030longreach/v1;longreachv1'
+  _globals['_FINISHREASON']._serialized_start=952
+  _globals['_FINISHREASON']._serialized_end=1186
   _globals['_USAGE']._serialized_start=43
-  _globals['_USAGE']._serialized_end=145
-  _globals['_TOKENIDS']._serialized_start=147
-  _globals['_TOKENIDS']._serialized_end=170
-  _globals['_PROMPT']._serialized_start=172
-  _globals['_PROMPT']._serialized_end=249
-  _globals['_TOPLOGPROB']._serialized_start=251
-  _globals['_TOPLOGPROB']._serialized_end=310
-  _globals['_TOKENLOGPROB']._serialized_start=313
-  _globals['_TOKENLOGPROB']._serialized_end=472
-  _globals['_RESPONSEFORMAT']._serialized_start=475
-  _globals['_RESPONSEFORMAT']._serialized_end=691
-  _globals['_JSONOBJECTFORMAT']._serialized_start=693
-  _globals['_JSONOBJECTFORMAT']._serialized_end=711
-  _globals['_JSONSCHEMAFORMAT']._serialized_start=713
-  _globals['_JSONSCHEMAFORMAT']._serialized_end=835
-  _globals['_CHOICEFORMAT']._serialized_start=837
-  _globals['_CHOICEFORMAT']._serialized_end=868
-  _globals['_STOPCAUSE']._serialized_start=870
-  _globals['_STOPCAUSE']._serialized_end=926
+  _globals['_USAGE']._serialized_end=168
+  _globals['_TOKENIDS']._serialized_start=170
+  _globals['_TOKENIDS']._serialized_end=193
+  _globals['_PROMPT']._serialized_start=195
+  _globals['_PROMPT']._serialized_end=272
+  _globals['_TOPLOGPROB']._serialized_start=274
+  _globals['_TOPLOGPROB']._serialized_end=333
+  _globals['_TOKENLOGPROB']._serialized_start=336
+  _globals['_TOKENLOGPROB']._serialized_end=495
+  _globals['_RESPONSEFORMAT']._serialized_start=498
+  _globals['_RESPONSEFORMAT']._serialized_end=714
+  _globals['_JSONOBJECTFORMAT']._serialized_start=716
+  _globals['_JSONOBJECTFORMAT']._serialized_end=734
+  _globals['_JSONSCHEMAFORMAT']._serialized_start=736
+  _globals['_JSONSCHEMAFORMAT']._serialized_end=858
+  _globals['_CHOICEFORMAT']._serialized_start=860
+  _globals['_CHOICEFORMAT']._serialized_end=891
+  _globals['_STOPCAUSE']._serialized_start=893
+  _globals['_STOPCAUSE']._serialized_end=949
 # @@protoc_insertion_point(module_scope)

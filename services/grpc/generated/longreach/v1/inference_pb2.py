@@ -27,13 +27,14 @@ from services.grpc.generated.longreach.v1 import common_pb2 as longreach_dot_v1_
 from services.grpc.generated.longreach.v1 import complete_pb2 as longreach_dot_v1_dot_complete__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1clongreach/v1/inference.proto\x12\x0clongreach.v1\x1a\x17longreach/v1/chat.proto\x1a\x19longreach/v1/common.proto\x1a\x1blongreach/v1/complete.proto\"\xc9\x01\n\x0c\x45mbedRequest\x12\r\n\x05model\x18\x01 \x01(\t\x12$\n\x06inputs\x18\x02 \x03(\x0b\x32\x14.longreach.v1.Prompt\x12\x17\n\ndimensions\x18\x03 \x01(\x05H\x00\x88\x01\x01\x12#\n\x16truncate_prompt_tokens\x18\x04 \x01(\x05H\x01\x88\x01\x01\x12\x12\n\x05\x65xtra\x18\x05 \x01(\tH\x02\x88\x01\x01\x42\r\n\x0b_dimensionsB\x19\n\x17_truncate_prompt_tokensB\x08\n\x06_extra\"o\n\rEmbedResponse\x12\r\n\x05model\x18\x01 \x01(\t\x12+\n\nembeddings\x18\x02 \x03(\x0b\x32\x17.longreach.v1.Embedding\x12\"\n\x05usage\x18\x03 \x01(\x0b\x32\x13.longreach.v1.Usage\"*\n\tEmbedding\x12\r\n\x05index\x18\x01 \x01(\x05\x12\x0e\n\x06values\x18\x02 \x03(\x02\"\x94\x02\n\x0c\x43onversation\x12\'\n\x08messages\x18\x01 \x03(\x0b\x32\x15.longreach.v1.Message\x12!\n\x05tools\x18\x02 \x03(\x0b\x32\x12.longreach.v1.Tool\x12\"\n\x15\x61\x64\x64_generation_prompt\x18\x03 \x01(\x08H\x00\x88\x01\x01\x12#\n\x16\x63ontinue_final_message\x18\x04 \x01(\x08H\x01\x88\x01\x01\x12!\n\x14\x63hat_template_kwargs\x18\x05 \x01(\tH\x02\x88\x01\x01\x42\x18\n\x16_add_generation_promptB\x19\n\x17_continue_final_messageB\x17\n\x15_chat_template_kwargs\"\xe1\x01\n\x0fTokenizeRequest\x12\r\n\x05model\x18\x01 \x01(\t\x12\x0e\n\x04text\x18\x02 \x01(\tH\x00\x12\x32\n\x0c\x63onversation\x18\x03 \x01(\x0b\x32\x1a.longreach.v1.ConversationH\x00\x12\x1f\n\x12\x61\x64\x64_special_tokens\x18\x04 \x01(\x08H\x01\x88\x01\x01\x12!\n\x14return_token_strings\x18\x05 \x01(\x08H\x02\x88\x01\x01\x42\x07\n\x05inputB\x15\n\x13_add_special_tokensB\x17\n\x15_return_token_strings\"g\n\x10TokenizeResponse\x12\r\n\x05\x63ount\x18\x01 \x01(\x05\x12\x1a\n\x12max_context_tokens\x18\x02 \x01(\x05\x12\x11\n\ttoken_ids\x18\x03 \x03(\x05\x12\x15\n\rtoken_strings\x18\x04 \x03(\t\"5\n\x11\x44\x65tokenizeRequest\x12\r\n\x05model\x18\x01 \x01(\t\x12\x11\n\ttoken_ids\x18\x02 \x03(\x05\"\"\n\x12\x44\x65tokenizeResponse\x12\x0c\n\x04text\x18\x01 \x01(\t\"\xa8\x01\n\x12\x43ountTokensRequest\x12\r\n\x05model\x18\x01 \x01(\t\x12\x0e\n\x04text\x18\x02 \x01(\tH\x00\x12\x32\n\x0c\x63onversation\x18\x03 \x01(\x0b\x32\x1a.longreach.v1.ConversationH\x00\x12\x1f\n\x12\x61\x64\x64_special_tokens\x18\x04 \x01(\x08H\x01\x88\x01\x01\x42\x07\n\x05inputB\x15\n\x13_add_special_tokens\"$\n\x13\x43ountTokensResponse\x12\r\n\x05\x63ount\x18\x01 \x01(\x05\"\x13\n\x11ListModelsRequest\"9\n\x12ListModelsResponse\x12#\n\x06models\x18\x01 \x03(\x0b\x32\x13.longreach.v1.Model\"\x85\x01\n\x05Model\x12\n\n\x02id\x18\x01 \x01(\t\x12\x0c\n\x04root\x18\x02 \x01(\t\x12\x13\n\x06parent\x18\x03 \x01(\tH\x00\x88\x01\x01\x12\x1a\n\x12max_context_tokens\x18\x04 \x01(\x05\x12&\n\x05pools\x18\x05 \x03(\x0b\x32\x17.longreach.v1.ModelPoolB\t\n\x07_parent\"5\n\tModelPool\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x1a\n\x12max_context_tokens\x18\x02 \x01(\x05\x32\xbe\x05\n\tInference\x12=\n\x04\x43hat\x12\x19.longreach.v1.ChatRequest\x1a\x1a.longreach.v1.ChatResponse\x12K\n\nChatStream\x12\x19.longreach.v1.ChatRequest\x1a .longreach.v1.ChatStreamResponse0\x01\x12I\n\x08\x43omplete\x12\x1d.longreach.v1.CompleteRequest\x1a\x1e.longreach.v1.CompleteResponse\x12W\n\x0e\x43ompleteStream\x12\x1d.longreach.v1.CompleteRequest\x1a$.longreach.v1.CompleteStreamResponse0\x01\x12@\n\x05\x45mbed\x12\x1a.longreach.v1.EmbedRequest\x1a\x1b.longreach.v1.EmbedResponse\x12I\n\x08Tokenize\x12\x1d.longreach.v1.TokenizeRequest\x1a\x1e.longreach.v1.TokenizeResponse\x12O\n\nDetokenize\x12\x1f.longreach.v1.DetokenizeRequest\x1a .longreach.v1.DetokenizeResponse\x12R\n\x0b\x43ountTokens\x12 .longreach.v1.CountTokensRequest\x1a!.longreach.v1.CountTokensResponse\x12O\n\nListModels\x12\x1f.longreach.v1.ListModelsRequest\x1a .longreach.v1.ListModelsResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1clongreach/v1/inference.proto\x12\x0clongreach.v1\x1a\x17longreach/v1/chat.proto\x1a\x19longreach/v1/common.proto\x1a\x1blongreach/v1/complete.proto\"\xc9\x01\n\x0c\x45mbedRequest\x12\r\n\x05model\x18\x01 \x01(\t\x12$\n\x06inputs\x18\x02 \x03(\x0b\x32\x14.longreach.v1.Prompt\x12\x17\n\ndimensions\x18\x03 \x01(\x05H\x00\x88\x01\x01\x12#\n\x16truncate_prompt_tokens\x18\x04 \x01(\x05H\x01\x88\x01\x01\x12\x12\n\x05\x65xtra\x18\x05 \x01(\tH\x02\x88\x01\x01\x42\r\n\x0b_dimensionsB\x19\n\x17_truncate_prompt_tokensB\x08\n\x06_extra\"o\n\rEmbedResponse\x12\r\n\x05model\x18\x01 \x01(\t\x12+\n\nembeddings\x18\x02 \x03(\x0b\x32\x17.longreach.v1.Embedding\x12\"\n\x05usage\x18\x03 \x01(\x0b\x32\x13.longreach.v1.Usage\"*\n\tEmbedding\x12\r\n\x05index\x18\x01 \x01(\x05\x12\x0e\n\x06values\x18\x02 \x03(\x02\"\x98\x02\n\x0c\x43onversation\x12+\n\x08messages\x18\x01 \x03(\x0b\x32\x19.longreach.v1.ChatMessage\x12!\n\x05tools\x18\x02 \x03(\x0b\x32\x12.longreach.v1.Tool\x12\"\n\x15\x61\x64\x64_generation_prompt\x18\x03 \x01(\x08H\x00\x88\x01\x01\x12#\n\x16\x63ontinue_final_message\x18\x04 \x01(\x08H\x01\x88\x01\x01\x12!\n\x14\x63hat_template_kwargs\x18\x05 \x01(\tH\x02\x88\x01\x01\x42\x18\n\x16_add_generation_promptB\x19\n\x17_continue_final_messageB\x17\n\x15_chat_template_kwargs\"\xe1\x01\n\x0fTokenizeRequest\x12\r\n\x05model\x18\x01 \x01(\t\x12\x0e\n\x04text\x18\x02 \x01(\tH\x00\x12\x32\n\x0c\x63onversation\x18\x03 \x01(\x0b\x32\x1a.longreach.v1.ConversationH\x00\x12\x1f\n\x12\x61\x64\x64_special_tokens\x18\x04 \x01(\x08H\x01\x88\x01\x01\x12!\n\x14return_token_strings\x18\x05 \x01(\x08H\x02\x88\x01\x01\x42\x07\n\x05inputB\x15\n\x13_add_special_tokensB\x17\n\x15_return_token_strings\"g\n\x10TokenizeResponse\x12\r\n\x05\x63ount\x18\x01 \x01(\x05\x12\x1a\n\x12max_context_tokens\x18\x02 \x01(\x05\x12\x11\n\ttoken_ids\x18\x03 \x03(\x05\x12\x15\n\rtoken_strings\x18\x04 \x03(\t\"5\n\x11\x44\x65tokenizeRequest\x12\r\n\x05model\x18\x01 \x01(\t\x12\x11\n\ttoken_ids\x18\x02 \x03(\x05\"\"\n\x12\x44\x65tokenizeResponse\x12\x0c\n\x04text\x18\x01 \x01(\t\"\xa8\x01\n\x12\x43ountTokensRequest\x12\r\n\x05model\x18\x01 \x01(\t\x12\x0e\n\x04text\x18\x02 \x01(\tH\x00\x12\x32\n\x0c\x63onversation\x18\x03 \x01(\x0b\x32\x1a.longreach.v1.ConversationH\x00\x12\x1f\n\x12\x61\x64\x64_special_tokens\x18\x04 \x01(\x08H\x01\x88\x01\x01\x42\x07\n\x05inputB\x15\n\x13_add_special_tokens\"$\n\x13\x43ountTokensResponse\x12\r\n\x05\x63ount\x18\x01 \x01(\x05\"\x13\n\x11ListModelsRequest\"9\n\x12ListModelsResponse\x12#\n\x06models\x18\x01 \x03(\x0b\x32\x13.longreach.v1.Model\"\x85\x01\n\x05Model\x12\n\n\x02id\x18\x01 \x01(\t\x12\x0c\n\x04root\x18\x02 \x01(\t\x12\x13\n\x06parent\x18\x03 \x01(\tH\x00\x88\x01\x01\x12\x1a\n\x12max_context_tokens\x18\x04 \x01(\x05\x12&\n\x05pools\x18\x05 \x03(\x0b\x32\x17.longreach.v1.ModelPoolB\t\n\x07_parent\"5\n\tModelPool\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x1a\n\x12max_context_tokens\x18\x02 \x01(\x05\x32\xbe\x05\n\tInference\x12=\n\x04\x43hat\x12\x19.longreach.v1.ChatRequest\x1a\x1a.longreach.v1.ChatResponse\x12K\n\nChatStream\x12\x19.longreach.v1.ChatRequest\x1a .longreach.v1.ChatStreamResponse0\x01\x12I\n\x08\x43omplete\x12\x1d.longreach.v1.CompleteRequest\x1a\x1e.longreach.v1.CompleteResponse\x12W\n\x0e\x43ompleteStream\x12\x1d.longreach.v1.CompleteRequest\x1a$.longreach.v1.CompleteStreamResponse0\x01\x12@\n\x05\x45mbed\x12\x1a.longreach.v1.EmbedRequest\x1a\x1b.longreach.v1.EmbedResponse\x12I\n\x08Tokenize\x12\x1d.longreach.v1.TokenizeRequest\x1a\x1e.longreach.v1.TokenizeResponse\x12O\n\nDetokenize\x12\x1f.longreach.v1.DetokenizeRequest\x1a .longreach.v1.DetokenizeResponse\x12R\n\x0b\x43ountTokens\x12 .longreach.v1.CountTokensRequest\x1a!.longreach.v1.CountTokensResponse\x12O\n\nListModels\x12\x1f.longreach.v1.ListModelsRequest\x1a .longreach.v1.ListModelsResponseB-\n\x0fio.longreach.v1P\x01Z\x18longreach/v1;longreachv1b\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'longreach.v1.inference_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
-  DESCRIPTOR._loaded_options = None
+  _globals['DESCRIPTOR']._loaded_options = None
+  _globals['DESCRIPTOR']._serialized_options = b'\n\017io.longreach.v1P\001Z\030longreach/v1;longreachv1'
   _globals['_EMBEDREQUEST']._serialized_start=128
   _globals['_EMBEDREQUEST']._serialized_end=329
   _globals['_EMBEDRESPONSE']._serialized_start=331
@@ -41,27 +42,27 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_EMBEDDING']._serialized_start=444
   _globals['_EMBEDDING']._serialized_end=486
   _globals['_CONVERSATION']._serialized_start=489
-  _globals['_CONVERSATION']._serialized_end=765
-  _globals['_TOKENIZEREQUEST']._serialized_start=768
-  _globals['_TOKENIZEREQUEST']._serialized_end=993
-  _globals['_TOKENIZERESPONSE']._serialized_start=995
-  _globals['_TOKENIZERESPONSE']._serialized_end=1098
-  _globals['_DETOKENIZEREQUEST']._serialized_start=1100
-  _globals['_DETOKENIZEREQUEST']._serialized_end=1153
-  _globals['_DETOKENIZERESPONSE']._serialized_start=1155
-  _globals['_DETOKENIZERESPONSE']._serialized_end=1189
-  _globals['_COUNTTOKENSREQUEST']._serialized_start=1192
-  _globals['_COUNTTOKENSREQUEST']._serialized_end=1360
-  _globals['_COUNTTOKENSRESPONSE']._serialized_start=1362
-  _globals['_COUNTTOKENSRESPONSE']._serialized_end=1398
-  _globals['_LISTMODELSREQUEST']._serialized_start=1400
-  _globals['_LISTMODELSREQUEST']._serialized_end=1419
-  _globals['_LISTMODELSRESPONSE']._serialized_start=1421
-  _globals['_LISTMODELSRESPONSE']._serialized_end=1478
-  _globals['_MODEL']._serialized_start=1481
-  _globals['_MODEL']._serialized_end=1614
-  _globals['_MODELPOOL']._serialized_start=1616
-  _globals['_MODELPOOL']._serialized_end=1669
-  _globals['_INFERENCE']._serialized_start=1672
-  _globals['_INFERENCE']._serialized_end=2374
+  _globals['_CONVERSATION']._serialized_end=769
+  _globals['_TOKENIZEREQUEST']._serialized_start=772
+  _globals['_TOKENIZEREQUEST']._serialized_end=997
+  _globals['_TOKENIZERESPONSE']._serialized_start=999
+  _globals['_TOKENIZERESPONSE']._serialized_end=1102
+  _globals['_DETOKENIZEREQUEST']._serialized_start=1104
+  _globals['_DETOKENIZEREQUEST']._serialized_end=1157
+  _globals['_DETOKENIZERESPONSE']._serialized_start=1159
+  _globals['_DETOKENIZERESPONSE']._serialized_end=1193
+  _globals['_COUNTTOKENSREQUEST']._serialized_start=1196
+  _globals['_COUNTTOKENSREQUEST']._serialized_end=1364
+  _globals['_COUNTTOKENSRESPONSE']._serialized_start=1366
+  _globals['_COUNTTOKENSRESPONSE']._serialized_end=1402
+  _globals['_LISTMODELSREQUEST']._serialized_start=1404
+  _globals['_LISTMODELSREQUEST']._serialized_end=1423
+  _globals['_LISTMODELSRESPONSE']._serialized_start=1425
+  _globals['_LISTMODELSRESPONSE']._serialized_end=1482
+  _globals['_MODEL']._serialized_start=1485
+  _globals['_MODEL']._serialized_end=1618
+  _globals['_MODELPOOL']._serialized_start=1620
+  _globals['_MODELPOOL']._serialized_end=1673
+  _globals['_INFERENCE']._serialized_start=1676
+  _globals['_INFERENCE']._serialized_end=2378
 # @@protoc_insertion_point(module_scope)
