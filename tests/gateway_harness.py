@@ -91,6 +91,7 @@ class Running:
     client: httpx.AsyncClient
     gateway: Gateway
     probes: StaticProbes
+    grpc_server: GrpcServer
 
     async def metrics(self) -> str:
         """The Prometheus text."""
@@ -153,6 +154,7 @@ async def running(
                 client=client,
                 gateway=parts.gateway,
                 probes=parts.probes,
+                grpc_server=grpc_server,
             )
     finally:
         server.drain(0)

@@ -29,6 +29,7 @@ class GatewayProcess:
     process: asyncio.subprocess.Process
     port: int
     admin_port: int | None
+    grpc_port: int | None
     config: Path
     ready_file: Path
     log: Path
@@ -77,6 +78,7 @@ async def gateway_process(folder: Path, config: Mapping[str, Any], **env: str) -
             process=process,
             port=told["port"],
             admin_port=told.get("admin_port"),
+            grpc_port=told.get("grpc_port"),
             config=path,
             ready_file=ready_file,
             log=log,

@@ -8,10 +8,12 @@ import signal
 from pathlib import Path
 from typing import Any
 
+import grpc
 import httpx
 import psutil
 import pytest
 
+from services.grpc.generated.longreach.v1 import chat_pb2, inference_pb2_grpc
 from tests.cluster_harness import until
 from tests.fake_engine import FakeEngine, serve
 from tests.gateway_process import gateway_process
@@ -43,11 +45,21 @@ async def test_two_workers_share_a_port_and_one_may_die(tmp_path: Path) -> None:
             async with httpx.AsyncClient(base_url=gateway.url, timeout=30) as client:
                 return (await client.post("/v1/chat/completions", json=CHAT)).status_code
 
+        async def ask_by_grpc() -> int:
+            # A connection of its own each time: the kernel gives it to either worker.
+            options = [("grpc.use_local_subchannel_pool", 1)]
+            async with grpc.aio.insecure_channel(f"127.0.0.1:{gateway.grpc_port}", options=options) as channel:
+                message = chat_pb2.ChatMessage(role="user", content="hi")
+                request = chat_pb2.ChatRequest(model="tiny", messages=[message])
+                answer = await inference_pb2_grpc.InferenceStub(channel).Chat(request, timeout=30)
+                return len(answer.choices)
+
+        assert set(await asyncio.gather(*(ask_by_grpc() for _ in range(REQUESTS)))) == {1}
         assert set(await asyncio.gather(*(ask() for _ in range(REQUESTS)))) == {200}
         assert all(worker.cpu_times().user > 0 for worker in workers)
         served = 'longreach_requests_total{outcome="ok",pool="short",route="chat/completions"}'
         async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{gateway.admin_port}", timeout=30) as admin:
-            assert f"{served} {REQUESTS}.0" in (await admin.get("/metrics")).text
+            assert f"{served} {2 * REQUESTS}.0" in (await admin.get("/metrics")).text
             explained = (await admin.post("/debug/route", json=CHAT)).json()
             assert explained["choices"][0]["pool"] == "short"
             os.kill(workers[0].pid, signal.SIGKILL)
@@ -56,7 +68,7 @@ async def test_two_workers_share_a_port_and_one_may_die(tmp_path: Path) -> None:
             await until(lambda: len(parent.children()) == 2, timeout_s=30, what="the dead worker is replaced")
 
             async def both_answer() -> bool:
-                return f"{served} {REQUESTS + 10}.0" in (await admin.get("/metrics")).text
+                return f"{served} {2 * REQUESTS + 10}.0" in (await admin.get("/metrics")).text
 
             await until(both_answer, timeout_s=30, what="counts of before and after the death are one sum")
         parent.terminate()
