@@ -1,4 +1,4 @@
-"""Runs the load client and reads what it measured.
+"""Runs the load clients and reads what they measured.
 
 What must not live here: what to send (bodies.py), what it means (measure.py).
 """
@@ -44,6 +44,10 @@ class LoadResult:
     good: int
     bad: int
     """Answers with another status, cut, or with too few chunks."""
+    chunks: int
+    """Pieces of text that arrived, of good answers and bad ones."""
+    messages: int
+    """Of gRPC, in which these came; 0 over HTTP/1.1."""
     requests_s: float
     chunks_s: float
     ttft: Latency
@@ -65,6 +69,8 @@ def parse_result(text: str) -> LoadResult:
         return LoadResult(
             good=data["good"],
             bad=data["bad"],
+            chunks=data["chunks"],
+            messages=data["messages"],
             requests_s=data["requests_s"],
             chunks_s=data["chunks_s"],
             ttft=_latency(data["ttft_us"]),
@@ -113,7 +119,7 @@ class LoadClient:
         process = self.start(
             port, body, connections=connections, chunks=chunks, seconds=bound_s, requests=requests, rate=rate
         )
-        return self.finish(process, bound_s)
+        return finish(process, bound_s)
 
     def start(
         self,
@@ -139,25 +145,80 @@ class LoadClient:
             "--rate": rate,
             "--slow-bytes": slow_bytes,
         }
-        argv = [str(self.program), *(str(part) for option in options.items() for part in option)]
-        with pinned(self.core):
-            return subprocess.Popen(argv, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+        return _started(self.program, options, self.core)
 
-    def finish(self, process: subprocess.Popen[str], seconds: float) -> LoadResult:
-        """The result of a client that was started.
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GrpcCall:
+    """One call of a method that streams its answer."""
+
+    path: str
+    """`/package.Service/Method`."""
+    message: Path
+    """File with the serialized request."""
+    chunks: int
+    """An answer with fewer is bad."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GrpcLoadClient:
+    """The compiled client for gRPC streams, the core it runs on and the API key it sends."""
+
+    program: Path
+    core: int
+    api_key: str
+
+    def run(
+        self, port: int, call: GrpcCall, *, connections: int, streams: int, seconds: float, spread_s: float = 0.0
+    ) -> LoadResult:
+        """Send calls to a port of this machine, each followed by another, and wait until they are over.
+
+        Args:
+            port: where the server listens on loopback, in clear text.
+            call: what to ask.
+            connections: to open.
+            streams: calls under way at once on each.
+            seconds: how long to begin calls.
+            spread_s: the first ones begin one after the other within this.
 
         Raises:
-            LoadFailedError: it could not do its work, or hangs.
+            LoadFailedError: the client could not do it.
         """
-        try:
-            out, errors = process.communicate(timeout=seconds + OVERTIME_S)
-        except subprocess.TimeoutExpired as error:
-            process.kill()
-            process.communicate()
-            raise LoadFailedError(f"the load client did not end within {seconds + OVERTIME_S:.0f} s") from error
-        if process.returncode != 0:
-            raise LoadFailedError(f"the load client failed: {errors.strip()}")
-        return parse_result(out)
+        options: dict[str, Any] = {
+            "--port": port,
+            "--path": call.path,
+            "--body": call.message,
+            "--header": f"authorization: Bearer {self.api_key}",
+            "--connections": connections,
+            "--streams": streams,
+            "--seconds": seconds,
+            "--chunks": call.chunks,
+            "--spread-ms": round(spread_s * 1000),
+        }
+        return finish(_started(self.program, options, self.core), seconds)
+
+
+def finish(process: subprocess.Popen[str], seconds: float) -> LoadResult:
+    """The result of a client that was started.
+
+    Raises:
+        LoadFailedError: it could not do its work, or hangs.
+    """
+    try:
+        out, errors = process.communicate(timeout=seconds + OVERTIME_S)
+    except subprocess.TimeoutExpired as error:
+        process.kill()
+        process.communicate()
+        raise LoadFailedError(f"the load client did not end within {seconds + OVERTIME_S:.0f} s") from error
+    if process.returncode != 0:
+        raise LoadFailedError(f"the load client failed: {errors.strip()}")
+    return parse_result(out)
+
+
+def _started(program: Path, options: Mapping[str, Any], core: int) -> subprocess.Popen[str]:
+    argv = [str(program), *(str(part) for option in options.items() for part in option)]
+    with pinned(core):
+        return subprocess.Popen(argv, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 
 
 def _latency(data: Mapping[str, float] | None) -> Latency:

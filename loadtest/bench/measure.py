@@ -11,7 +11,7 @@ from pathlib import Path
 
 from loadtest.bench.bodies import Bodies, LongPrompt
 from loadtest.bench.engines import Engines
-from loadtest.bench.load import LoadClient, LoadFailedError, LoadResult
+from loadtest.bench.load import LoadClient, LoadFailedError, LoadResult, finish
 from loadtest.bench.machine import cpu_s, pss_mb
 from loadtest.bench.routers import Serving
 
@@ -200,7 +200,7 @@ class Measurement:
             beside.kill()
             beside.communicate()
             raise
-        streams = self.load.finish(beside, seconds)
+        streams = finish(beside, seconds)
         if sample is not None:
             sample.count(passing)
             sample.count(streams)

@@ -1,4 +1,4 @@
-"""Compiles the fake engine and the load client, once for each state of their sources.
+"""Compiles the fake engine and the load clients, once for each state of their sources.
 
 What must not live here: running them (engines.py, load.py).
 """
@@ -9,6 +9,7 @@ import hashlib
 import shutil
 import subprocess
 import tempfile
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,16 +18,23 @@ from cluster.core.errors import SetupError
 SOURCES = Path(__file__).with_name("native")
 COMPILERS = ("cc", "gcc", "clang")
 FLAGS = ("-O2", "-std=gnu11")
+PROGRAMS = {
+    "fake_engine": ("fake_*.c",),
+    "load": ("load*.c",),
+    "grpc_load": ("grpc_*.c", "load_*.c"),
+}
+"""Each program's sources."""
 COMPILE_TIMEOUT_S = 120
 """It takes a second; a compiler that hangs should not hang the bench."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Programs:
-    """The two compiled programs."""
+    """The compiled programs."""
 
     engine: Path
     load: Path
+    grpc_load: Path
 
 
 def build(cache: Path) -> Programs:
@@ -37,19 +45,22 @@ def build(cache: Path) -> Programs:
         OSError: the cache cannot be written.
     """
     folder = cache / f"native-{sources_digest()}"
-    programs = Programs(engine=folder / "fake_engine", load=folder / "load")
-    if programs.engine.exists() and programs.load.exists():
-        return programs
+    programs = {name: folder / name for name in PROGRAMS}
+    if not all(program.exists() for program in programs.values()):
+        _compile_all(cache, folder)
+    return Programs(engine=programs["fake_engine"], load=programs["load"], grpc_load=programs["grpc_load"])
+
+
+def _compile_all(cache: Path, folder: Path) -> None:
     compiler = find_compiler()
     cache.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=cache, prefix="compiling-") as work:
-        _compile(compiler, "fake_*.c", Path(work) / programs.engine.name)
-        _compile(compiler, "load*.c", Path(work) / programs.load.name)
+        for name, patterns in PROGRAMS.items():
+            _compile(compiler, patterns, Path(work) / name)
         folder.mkdir(exist_ok=True)
-        for program in (programs.engine, programs.load):
+        for name in PROGRAMS:
             # One rename each: another run that compiles at the same time finds whole programs only.
-            (Path(work) / program.name).replace(program)
-    return programs
+            (Path(work) / name).replace(folder / name)
 
 
 def sources_digest() -> str:
@@ -76,8 +87,8 @@ def find_compiler() -> str:
     )
 
 
-def _compile(compiler: str, pattern: str, program: Path) -> None:
-    sources = sorted(str(path) for path in SOURCES.glob(pattern))
+def _compile(compiler: str, patterns: Sequence[str], program: Path) -> None:
+    sources = sorted(str(path) for pattern in patterns for path in SOURCES.glob(pattern))
     command = [compiler, *FLAGS, "-o", str(program), *sources]
     result = subprocess.run(command, capture_output=True, text=True, check=False, timeout=COMPILE_TIMEOUT_S)
     if result.returncode != 0:

@@ -6,7 +6,7 @@ events is joined. What must not live here: waiting, sending (delivery.py).
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import orjson
@@ -29,6 +29,9 @@ class StreamEncoder:
         self.error: Refusal | None = None
         """What the engine said instead of going on; nothing follows it."""
         self._is_first = True
+        self._text_message = self._new()
+        """Used again for every message that is nothing but text, which nearly all are."""
+        self._text_delta = self._text_message.deltas.add()
 
     def message(self, events: bytes) -> bytes:
         """One serialized message of whole events; empty where they say nothing to a client.
@@ -38,9 +41,51 @@ class StreamEncoder:
             LookupError: it is not in the form that engines send.
             TypeError: as before.
         """
+        told = self._events(events)
+        text = None if self._is_first else self._only_text(told)
+        if text is None:
+            message = self._filled(told)
+        elif text:
+            message = self._text_message
+            self._put_text(self._text_delta, text)
+        else:
+            return b""
+        serialized: bytes = message.SerializeToString()
+        return serialized
+
+    def _events(self, events: bytes) -> list[dict[str, Any]]:
+        found: list[dict[str, Any]] = []
+        for line in events.split(b"\n"):
+            if not line.startswith(_DATA):
+                continue
+            text = line[len(_DATA) :].strip()
+            if text == _DONE:
+                continue
+            event: dict[str, Any] = orjson.loads(text)
+            if "error" in event:
+                self.error = refusal_in(event, _ENGINE_FAULT)
+                break
+            found.append(event)
+        return found
+
+    def _only_text(self, told: Sequence[Mapping[str, Any]]) -> str | None:
+        """The text of events that say nothing else, and only of the first choice; None where they do."""
+        texts: list[str] = []
+        for event in told:
+            choices = event["choices"]
+            if len(choices) != 1 or event.get("usage") or event.get("prompt_token_ids"):
+                return None
+            text = None if choices[0]["index"] else self._plain_text(choices[0])
+            if text is None:
+                return None
+            texts.append(text)
+        return "".join(texts)
+
+    def _filled(self, told: Sequence[Mapping[str, Any]]) -> Any:
+        """A message of whatever the events say."""
         message = self._new()
         plain: dict[int, list[str]] = {}
-        for event in self._events(events):
+        for event in told:
             if self._is_first:
                 self._is_first = False
                 message.id = event.get("id") or ""
@@ -60,21 +105,7 @@ class StreamEncoder:
                     plain.setdefault(index, []).append(text)
         for index, texts in plain.items():
             self._add(message, index, texts)
-        serialized: bytes = message.SerializeToString()
-        return serialized
-
-    def _events(self, events: bytes) -> Iterator[dict[str, Any]]:
-        for line in events.split(b"\n"):
-            if not line.startswith(_DATA):
-                continue
-            text = line[len(_DATA) :].strip()
-            if text == _DONE:
-                continue
-            event: dict[str, Any] = orjson.loads(text)
-            if "error" in event:
-                self.error = refusal_in(event, _ENGINE_FAULT)
-                return
-            yield event
+        return message
 
     def _add(self, message: Any, index: int, texts: list[str] | None) -> None:
         """A delta of nothing but text."""
@@ -110,7 +141,7 @@ class ChatEncoder(StreamEncoder):
 
     def _plain_text(self, choice: Mapping[str, Any]) -> str | None:
         told, said = choice.get, choice["delta"]
-        if told("finish_reason") or told("logprobs") or told("token_ids") or said.keys() - {"content"}:
+        if told("finish_reason") or told("logprobs") or told("token_ids") or len(said) > ("content" in said):
             return None
         return said.get("content") or ""
 

@@ -33,12 +33,16 @@ typedef struct {
 typedef struct {
     Samples ttft, chunk, request;
     long good, bad, incomplete, cut, chunks;
+    long messages;  // of gRPC
     long end_ns, requests_at_end, chunks_at_end, last_ns;
+    long begin_ns, requests_at_begin, chunks_at_begin;  // of a run whose load grows at first: when it was all there
     long status[STATUS_MAX];
 } Tally;
 
 // load_answers.c: reading answers.
 void expect_answer(Connection *c, long due_ns);
+// Count the stamps in bytes of a body.
+void read_stamps(Tally *tally, Connection *c, const char *bytes, size_t size, long now);
 // True when the answer is complete.
 bool read_answer(Tally *tally, Connection *c, const char *bytes, size_t size, long now);
 // Whether an answer whose connection closed now is complete.

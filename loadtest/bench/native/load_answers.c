@@ -20,8 +20,9 @@ static void found_stamp(Tally *tally, Connection *c, long now) {
     add_sample(&tally->chunk, now - c->stamp_ns);
 }
 
-// A stamp is digits between two `@`; it may be cut anywhere by the end of what has arrived.
-static void read_stamps(Tally *tally, Connection *c, const char *bytes, size_t size, long now) {
+// A stamp is digits between two `@`; it may be cut anywhere by the end of what has arrived. An `@` right before one is
+// none of it: in front of a text in a gRPC message it is the text's length.
+void read_stamps(Tally *tally, Connection *c, const char *bytes, size_t size, long now) {
     for (const char *at = bytes, *end = bytes + size; at < end; at++) {
         if (!c->in_stamp) {
             at = memchr(at, '@', (size_t)(end - at));
@@ -30,8 +31,8 @@ static void read_stamps(Tally *tally, Connection *c, const char *bytes, size_t s
             c->stamp_ns = 0;
         } else if (*at >= '0' && *at <= '9') {
             c->stamp_ns = c->stamp_ns * 10 + (*at - '0');
-        } else {
-            if (*at == '@' && c->stamp_ns > 0) found_stamp(tally, c, now);
+        } else if (*at != '@' || c->stamp_ns > 0) {
+            if (*at == '@') found_stamp(tally, c, now);
             c->in_stamp = false;
         }
     }

@@ -50,11 +50,11 @@ static void print_samples(const char *name, Samples *samples) {
 }
 
 void print_tally(Tally *tally, long start_ns) {
-    double seconds = (double)(tally->end_ns - start_ns) / NS_PER_S;
-    printf("{\"seconds\":%.3f,\"good\":%ld,\"bad\":%ld,\"incomplete\":%ld,\"cut\":%ld,\"chunks\":%ld", seconds, tally->good,
-           tally->bad, tally->incomplete, tally->cut, tally->chunks);
-    printf(",\"requests_s\":%.2f,\"chunks_s\":%.1f", (double)tally->requests_at_end / seconds,
-           (double)tally->chunks_at_end / seconds);
+    double seconds = (double)(tally->end_ns - (tally->begin_ns ? tally->begin_ns : start_ns)) / NS_PER_S;
+    printf("{\"seconds\":%.3f,\"good\":%ld,\"bad\":%ld,\"incomplete\":%ld,\"cut\":%ld,\"chunks\":%ld,\"messages\":%ld", seconds,
+           tally->good, tally->bad, tally->incomplete, tally->cut, tally->chunks, tally->messages);
+    printf(",\"requests_s\":%.2f,\"chunks_s\":%.1f", (double)(tally->requests_at_end - tally->requests_at_begin) / seconds,
+           (double)(tally->chunks_at_end - tally->chunks_at_begin) / seconds);
     print_samples("ttft_us", &tally->ttft);
     print_samples("chunk_us", &tally->chunk);
     print_samples("request_us", &tally->request);

@@ -14,6 +14,7 @@ RESULT = {
     "incomplete": 0,
     "cut": 1,
     "chunks": 100,
+    "messages": 0,
     "requests_s": 10.0,
     "chunks_s": 100.0,
     "ttft_us": {"p50": 1500.0, "p99": 2000.0, "max": 2500.0},
