@@ -17,7 +17,7 @@ PORT_MAX = 65535
 class LimitsSection(Section):
     """Bounds on what a client may send and how long it may take."""
 
-    body_bytes: int = Field(default=32 * 2**20, ge=1024, le=2**31, description="Largest request body; over it: 413")
+    body_bytes: int = Field(default=32 * 2**20, ge=1024, le=2**31 - 1, description="Largest request body; over it: 413")
     header_bytes: int = Field(default=32 * 2**10, ge=1024, le=2**20, description="Request line and headers; over: 431")
     header_s: float = Field(default=10, gt=0, description="Longest a client may take to send its request's head")
     concurrent_requests: int = Field(default=4096, ge=1, description="In flight in one worker; over it: 429")

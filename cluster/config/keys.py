@@ -22,7 +22,7 @@ from pydantic import Field, field_validator
 from cluster.config.base import Name, Section
 from cluster.config.file import parse_section, read_text
 from cluster.core.errors import SetupError
-from cluster.core.tenant import NO_KEY
+from cluster.core.tenant import CERTIFICATE, NO_KEY
 
 logger = logging.getLogger(__name__)
 
@@ -55,7 +55,7 @@ class KeysFile(Section):
         ids: set[str] = set()
         hashes: dict[str, str] = {}
         for key in keys:
-            if key.id == NO_KEY:
+            if key.id in {NO_KEY, CERTIFICATE}:
                 raise ValueError(f"the id {key.id!r} stands for requests without a key")
             if key.id in ids:
                 raise ValueError(f"the id {key.id!r} is used twice")

@@ -159,6 +159,11 @@ class Account:
         self.refusal_code = refusal.code or ""
         self.ending = Ending.EXPIRED if self.is_expired else ending_of(refusal.status)
 
+    def broke_off(self, refusal: Refusal) -> None:
+        """The answer had begun and ended with an error of its engine's; what it cost still counts."""
+        self.refusal_code = refusal.code or ""
+        self.ending = ending_of(refusal.status)
+
     def delivered(self, delivery: Delivery) -> None:
         """The answer has ended, one way or another."""
         self.sent_bytes = delivery.sent_bytes

@@ -18,7 +18,7 @@ from cluster.core.routing import explain
 from services.api.account import Account, Bookkeeper, Delivery, Ending
 from services.api.decode import output_field_of
 from services.api.gateway import Gateway
-from services.api.refusals import Refusal, from_outcome, full, late
+from services.api.refusals import Refusal, expired, from_outcome, full, late
 from services.api.sender import ask_of, identify
 from services.gateway.outcome import Served
 from services.gateway.upstream import FailureKind, UpstreamFailure
@@ -98,20 +98,21 @@ class Conduct:
             if not isinstance(outcome, Served):
                 return from_outcome(outcome, request.route, output_field_of(request.route, request.body))
             account.served(outcome, self._gateway.clock())
-            delivery = account.delivery = deliver(outcome)
             try:
+                delivery = account.delivery = deliver(outcome)
                 delivery.start()
                 if not delivery.is_over:
                     await delivery.ended()
             finally:
-                account.delivered(delivery)
+                if account.delivery is not None:
+                    account.delivered(account.delivery)
                 dispatcher.release(outcome, account.outcome)
         except asyncio.CancelledError:
             if not account.is_expired:
                 account.ending = Ending.CLIENT_GONE
                 raise
             task.uncancel()
-            return late(account.limit_s)
+            return late(account.limit_s) if account.first_byte_s is None else expired(account.limit_s)
         finally:
             timer.cancel()
         return None

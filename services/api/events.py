@@ -15,7 +15,7 @@ from cluster.core.outcome import ReplicaOutcome, decode_outcome
 from cluster.core.request import Route
 
 HELD_MAX_BYTES = 4 * 1024 * 1024
-"""The longest event that is kept back until it is whole; a longer one passes in parts."""
+"""Of a stream whose events only pass: a longer one passes in parts."""
 IDS_MAX_BYTES = 16 * 1024 * 1024
 """Token ids kept of one stream: a million tokens. Beyond it the stream cannot be resumed, and goes on."""
 _ENDS = (b"\n\n", b"\r\n\r\n")
@@ -32,17 +32,21 @@ _CACHED = re.compile(rb'"cached_tokens"\s*:\s*(\d{1,12})')
 class EventFilter:
     """One stream's bytes in, the client's bytes out."""
 
-    __slots__ = ("_hides_usage", "_is_foreign", "_needs_done", "_rest", "ids", "is_done", "outcome")
+    __slots__ = ("_held_max_bytes", "_hides_usage", "_is_foreign", "_needs_done", "_rest", "ids", "is_done", "outcome")
 
-    def __init__(self, route: Route, *, is_foreign: bool, hides_usage: bool) -> None:
+    def __init__(
+        self, route: Route, *, is_foreign: bool, hides_usage: bool, held_max_bytes: int = HELD_MAX_BYTES
+    ) -> None:
         """Begin a stream.
 
         Args:
             route: what was asked.
             is_foreign: the engine is not a replica of ours: its usage is read from its own events.
             hides_usage: the usage event was asked for by the gateway, not by the client.
+            held_max_bytes: the longest event that is kept back until it is whole; a longer one passes in parts.
         """
         self._rest = b""
+        self._held_max_bytes = held_max_bytes
         self._is_foreign = is_foreign
         self._hides_usage = hides_usage
         self._needs_done = route in _DONE_ROUTES
@@ -61,7 +65,7 @@ class EventFilter:
             cut = max(payload.rfind(b"\n\n") + 2, payload.rfind(b"\r\n\r\n") + 4)
             if cut < 4:  # noqa: PLR2004 - neither was found: 1 or 3
                 cut = 0
-            if len(payload) - cut <= HELD_MAX_BYTES:
+            if len(payload) - cut <= self._held_max_bytes:
                 self._rest = payload[cut:]
                 payload = payload[:cut]
         if _MARK in payload:

@@ -123,6 +123,16 @@ def unread(limit_s: float) -> Refusal:
     )
 
 
+def expired(limit_s: float) -> Refusal:
+    """The deadline passed under way."""
+    return Refusal(
+        status=504,
+        message=f"The request's deadline of {limit_s:.3g} s passed before its answer was complete.",
+        type=SERVER_ERROR,
+        code="deadline_exceeded",
+    )
+
+
 def internal() -> Refusal:
     """A fault of the gateway's own; the log has it under the request id."""
     return Refusal(status=500, message="The gateway failed on this request; its log has the reason.", type=SERVER_ERROR)

@@ -39,6 +39,7 @@ from services.gateway.usage import LocalTotals, Usage
 from services.gateway.usage_journal import UsageJournal
 from services.gateway.waiting import WaitingRoom
 from services.grpc.admin import AdminService
+from services.grpc.calls import Calls
 from services.grpc.inference import InferenceService
 from services.grpc.server import GrpcServices
 from services.http1.answer import HttpDate
@@ -179,7 +180,7 @@ def assemble(around: Surroundings) -> Assembly:
         clock=clock,
         credential=around.credential,
     )
-    date, conduct = HttpDate(), Conduct(gateway)
+    date, conduct, calls = HttpDate(), Conduct(gateway), Calls()
     assembly = Assembly(
         gateway=gateway,
         front=Front(InferenceHandler(gateway, conduct, date), AsgiBridge(build_app(gateway), date), date),
@@ -188,7 +189,7 @@ def assemble(around: Surroundings) -> Assembly:
         upstream=upstream,
         counter=around.counter,
         quotas=quotas,
-        grpc=GrpcServices(InferenceService(gateway, conduct), AdminService(gateway)),
+        grpc=GrpcServices(InferenceService(gateway, conduct, calls), AdminService(gateway, calls), calls),
     )
     assembly.reloaded()
     return assembly

@@ -47,7 +47,8 @@ def call_of(
     output_tokens = choice.output_tokens if route in GENERATING else None
     lines = f"{wire.HEADER_REQUEST_ID}: {request.request_id}\r\n"
     for name in FORWARDED_HEADERS:
-        if name in ask.headers:
+        # A line's end in a value would be the next line; neither API lets one through, and this is the last to look.
+        if name in ask.headers and ask.headers[name].isprintable():
             lines += f"{name}: {ask.headers[name]}\r\n"
     body = request.body
     if static is None:

@@ -11,7 +11,6 @@ from collections.abc import Awaitable, Callable, Mapping
 from typing import TypeVar
 
 import grpc
-import orjson
 from google.protobuf.message import Message
 from redis.exceptions import RedisError
 
@@ -26,7 +25,7 @@ from services.api.sender import ask_of, identify
 from services.gateway.directory import EndpointState, state_of
 from services.gateway.outcome import UnknownModel
 from services.grpc import decode
-from services.grpc.context import Context, abort, certificate_of, metadata_of
+from services.grpc.calls import Calls, Context, abort, certificate_of, metadata_of, receive
 from services.grpc.generated.longreach.v1 import admin_pb2
 
 logger = logging.getLogger(__name__)
@@ -55,8 +54,9 @@ Answer = Callable[[M, Mapping[str, str], Identity], Awaitable[Message | Refusal]
 class AdminService:
     """Answers operators."""
 
-    def __init__(self, gateway: Gateway) -> None:
+    def __init__(self, gateway: Gateway, calls: Calls) -> None:
         self._gateway = gateway
+        self._calls = calls
 
     def handler(self) -> grpc.GenericRpcHandler:
         """What a server registers."""
@@ -71,24 +71,26 @@ class AdminService:
         )
 
     def _registered(self, kind: type[M], answer: Answer[M]) -> grpc.RpcMethodHandler:
-        async def handle(raw: bytes, context: Context) -> bytes:
+        async def handle(_requests: object, context: Context) -> bytes:
+            self._calls.begin(context)
             metadata = metadata_of(context)
-            found = await self._answered(kind, answer, raw, metadata, certificate_of(context))
+            found = await self._answered(kind, answer, context, metadata)
             if isinstance(found, Refusal):
                 await abort(context, found, request_id_of(metadata))
             return found.SerializeToString()
 
-        return grpc.unary_unary_rpc_method_handler(handle)
+        return grpc.stream_unary_rpc_method_handler(handle)
 
     async def _answered(
-        self, kind: type[M], answer: Answer[M], raw: bytes, metadata: Mapping[str, str], certificate: str | None
+        self, kind: type[M], answer: Answer[M], context: Context, metadata: Mapping[str, str]
     ) -> Message | Refusal:
-        identity = identify(self._gateway, metadata, certificate)
+        identity = identify(self._gateway, metadata, certificate_of(context))
         if isinstance(identity, Refusal):
             return identity
         if not self._gateway.access.authenticator.may_administer(identity):
             return not_admin()
-        request = decode.parse(kind, raw)
+        raw = await receive(context, self._gateway.current.catalog.config.gateway.limits.client_stall_s)
+        request = raw if isinstance(raw, Refusal) else decode.parse(kind, raw)
         if isinstance(request, Refusal):
             return request
         try:
@@ -155,7 +157,7 @@ class AdminService:
                     return invalid("chat or complete is required.", param="request", code="missing_required_parameter")
         except decode.BadFieldError as error:
             return invalid(str(error), param=error.field, code="invalid_value")
-        decoded = read_body(route, orjson.dumps(body), body, request_id_of(metadata))
+        decoded = read_body(route, decode.json_of(body), body, request_id_of(metadata))
         if isinstance(decoded, Refusal):
             return decoded
         ask = ask_of(self._gateway, decoded, metadata, identity, self._gateway.clock())
@@ -182,6 +184,12 @@ class AdminService:
                 code="invalid_value",
             )
         lease = directory.leases().get(replica_id)
+        if lease is None and replica_id in directory.table.replica_ids():
+            return invalid(
+                f"{request.replica} is an endpoint that the configuration lists: take it out there.",
+                param="replica",
+                code="invalid_value",
+            )
         if lease is None:
             return _no_such("replica", request.replica)
         try:

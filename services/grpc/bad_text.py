@@ -6,26 +6,35 @@ https://protobuf.dev/programming-guides/encoding. What must not live here: any o
 
 from __future__ import annotations
 
+import itertools
+from collections.abc import Iterator
 from typing import Any
 
 from google.protobuf.descriptor import FieldDescriptor
 
+FIELDS_MAX = 100_000
+"""Looked at in all, some 50 ms: a message of more and tinier fields is an attack, and is told less."""
 DEPTH_MAX = 16
 """Messages in messages; this API's have five levels."""
 _VARINT, _FIXED64, _BYTES, _FIXED32 = 0, 1, 2, 5
 
 
-def field_with_bad_text(kind: Any, raw: bytes, *, depth: int = 0) -> str | None:
+def field_with_bad_text(kind: Any, raw: bytes) -> str | None:
     """The path of the first such field, as `messages[1].content`; None where the fault is another one.
 
     Args:
         kind: the descriptor of what `raw` should be.
         raw: a message, as it came.
-        depth: how many messages it is inside of.
     """
+    return _found(kind, raw, depth=0, budget=itertools.count())
+
+
+def _found(kind: Any, raw: bytes, *, depth: int, budget: Iterator[int]) -> str | None:
     seen: dict[int, int] = {}
     try:
         for number, wire_type, value in _fields(raw):
+            if next(budget) >= FIELDS_MAX:
+                return None
             field = kind.fields_by_number.get(number)
             if field is None or wire_type != _BYTES:
                 continue
@@ -35,7 +44,7 @@ def field_with_bad_text(kind: Any, raw: bytes, *, depth: int = 0) -> str | None:
                 if not _is_utf8(value):
                     return path
             elif field.type == FieldDescriptor.TYPE_MESSAGE and depth < DEPTH_MAX:
-                inner = field_with_bad_text(field.message_type, value, depth=depth + 1)
+                inner = _found(field.message_type, value, depth=depth + 1, budget=budget)
                 if inner is not None:
                     return f"{path}.{inner}"
     except (IndexError, ValueError):
@@ -43,9 +52,9 @@ def field_with_bad_text(kind: Any, raw: bytes, *, depth: int = 0) -> str | None:
     return None
 
 
-def _fields(raw: bytes) -> list[tuple[int, int, bytes]]:
+def _fields(raw: bytes) -> Iterator[tuple[int, int, bytes]]:
     """Number, wire type and content of each field; content only of those with a length."""
-    found, at = [], 0
+    at = 0
     while at < len(raw):
         tag, at = _varint(raw, at)
         number, wire_type, value = tag >> 3, tag & 7, b""
@@ -63,8 +72,7 @@ def _fields(raw: bytes) -> list[tuple[int, int, bytes]]:
             at += size
         else:
             raise ValueError("no such wire type")
-        found.append((number, wire_type, value))
-    return found
+        yield number, wire_type, value
 
 
 def _varint(raw: bytes, at: int) -> tuple[int, int]:

@@ -6,10 +6,14 @@ stay absent. What must not live here: judging values (services/api/schema.py), a
 
 from __future__ import annotations
 
+import json
+import math
 from base64 import b64encode
 from collections.abc import Callable, Mapping
 from typing import Any, TypeVar
 
+import orjson
+from google.protobuf.descriptor import FieldDescriptor
 from google.protobuf.message import DecodeError, Message
 
 from services.api.refusals import Refusal, invalid
@@ -99,6 +103,14 @@ def tokenize_body(request: inference_pb2.TokenizeRequest | inference_pb2.CountTo
     return {"model": request.model, **_body(request, _TOKENIZE)}
 
 
+def json_of(body: Mapping[str, Any]) -> bytes:
+    """A body as JSON."""
+    try:
+        return orjson.dumps(body)
+    except TypeError:  # an integer over 64 bits, in somebody's schema
+        return json.dumps(body, ensure_ascii=False, separators=(",", ":")).encode()
+
+
 def detokenize_body(request: inference_pb2.DetokenizeRequest) -> dict[str, Any]:
     """The body of POST /detokenize."""
     return {"model": request.model, "tokens": list(request.token_ids)}
@@ -113,6 +125,8 @@ def _body(message: Message, special: Mapping[str, Put]) -> dict[str, Any]:
     body: dict[str, Any] = {}
     for field, value in message.ListFields():
         put = special.get(field.name)
+        if field.type == FieldDescriptor.TYPE_DOUBLE and not math.isfinite(value):
+            raise BadFieldError(field.name, f"{field.name}: must be a finite number (given: {value}).")
         if put is not None:
             put(body, value)
         else:
@@ -209,6 +223,8 @@ def _put_response_format(body: dict[str, Any], wanted: common_pb2.ResponseFormat
 
 
 def _put_logit_bias(body: dict[str, Any], biases: Mapping[int, float]) -> None:
+    if not all(map(math.isfinite, biases.values())):
+        raise BadFieldError("logit_bias", "logit_bias: must be finite numbers.")
     body["logit_bias"] = {str(token_id): bias for token_id, bias in biases.items()}
 
 

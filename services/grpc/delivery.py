@@ -17,11 +17,14 @@ from services.api.events import EventFilter, usage_in
 from services.api.refusals import Refusal
 from services.gateway.outcome import Served
 from services.gateway.upstream import FailureKind, UpstreamFailure
-from services.grpc.context import Context
+from services.grpc.calls import Context
 from services.grpc.deltas import StreamEncoder
+from services.grpc.engine_error import unusable
 
 WAITING_MAX_BYTES = 64 * 1024
 """Events that wait for a slow client, beside what one read of the engine brings and what gRPC holds: 300 tokens."""
+EVENT_MAX_BYTES = 32 * 2**20
+"""The ids of a prompt of a million tokens come in one event, of 7 MB."""
 WHOLE_MAX_BYTES = 512 * 2**20
 """A whole answer with 20 logprobs at each of 100,000 tokens has 150 MB of JSON; more is a broken engine."""
 EVENT_STREAM = "text/event-stream"
@@ -134,17 +137,18 @@ class StreamDelivery(_Delivery):
             encoder: makes messages of events.
             call: the client's side.
             metadata: sent before the first message.
-            unread_s: the longest a client may leave what waits for it unread.
+            unread_s: the longest a client may leave a message unread.
         """
         super().__init__(served)
-        self._filter = EventFilter(route, is_foreign=self._is_static, hides_usage=False)
+        self._filter = EventFilter(route, is_foreign=self._is_static, hides_usage=False, held_max_bytes=EVENT_MAX_BYTES)
         self._encoder = encoder
         self._call = call
         self._metadata = metadata
         self._unread_s = unread_s
         self._events: list[bytes] = []
         self._events_bytes = 0
-        self._stuck: asyncio.TimerHandle | None = None
+        self._is_paused = False
+        self._is_writing = False
         self._task: asyncio.Task[Any] | None = None
         self.error: Refusal | None = None
         """What the engine said instead of going on."""
@@ -165,9 +169,9 @@ class StreamDelivery(_Delivery):
                 # Its HTTP ended well, its content did not: an engine's proxy may have cut it.
                 self.broken = UpstreamFailure(kind=FailureKind.RESET, detail="the stream has no end")
             self._is_complete = True
-        elif self._events_bytes > WAITING_MAX_BYTES and self._stuck is None:
+        elif self._events_bytes > WAITING_MAX_BYTES and not self._is_paused:
+            self._is_paused = True
             self._answer.pause()
-            self._stuck = asyncio.get_running_loop().call_later(self._unread_s, self._give_up)
         self._wake()
 
     async def ended(self) -> None:
@@ -177,44 +181,54 @@ class StreamDelivery(_Delivery):
             asyncio.CancelledError: the client has left, or reads nothing.
         """
         self._task = asyncio.current_task()
-        try:
-            await self._call.send_initial_metadata(self._metadata)
-            while self.error is None:
-                if self._events:
-                    await self._send(self._taken())
-                elif self._is_complete:
-                    break
-                else:
-                    await self._wait()
-        finally:
-            if self._stuck is not None:
-                self._stuck.cancel()
+        await self._call.send_initial_metadata(self._metadata)
+        while True:
+            if self._events:
+                await self._send(self._taken())
+            elif self._is_complete:
+                break
+            else:
+                await self._wait()
         self.is_over = True
+
+    def cancel(self, failure: UpstreamFailure) -> None:
+        """End the answer under way; the engine is aborted, and what waits for the client is not waited for."""
+        super().cancel(failure)
+        if not self.is_over and self._is_writing:
+            self.broken = failure
+            assert self._task is not None
+            self._task.cancel()
 
     def _taken(self) -> bytes:
         events = self._events[0] if len(self._events) == 1 else b"".join(self._events)
         self._events.clear()
         self._events_bytes = 0
-        if self._stuck is not None:
-            self._stuck.cancel()
-            self._stuck = None
+        if self._is_paused:
+            self._is_paused = False
             self._answer.resume()
         return events
 
     async def _send(self, events: bytes) -> None:
+        if self.error is not None:
+            return  # what follows an error tells what it cost, and nothing to the client
         try:
             message = self._encoder.message(events)
         except (ValueError, LookupError, TypeError, AttributeError):
             self._answer.close()
-            self.broken = UpstreamFailure(kind=FailureKind.RESET, detail="an event is not in the form of OpenAI's")
             self._is_complete = True
+            self.error = unusable()
             return
-        if message:
-            self.sent_bytes += len(message)
+        self.error = self._encoder.error
+        if not message:
+            return
+        self.sent_bytes += len(message)
+        timer = asyncio.get_running_loop().call_later(self._unread_s, self._give_up)
+        self._is_writing = True
+        try:
             await self._call.write(message)
-        if self._encoder.error is not None:
-            self._answer.close()
-            self.error = self._encoder.error
+        finally:
+            self._is_writing = False
+            timer.cancel()
 
     def _give_up(self) -> None:
         """The client has left bytes unread for too long: its slot in the engine is others' now."""

@@ -62,7 +62,7 @@ class StreamEncoder:
             if text == _DONE:
                 continue
             event: dict[str, Any] = orjson.loads(text)
-            if "error" in event:
+            if event.get("error"):
                 self.error = refusal_in(event, _ENGINE_FAULT)
                 break
             found.append(event)

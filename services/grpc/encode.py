@@ -112,7 +112,7 @@ def usage_of(told: Mapping[str, Any]) -> common_pb2.Usage | None:
 
 def finish_reason(name: str | None) -> common_pb2.FinishReason:
     """OpenAI's name for why a choice ended, as this API's; unspecified while it has not."""
-    if name is None:
+    if not name:
         return common_pb2.FINISH_REASON_UNSPECIFIED
     return _REASONS.get(name, common_pb2.FINISH_REASON_OTHER)
 

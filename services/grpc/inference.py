@@ -21,11 +21,11 @@ from services.api.account import Account, Api, Ending
 from services.api.conduct import Conduct, answer_headers
 from services.api.decode import read_body, request_id_of
 from services.api.gateway import Gateway
-from services.api.refusals import Refusal, broken, internal, invalid, late, unread
+from services.api.refusals import Refusal, broken, expired, internal, invalid, unread
 from services.api.sender import identify
 from services.gateway.outcome import Served
 from services.grpc import decode, encode
-from services.grpc.context import Context, abort, certificate_of, metadata_of
+from services.grpc.calls import Calls, Context, abort, certificate_of, metadata_of, receive
 from services.grpc.delivery import StreamDelivery, WholeDelivery, is_stream
 from services.grpc.deltas import ChatEncoder, CompleteEncoder, StreamEncoder
 from services.grpc.engine_error import refusal_of, unusable
@@ -74,55 +74,47 @@ _METHODS = {
 class InferenceService:
     """Answers inference requests."""
 
-    def __init__(self, gateway: Gateway, conduct: Conduct) -> None:
+    def __init__(self, gateway: Gateway, conduct: Conduct, calls: Calls) -> None:
         self._gateway = gateway
         self._conduct = conduct
-        self._running = 0
-        self._idle = asyncio.Event()
-        self._idle.set()
+        self._calls = calls
 
     def handler(self) -> grpc.GenericRpcHandler:
         """What a server registers."""
         handlers = {name: self._registered(method) for name, method in _METHODS.items()}
-        handlers["ListModels"] = grpc.unary_unary_rpc_method_handler(self._list_models)
+        handlers["ListModels"] = grpc.stream_unary_rpc_method_handler(self._list_models)
         return grpc.method_handlers_generic_handler(SERVICE, handlers)
 
-    async def answered(self) -> None:
-        """Wait until no call is under way whose last bytes are not sent: what a drain waits for."""
-        await self._idle.wait()
-
     def _registered(self, method: _Method) -> grpc.RpcMethodHandler:
-        async def handle(raw: bytes, context: Context) -> bytes | None:
-            return await self._handle(method, raw, context)
+        async def handle(_requests: object, context: Context) -> bytes | None:
+            return await self._handle(method, context)
 
         if method.encoder is not None:
-            return grpc.unary_stream_rpc_method_handler(handle)
-        return grpc.unary_unary_rpc_method_handler(handle)
+            return grpc.stream_stream_rpc_method_handler(handle)
+        return grpc.stream_unary_rpc_method_handler(handle)
 
-    async def _list_models(self, raw: bytes, context: Context) -> bytes | None:
+    async def _list_models(self, _requests: object, context: Context) -> bytes:
+        self._calls.begin(context)
         metadata = metadata_of(context)
-        refusal = identify(self._gateway, metadata, certificate_of(context))
-        if not isinstance(refusal, Refusal):
-            request = decode.parse(inference_pb2.ListModelsRequest, raw)
-            if not isinstance(request, Refusal):
-                return encode.models_response(self._gateway).SerializeToString()
-            refusal = request
-        return await abort(context, refusal, request_id_of(metadata))
+        identity = identify(self._gateway, metadata, certificate_of(context))
+        raw = identity if isinstance(identity, Refusal) else await receive(context, self._limits().client_stall_s)
+        request = raw if isinstance(raw, Refusal) else decode.parse(inference_pb2.ListModelsRequest, raw)
+        if isinstance(request, Refusal):
+            await abort(context, request, request_id_of(metadata))
+        return encode.models_response(self._gateway).SerializeToString()
 
-    async def _handle(self, method: _Method, raw: bytes, context: Context) -> bytes | None:
-        self._running += 1
-        self._idle.clear()
-        context.add_done_callback(self._done)
+    async def _handle(self, method: _Method, context: Context) -> bytes | None:
+        self._calls.begin(context)
         metadata = metadata_of(context)
         account = Account(request_id_of(metadata), method.route, self._gateway.clock(), Api.GRPC)
         answer: bytes | Refusal | None = self._conduct.admit(account, metadata, certificate_of(context))
         if isinstance(answer, Refusal):
             account.refused(answer)
             self._conduct.books.refused(account)
-            return await abort(context, answer, account.request_id)
+            await abort(context, answer, account.request_id)
         self._conduct.begin()
         try:
-            answer = await self._serve(method, raw, context, account, metadata)
+            answer = await self._serve(method, context, account, metadata)
         except asyncio.CancelledError:
             account.ending = Ending.CLIENT_GONE
             if account.delivery is None or not account.delivery.is_client_gone:
@@ -143,13 +135,17 @@ class InferenceService:
                 account.refused(answer)
         finally:
             self._conduct.end(account)
-        return await abort(context, answer, account.request_id) if isinstance(answer, Refusal) else answer
+        if isinstance(answer, Refusal):
+            await abort(context, answer, account.request_id)
+        return answer
 
     async def _serve(
-        self, method: _Method, raw: bytes, context: Context, account: Account, metadata: Mapping[str, str]
+        self, method: _Method, context: Context, account: Account, metadata: Mapping[str, str]
     ) -> bytes | Refusal | None:
         """A whole answer's message; None where all of a stream was sent."""
-        request = self._decoded(method, raw, account)
+        raw = await receive(context, self._limits().client_stall_s)
+        account.started_s = self._gateway.clock()
+        request = raw if isinstance(raw, Refusal) else self._decoded(method, raw, account)
         del raw
         if isinstance(request, Refusal):
             account.refused(request)
@@ -161,10 +157,10 @@ class InferenceService:
             return refusal
         delivery = way.delivery
         if delivery.broken is not None:
-            return late(account.limit_s) if account.is_expired else broken(delivery.broken)
+            return expired(account.limit_s) if account.is_expired else broken(delivery.broken)
         if isinstance(delivery, StreamDelivery):
             if delivery.error is not None:
-                account.refused(delivery.error)
+                account.broke_off(delivery.error)
             return delivery.error
         message = self._whole(method, delivery, account)
         if isinstance(message, bytes) and len(message) >= GZIP_LEAST_BYTES and self._compresses():
@@ -182,7 +178,7 @@ class InferenceService:
             return invalid(str(error), param=error.field, code="invalid_value")
         if method.encoder is not None:
             body |= {"stream": True, "stream_options": {"include_usage": True}}
-        return read_body(method.route, orjson.dumps(body), body, account.request_id)
+        return read_body(method.route, decode.json_of(body), body, account.request_id)
 
     def _whole(self, method: _Method, delivery: WholeDelivery, account: Account) -> bytes | Refusal:
         """The message of an answer that is no stream."""
@@ -197,11 +193,6 @@ class InferenceService:
             logger.warning("an engine's answer has another form", extra={"request_id": account.request_id})
             account.ending = Ending.BROKEN
             return unusable()
-
-    def _done(self, _context: object) -> None:
-        self._running -= 1
-        if not self._running:
-            self._idle.set()
 
     def _limits(self) -> LimitsSection:
         return self._gateway.current.catalog.config.gateway.limits

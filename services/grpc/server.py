@@ -1,6 +1,6 @@
-"""The gRPC listener: ports, limits, TLS, health, draining.
+"""The gRPC listener: port, limits, health, draining, and its own survival.
 
-What must not live here: services, building the gateway's parts (services/gateway/assembly.py).
+What must not live here: services, TLS files (tls.py), building the gateway's parts (services/gateway/assembly.py).
 """
 
 from __future__ import annotations
@@ -8,18 +8,18 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable
-from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import grpc
-from grpc_health.v1 import health, health_pb2, health_pb2_grpc
-from grpc_reflection.v1alpha import reflection
+from grpc_reflection.v1alpha import reflection, reflection_pb2_grpc
 
 from cluster.config import GatewaySection, TlsSection
 from cluster.core.errors import SetupError
 from cluster.tasks import end_tasks
-from services.grpc import admin, inference
+from services.grpc import admin, health, inference
+from services.grpc.calls import Calls
 from services.grpc.generated.longreach.v1 import admin_pb2, inference_pb2  # noqa: F401 - reflection finds them by name
+from services.grpc.tls import Tls
 
 logger = logging.getLogger(__name__)
 
@@ -29,9 +29,13 @@ KEEPALIVE_S = 60
 """Between two pings on a silent connection; a peer that is gone is noticed within this and `KEEPALIVE_TIMEOUT_S`."""
 KEEPALIVE_TIMEOUT_S = 20
 CLIENT_PING_LEAST_S = 10
-"""Clients that ping more often are sent away (gRPC's own default is 5 minutes, shorter than many load balancers keep
+"""Clients that ping more often are sent away (gRPC's own default is 5 minutes, longer than many load balancers keep
 silent connections)."""
-PROBED = (inference.SERVICE, admin.SERVICE, health.OVERALL_HEALTH)
+SETTLE_S = 0.1
+"""What was accepted just before a stop has begun by then."""
+OVERALL = ""
+"""In grpc.health.v1: the server as a whole."""
+_MAIN_LOOP = "_server_main_loop"
 
 
 class GrpcServices(NamedTuple):
@@ -39,6 +43,8 @@ class GrpcServices(NamedTuple):
 
     inference: inference.InferenceService
     admin: admin.AdminService
+    calls: Calls
+    """Of both."""
 
 
 class GrpcServer:
@@ -63,63 +69,96 @@ class GrpcServer:
         Raises:
             SetupError: the address or a TLS file cannot be had. A port nobody named gives way to a free one instead.
         """
-        self._is_ready = is_ready
-        self._server = grpc.aio.server(options=_options(section, shares=shared_port is not None))
+        self._section = section
         self._services = services
-        self._server.add_generic_rpc_handlers((services.inference.handler(), services.admin.handler()))
-        self._health = health.aio.HealthServicer()
-        health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)
-        names = (inference.SERVICE, admin.SERVICE, health.SERVICE_NAME, reflection.SERVICE_NAME)
-        reflection.enable_server_reflection(names, self._server)
-        self._tls = None if section.tls is None else _Tls(section.tls)
+        self._is_ready = is_ready
+        self._shares = shared_port is not None
+        self._health = health.Health()
+        self._stopping = asyncio.Event()
+        self._is_draining = False
+        self._serving: asyncio.Task[Any] | None = None
+        self._former: set[asyncio.Task[Any]] = set()
+        self._tls = None if section.tls is None else Tls(section.tls)
         wanted = section.grpc_port if shared_port is None else shared_port
         try:
-            self.port = self._bound(section.host, wanted)
+            self._server, self.port = self._bound(wanted)
         except SetupError:
             if section.grpc.port is not None or shared_port is not None:
                 raise
-            self.port = self._bound(section.host, 0)
-        self._is_draining = False
+            self._server, self.port = self._bound(0)
 
-    def _bound(self, host: str, port: int) -> int:
-        address = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+    def _bound(self, port: int) -> tuple[grpc.aio.Server, int]:
+        server = grpc.aio.server(options=_options(self._section, shares=self._shares))
+        handlers = [self._services.inference.handler(), self._services.admin.handler(), self._health.handler()]
+        server.add_generic_rpc_handlers(tuple(handlers))
+        names = (inference.SERVICE, admin.SERVICE, health.SERVICE, reflection.SERVICE_NAME)
+        reflection_pb2_grpc.add_ServerReflectionServicer_to_server(
+            _Reflection(names, stopping=self._stopping), server
+        )
+        host = self._section.host
+        address = f"[{host}]:{port}" if ":" in host or not host else f"{host}:{port}"
         try:
             if self._tls is None:
-                bound = self._server.add_insecure_port(address)
+                bound = server.add_insecure_port(address)
             else:
-                bound = self._server.add_secure_port(address, self._tls.credentials)
+                bound = server.add_secure_port(address, self._tls.credentials)
         except RuntimeError as error:
             raise SetupError(
                 f"the gateway cannot serve gRPC on {host}:{port}",
                 "stop what uses the port, or set gateway.grpc.port to another (0 picks a free one)",
             ) from error
-        return int(bound)
+        return server, int(bound)
 
     async def start(self) -> None:
         """Accept calls."""
-        await self._tell_health()
+        self._tell_health()
+        before = asyncio.all_tasks()
         await self._server.start()
+        # gRPC tells of its main loop's end only after the last call under way has ended, which may be an hour.
+        new = asyncio.all_tasks() - before
+        self._serving = next((task for task in new if getattr(task.get_coro(), "__name__", "") == _MAIN_LOOP), None)
 
     async def follow(self) -> None:
-        """Keep health as readiness is, until cancelled."""
+        """Keep health as readiness is, and the port served, until cancelled."""
         while True:
-            await self._tell_health()
+            self._tell_health()
+            if self._serving is not None and self._serving.done() and not self._is_draining:
+                await self._serve_again()
             await asyncio.sleep(HEALTH_POLL_S)
 
     async def lame_duck(self) -> None:
         """From now on health says that nothing is served here; calls are still taken."""
         self._is_draining = True
-        await self._health.enter_graceful_shutdown()
+        for name in (OVERALL, inference.SERVICE, admin.SERVICE):
+            self._health.set(name, is_serving=False)
 
     async def stop(self, grace_s: float) -> None:
         """Take no new calls, tell connections so (GOAWAY), and wait for answers under way, for so long at most."""
+        self._is_draining = True
+        self._stopping.set()
+        self._health.end()
         stopping = asyncio.create_task(self._server.stop(grace_s))
-        answered = asyncio.create_task(self._services.inference.answered())
+        answered = asyncio.create_task(self._answered())
         await asyncio.wait({stopping, answered}, return_when=asyncio.FIRST_COMPLETED)
         await end_tasks([answered])
-        # What is left watches health or reads reflection, and would do so for ever.
+        # What is left has a client that reads nothing.
         await self._server.stop(0)
         await stopping
+        await end_tasks(list(self._former))
+
+    async def _answered(self) -> None:
+        await asyncio.sleep(SETTLE_S)
+        await self._services.calls.ended()
+
+    async def _serve_again(self) -> None:
+        """One request whose path is not UTF-8 ends grpc.aio's main loop (grpcio 1.85), and with it the listener."""
+        logger.error("the gRPC listener ended by itself, starting another", extra={"port": self.port})
+        # It has calls under way, and must not be collected before they end.
+        former = asyncio.create_task(self._server.wait_for_termination())
+        self._former.add(former)
+        former.add_done_callback(self._former.discard)
+        self._server, _ = self._bound(self.port)
+        await self.start()
 
     def reload_tls(self, section: TlsSection) -> None:
         """Read certificate and key again, for connections to come.
@@ -130,46 +169,45 @@ class GrpcServer:
         if self._tls is not None:
             self._tls.reload(section)
 
-    async def _tell_health(self) -> None:
+    def _tell_health(self) -> None:
         if self._is_draining:
             return
-        serving = health_pb2.HealthCheckResponse.SERVING
-        state = serving if self._is_ready() else health_pb2.HealthCheckResponse.NOT_SERVING
-        for name in PROBED:
-            # Looking into a cluster is of most use when nothing is served.
-            await self._health.set(name, serving if name == admin.SERVICE else state)
+        is_ready = self._is_ready()
+        self._health.set(OVERALL, is_serving=is_ready)
+        self._health.set(inference.SERVICE, is_serving=is_ready)
+        # Looking into a cluster is of most use when nothing is served.
+        self._health.set(admin.SERVICE, is_serving=True)
 
 
-class _Tls:
-    """The listener's credentials, whose files can be read again."""
+class _Reflection(reflection.aio.ReflectionServicer):  # type: ignore[misc]
+    """Reflection whose streams end with the server."""
 
-    def __init__(self, section: TlsSection) -> None:
-        self._configuration = _read(section)
-        self.credentials = grpc.dynamic_ssl_server_credentials(
-            self._configuration,
-            lambda: self._configuration,
-            require_client_authentication=section.client_ca_file is not None,
-        )
+    def __init__(self, names: tuple[str, ...], *, stopping: asyncio.Event) -> None:
+        super().__init__(names)
+        self._stopping = stopping
 
-    def reload(self, section: TlsSection) -> None:
-        self._configuration = _read(section)
-
-
-def _read(section: TlsSection) -> grpc.ServerCertificateConfiguration:
-    """The files' contents; services/gateway/tls.py has checked that they belong together."""
-    names = {"cert_file": section.cert_file, "key_file": section.key_file, "client_ca_file": section.client_ca_file}
-    read: dict[str, bytes | None] = {}
-    for field, name in names.items():
+    async def ServerReflectionInfo(self, request_iterator: Any, context: Any) -> Any:  # noqa: N802 - gRPC's name
+        """Answer one request after another, until either side ends."""
+        requests = aiter(request_iterator)
+        stop = asyncio.create_task(self._stopping.wait())
         try:
-            read[field] = None if name is None else Path(name).read_bytes()
-        except OSError as error:
-            raise SetupError(
-                f"gateway.tls.{field}: {name} cannot be read: {error.strerror or error}",
-                "check the path and its permissions",
-            ) from error
-    return grpc.ssl_server_certificate_configuration(
-        [(read["key_file"], read["cert_file"])], root_certificates=read["client_ca_file"]
-    )
+            while True:
+                following = asyncio.ensure_future(anext(requests, None))
+                await asyncio.wait({following, stop}, return_when=asyncio.FIRST_COMPLETED)
+                if not following.done():
+                    following.cancel()
+                    return
+                request = following.result()
+                if request is None:
+                    return
+                async for answer in super().ServerReflectionInfo(_one(request), context):
+                    yield answer
+        finally:
+            stop.cancel()
+
+
+async def _one(request: Any) -> Any:
+    yield request
 
 
 def _options(section: GatewaySection, *, shares: bool) -> list[tuple[str, int]]:
@@ -184,8 +222,13 @@ def _options(section: GatewaySection, *, shares: bool) -> list[tuple[str, int]]:
         ("grpc.max_metadata_size", limits.header_bytes),
         ("grpc.absolute_max_metadata_size", limits.header_bytes),
         ("grpc.max_concurrent_streams", limits.concurrent_requests),
+        # Above its own 1,000, gRPC cancels calls at random before a handler sees them.
+        ("grpc.server.max_pending_requests", limits.concurrent_requests),
+        ("grpc.server.max_pending_requests_hard_limit", 2 * limits.concurrent_requests),
         ("grpc.keepalive_time_ms", KEEPALIVE_S * 1000),
         ("grpc.keepalive_timeout_ms", KEEPALIVE_TIMEOUT_S * 1000),
+        # What ends a silent connection in fact; its own default is a minute.
+        ("grpc.http2.ping_timeout_ms", KEEPALIVE_TIMEOUT_S * 1000),
         ("grpc.keepalive_permit_without_calls", 1),
         ("grpc.http2.min_ping_interval_without_data_ms", CLIENT_PING_LEAST_S * 1000),
     ]

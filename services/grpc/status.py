@@ -19,8 +19,9 @@ DETAILS_KEY = "grpc-status-details-bin"
 PUSHBACK_KEY = "grpc-retry-pushback-ms"
 """What gRPC's own retries obey (gRFC A6); without it they follow their own policy."""
 UNNAMED = "unspecified"
-MESSAGE_CHARS_MAX = 1000
-"""It travels twice in the trailers, which clients bound to 8 KiB or so."""
+MESSAGE_BYTES_MAX = 1000
+"""It travels three times in the trailers, once percent-encoded to up to three times its size; clients bound those to
+8 KiB."""
 
 _CODES = {
     400: StatusCode.INVALID_ARGUMENT,
@@ -47,6 +48,11 @@ def code_of(refusal: Refusal) -> StatusCode:
     return StatusCode.INTERNAL if refusal.status >= _SERVER_ERRORS else StatusCode.INVALID_ARGUMENT
 
 
+def message_of(refusal: Refusal) -> str:
+    """Its sentence, as long as trailers allow."""
+    return refusal.message.encode("utf-8", "replace")[:MESSAGE_BYTES_MAX].decode("utf-8", "ignore")
+
+
 def reason_of(refusal: Refusal) -> str:
     """ErrorInfo's reason: REST's `code` in capitals."""
     return (refusal.code or UNNAMED).upper()
@@ -65,7 +71,7 @@ def trailers_of(refusal: Refusal, request_id: str) -> tuple[tuple[str, str | byt
     ]
     if refusal.param is not None and code_of(refusal) is StatusCode.INVALID_ARGUMENT:
         violation = error_details_pb2.BadRequest.FieldViolation(
-            field=field_path(refusal.param), description=refusal.message[:MESSAGE_CHARS_MAX]
+            field=field_path(refusal.param), description=message_of(refusal)
         )
         details.append(error_details_pb2.BadRequest(field_violations=[violation]))
     trailers: list[tuple[str, str | bytes]] = []
@@ -79,7 +85,5 @@ def trailers_of(refusal: Refusal, request_id: str) -> tuple[tuple[str, str | byt
         one = AnyMessage()
         one.Pack(detail)
         packed.append(one)
-    status = status_pb2.Status(
-        code=code_of(refusal).value[0], message=refusal.message[:MESSAGE_CHARS_MAX], details=packed
-    )
+    status = status_pb2.Status(code=code_of(refusal).value[0], message=message_of(refusal), details=packed)
     return ((DETAILS_KEY, status.SerializeToString()), *trailers)

@@ -77,6 +77,8 @@ def options_of(address: str, balancing: Balancing, message_max_bytes: int) -> li
         ("grpc.absolute_max_metadata_size", METADATA_MAX_BYTES),
         ("grpc.keepalive_time_ms", KEEPALIVE_S * 1000),
         ("grpc.keepalive_timeout_ms", KEEPALIVE_TIMEOUT_S * 1000),
+        # What ends a silent connection in fact; its own default is a minute.
+        ("grpc.http2.ping_timeout_ms", KEEPALIVE_TIMEOUT_S * 1000),
         ("grpc.initial_reconnect_backoff_ms", RECONNECT_FIRST_MS),
         # Despite its name, what an attempt has before it is given up.
         ("grpc.min_reconnect_backoff_ms", CONNECT_TIMEOUT_MS),
