@@ -92,9 +92,7 @@ class GrpcServer:
         handlers = [self._services.inference.handler(), self._services.admin.handler(), self._health.handler()]
         server.add_generic_rpc_handlers(tuple(handlers))
         names = (inference.SERVICE, admin.SERVICE, health.SERVICE, reflection.SERVICE_NAME)
-        reflection_pb2_grpc.add_ServerReflectionServicer_to_server(
-            _Reflection(names, stopping=self._stopping), server
-        )
+        reflection_pb2_grpc.add_ServerReflectionServicer_to_server(_Reflection(names, stopping=self._stopping), server)
         host = self._section.host
         address = f"[{host}]:{port}" if ":" in host or not host else f"{host}:{port}"
         try:

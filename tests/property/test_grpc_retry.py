@@ -66,7 +66,7 @@ def test_waits_grow(policy: RetryPolicy, made: int, draw: float) -> None:
         (grpc.StatusCode.DEADLINE_EXCEEDED, 1.0, None),
         (grpc.StatusCode.INTERNAL, None, None),
         (grpc.StatusCode.UNKNOWN, None, None),
-        (grpc.StatusCode.CANCELLED, None, None),
+        (grpc.StatusCode.CANCELLED, None, 0.2),
         (grpc.StatusCode.INVALID_ARGUMENT, None, None),
     ],
 )

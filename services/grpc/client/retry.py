@@ -64,4 +64,5 @@ def _is_safe(error: GrpcCallError) -> bool:
     if error.code is grpc.StatusCode.RESOURCE_EXHAUSTED:
         # A gateway that is full says when to come back; a message that is too large never fits.
         return error.retry_after_s is not None
-    return error.code is grpc.StatusCode.UNAVAILABLE
+    # A call that meets a gateway's GOAWAY on its way ends as CANCELLED; nobody cancelled it, and nobody has seen it.
+    return error.code in {grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.CANCELLED}
