@@ -83,7 +83,7 @@ def gateway(
                 plan=plan if repeats is None else replace(plan, repeats=repeats),
                 cores=cores,
                 cache=cache,
-                tokenizer=tokenizer or _tokenizer_folder(environment, cache),
+                tokenizer=tokenizer or tokenizer_folder(environment, cache),
                 variables=environment.variables,
                 peer_names=peer or [],
                 with_memory=memory,
@@ -140,7 +140,7 @@ def _where(cores: Cores) -> str:
     return f"Router on core {cores.router}; engines, load and Valkey on core {cores.load}."
 
 
-def _tokenizer_folder(environment: Environment, cache: Path) -> Path:
+def tokenizer_folder(environment: Environment, cache: Path) -> Path:
     """A real model's tokenizer where one is here, else the tiny model's, written into `cache`."""
     from cluster.core.errors import ModelStoreError
     from cluster.local.weights import open_store

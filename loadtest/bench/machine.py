@@ -72,6 +72,15 @@ def cpu_s(pid: int) -> float:
     return sum(map(_process_cpu_s, process_tree(pid)))
 
 
+def busy_s(core: int) -> float:
+    """Seconds since boot in which a core had work of anybody's, to the hundredth; 0 where the kernel does not tell."""
+    for line in Path("/proc/stat").read_text().splitlines():
+        if line.startswith(f"cpu{core} "):
+            user, nice, system, _idle, _iowait, interrupt, soft, *_ = map(int, line.split()[1:])
+            return (user + nice + system + interrupt + soft) / os.sysconf("SC_CLK_TCK")
+    return 0.0
+
+
 def pss_mb(pid: int) -> float:
     """Memory of a tree of processes in MB, shared pages divided among those that share them."""
     total_kib = 0

@@ -33,6 +33,16 @@ LONG_COLUMNS = (
     ("CPU ms", "cpu_ms", 2),
     ("others delayed by ms", "other_stream_delay_ms", 1),
 )
+STREAM_COLUMNS = (
+    ("tokens/s", "messages_s", 0),
+    ("to bare", "ratio", 2),
+    ("µs/token", "cpu_us_per_message", 1),
+    ("to bare", "cpu_ratio", 2),
+    ("tokens/message", "tokens_per_grpc_message", 1),
+    ("added TTFT ms", "added_ttft_p50_ms", 2),
+    ("server core", "server_core_ratio", 2),
+    ("load core", "load_core_ratio", 2),
+)
 MEMORY = (("plain requests", "memory"), ("beside slow streams", "memory_slow"))
 
 
@@ -50,6 +60,16 @@ def print_report(console: Console, rows: Sequence[Row], noise: Mapping[str, floa
     if noise:
         parts = ", ".join(f"{key.partition('.')[0]} {value:.0%}" for key, value in noise.items())
         console.print(f"Noise: the direct baselines of this run lie apart by {parts} of their median.", style="dim")
+
+
+def print_streams_report(console: Console, rows: Sequence[Row], noise: float) -> None:
+    """Print what was measured of streams over gRPC."""
+    table = _table("server", *(heading for heading, _, _ in STREAM_COLUMNS), "failed")
+    for row in rows:
+        table.add_row(row.name, *(_cell(row, key, decimals) for _, key, decimals in STREAM_COLUMNS), f"{row.failed:,}")
+    console.print(table)
+    console.print()
+    console.print(f"Noise: the bare server's bursts lie apart by {noise:.0%} of their median.", style="dim")
 
 
 def speed_table(rows: Sequence[Row]) -> Table:

@@ -80,9 +80,9 @@ def noise(samples: Sequence[Sample]) -> dict[str, float]:
     return found
 
 
-def as_json(row: Row) -> dict[str, Any]:
+def as_json(row: Row, headlines: Sequence[str] = HEADLINES) -> dict[str, Any]:
     """The row as the JSON file has it: headlines first, what belongs together nested."""
-    data: dict[str, Any] = {"name": row.name, **dict.fromkeys(HEADLINES)}
+    data: dict[str, Any] = {"name": row.name, **dict.fromkeys(headlines)}
     for key, value in row.figures.items():
         _put(data, key, round(value, DIGITS))
     data["spread"] = {key: [round(low, DIGITS), round(high, DIGITS)] for key, (low, high) in row.spread.items()}

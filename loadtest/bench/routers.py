@@ -60,6 +60,8 @@ class Serving:
 
     started: Started
     port: int
+    grpc_port: int | None = None
+    """Of routers that speak gRPC."""
 
 
 class Router(Protocol):
@@ -126,7 +128,8 @@ class Longreach:
                 started.end()
                 raise RouterFailedError(f"the gateway did not start:\n{started.log_tail()}")
             time.sleep(POLL_S)
-        return Serving(started=started, port=json.loads(ready.read_text(encoding="utf-8"))["port"])
+        told = json.loads(ready.read_text(encoding="utf-8"))
+        return Serving(started=started, port=told["port"], grpc_port=told["grpc_port"])
 
     def configuration(self, place: Place) -> dict[str, Any]:
         """The gateway's configuration file, as data; its key file is written beside it."""

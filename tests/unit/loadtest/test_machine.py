@@ -5,7 +5,7 @@ import subprocess
 import sys
 import time
 
-from loadtest.bench.machine import cpu_s, pick_cores, pinned, process_tree, pss_mb
+from loadtest.bench.machine import busy_s, cpu_s, pick_cores, pinned, process_tree, pss_mb
 
 
 def test_cores_are_ones_this_process_may_use() -> None:
@@ -47,3 +47,14 @@ def test_a_process_that_is_gone_has_used_nothing() -> None:
     child = subprocess.run([sys.executable, "-c", "import os; print(os.getpid())"], capture_output=True, check=True)
     assert cpu_s(int(child.stdout)) == 0.0
     assert pss_mb(int(child.stdout)) == 0.0
+
+
+def test_a_core_with_work_is_busy() -> None:
+    core = min(os.sched_getaffinity(0))
+    began_s, before_s = time.monotonic(), busy_s(core)
+    with pinned(core):
+        while time.monotonic() < began_s + 0.2:
+            pass
+    # In hundredths, at both ends.
+    assert busy_s(core) - before_s > 0.1
+    assert busy_s(10_000) == 0.0

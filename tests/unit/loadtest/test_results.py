@@ -63,3 +63,9 @@ def test_the_tables_show_every_router_and_every_remark() -> None:
     assert "+1.0%" in text
     assert "nginx: not installed" in text
     assert "short 25%" in text
+
+
+def test_json_takes_the_headlines_of_another_bench() -> None:
+    data = as_json(Row(name="bare"), ("messages_s",))
+    assert data["messages_s"] is None
+    assert "pss_mb" not in data
