@@ -145,10 +145,11 @@ class StreamDelivery(_Delivery):
         self._call = call
         self._metadata = metadata
         self._unread_s = unread_s
+        self._loop = asyncio.get_running_loop()
         self._events: list[bytes] = []
         self._events_bytes = 0
         self._is_paused = False
-        self._is_writing = False
+        self._writes_since_s: float | None = None
         self._task: asyncio.Task[Any] | None = None
         self.error: Refusal | None = None
         """What the engine said instead of going on."""
@@ -181,20 +182,24 @@ class StreamDelivery(_Delivery):
             asyncio.CancelledError: the client has left, or reads nothing.
         """
         self._task = asyncio.current_task()
-        await self._call.send_initial_metadata(self._metadata)
-        while True:
-            if self._events:
-                await self._send(self._taken())
-            elif self._is_complete:
-                break
-            else:
-                await self._wait()
+        self._timer = self._loop.call_later(self._unread_s, self._look)
+        try:
+            await self._call.send_initial_metadata(self._metadata)
+            while True:
+                if self._events:
+                    await self._send(self._taken())
+                elif self._is_complete:
+                    break
+                else:
+                    await self._wait()
+        finally:
+            self._timer.cancel()
         self.is_over = True
 
     def cancel(self, failure: UpstreamFailure) -> None:
         """End the answer under way; the engine is aborted, and what waits for the client is not waited for."""
         super().cancel(failure)
-        if not self.is_over and self._is_writing:
+        if not self.is_over and self._writes_since_s is not None:
             self.broken = failure
             assert self._task is not None
             self._task.cancel()
@@ -222,16 +227,17 @@ class StreamDelivery(_Delivery):
         if not message:
             return
         self.sent_bytes += len(message)
-        timer = asyncio.get_running_loop().call_later(self._unread_s, self._give_up)
-        self._is_writing = True
-        try:
-            await self._call.write(message)
-        finally:
-            self._is_writing = False
-            timer.cancel()
+        self._writes_since_s = self._loop.time()
+        await self._call.write(message)
+        self._writes_since_s = None
 
-    def _give_up(self) -> None:
-        """The client has left bytes unread for too long: its slot in the engine is others' now."""
+    def _look(self) -> None:
+        """Give up where a message has been unread for too long: its slot in the engine is others' now."""
+        since_s = self._writes_since_s
+        left_s = self._unread_s if since_s is None else since_s + self._unread_s - self._loop.time()
+        if left_s > 0:
+            self._timer = self._loop.call_later(left_s, self._look)
+            return
         self.is_client_gone = True
         assert self._task is not None
         self._task.cancel()
