@@ -1,4 +1,4 @@
-"""Answers of both APIs in one form, so that they can be compared.
+"""Answers of both APIs in one form, so that they can be compared; and waiting for gRPC's.
 
 What must not live here: sending, the product's own conversions.
 """
@@ -11,6 +11,7 @@ from typing import Any
 
 import grpc
 import httpx
+import pytest
 from google.protobuf.message import Message
 from google.rpc import error_details_pb2, status_pb2
 
@@ -21,6 +22,26 @@ CODES = {
     429: "RESOURCE_EXHAUSTED", 500: "INTERNAL", 502: "UNAVAILABLE", 503: "UNAVAILABLE", 504: "DEADLINE_EXCEEDED",
 }  # fmt: skip
 FIELDS = {"prompt": "prompts", "input": "inputs", "tokens": "token_ids", "structured_outputs": "response_format"}
+
+
+async def refused(call: Any) -> grpc.aio.AioRpcError:
+    """The error that a call must end with."""
+    with pytest.raises(grpc.aio.AioRpcError) as caught:
+        await call
+    return caught.value
+
+
+async def drained(call: Any) -> list[Any]:
+    """Every message that is still to come."""
+    messages: list[Any] = []
+    while (message := await call.read()) is not grpc.aio.EOF:
+        messages.append(message)
+    status = await call.code()
+    if status is not grpc.StatusCode.OK:
+        raise grpc.aio.AioRpcError(
+            status, await call.initial_metadata(), await call.trailing_metadata(), await call.details()
+        )
+    return messages
 
 
 def rest_error(answer: httpx.Response) -> dict[str, Any]:

@@ -26,7 +26,7 @@ from services.grpc.generated.longreach.v1 import (
     inference_pb2_grpc,
 )
 from tests.cluster_harness import Cluster, SecondGateway, second_gateway, settled, until
-from tests.grpc_answers import details_of
+from tests.grpc_answers import details_of, drained, refused
 
 pytestmark = pytest.mark.integration
 
@@ -76,25 +76,6 @@ async def idle(cluster: Cluster) -> None:
         return all(lease.running + lease.waiting == 0 for lease in (await cluster.leases()).values())
 
     await until(is_idle, timeout_s=20, what="the engines have nothing left to do")
-
-
-async def refused(call: Any) -> grpc.aio.AioRpcError:
-    with pytest.raises(grpc.aio.AioRpcError) as caught:
-        await call
-    return caught.value
-
-
-async def drained(call: Any) -> list[Any]:
-    """Every message that is still to come."""
-    messages: list[Any] = []
-    while (message := await call.read()) is not grpc.aio.EOF:
-        messages.append(message)
-    status = await call.code()
-    if status is not grpc.StatusCode.OK:
-        raise grpc.aio.AioRpcError(
-            status, await call.initial_metadata(), await call.trailing_metadata(), await call.details()
-        )
-    return messages
 
 
 async def test_a_cancelled_stream_frees_its_engine(cluster: Cluster, channel: grpc.aio.Channel) -> None:

@@ -23,7 +23,7 @@ from services.grpc.generated.longreach.v1 import (
 )
 from tests.fake_engine import FakeEngine, serve
 from tests.gateway_harness import TWO_POOLS, Leases, Running, leases_of, running
-from tests.grpc_answers import details_of
+from tests.grpc_answers import details_of, drained, refused
 
 pytestmark = pytest.mark.integration
 
@@ -46,25 +46,6 @@ async def served(
         grpc.aio.insecure_channel(gateway.grpc_address, options=options, compression=compression) as channel,
     ):
         yield gateway, inference_pb2_grpc.InferenceStub(channel), channel
-
-
-async def refused(call: Any) -> grpc.aio.AioRpcError:
-    with pytest.raises(grpc.aio.AioRpcError) as caught:
-        await call
-    return caught.value
-
-
-async def drained(call: Any) -> list[Any]:
-    """Every message that is still to come."""
-    messages: list[Any] = []
-    while (message := await call.read()) is not grpc.aio.EOF:
-        messages.append(message)
-    status = await call.code()
-    if status is not grpc.StatusCode.OK:
-        raise grpc.aio.AioRpcError(
-            status, await call.initial_metadata(), await call.trailing_metadata(), await call.details()
-        )
-    return messages
 
 
 def text(messages: list[Any]) -> str:

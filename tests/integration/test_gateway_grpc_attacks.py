@@ -17,7 +17,7 @@ from services.grpc.generated.longreach.v1 import chat_pb2, common_pb2, complete_
 from tests.cluster_harness import until
 from tests.fake_engine import FakeEngine, serve
 from tests.gateway_harness import TWO_POOLS, leases_of, running
-from tests.grpc_answers import details_of
+from tests.grpc_answers import details_of, refused
 from tests.raw_http2 import raw_http2
 
 pytestmark = pytest.mark.integration
@@ -32,12 +32,6 @@ BURST = 1500
 
 def hello(**more: Any) -> chat_pb2.ChatRequest:
     return chat_pb2.ChatRequest(model="tiny", messages=[chat_pb2.ChatMessage(role="user", content="hi there")], **more)
-
-
-async def refused(call: Any) -> grpc.aio.AioRpcError:
-    with pytest.raises(grpc.aio.AioRpcError) as caught:
-        await call
-    return caught.value
 
 
 @pytest.mark.parametrize("name", [b"traceparent", b"tracestate", b"accept", b"x-request-id", b"x-longreach-session"])

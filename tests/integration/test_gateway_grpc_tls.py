@@ -7,7 +7,6 @@ import ssl
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import Any
 
 import grpc
 import httpx
@@ -22,7 +21,7 @@ from tests.authority import Authority
 from tests.fake_engine import FakeEngine, serve
 from tests.gateway_harness import TWO_POOLS, Running, leases_of, running
 from tests.gateway_process import gateway_process
-from tests.grpc_answers import details_of
+from tests.grpc_answers import details_of, refused
 
 pytestmark = pytest.mark.integration
 
@@ -60,12 +59,6 @@ async def called(gateway: Running, ours: Authority, files: tuple[str, str] | Non
     address = f"localhost:{gateway.grpc_address.rpartition(':')[2]}"
     async with grpc.aio.secure_channel(address, credentials(ours, files)) as channel:
         yield channel
-
-
-async def refused(call: Any) -> grpc.aio.AioRpcError:
-    with pytest.raises(grpc.aio.AioRpcError) as caught:
-        await call
-    return caught.value
 
 
 async def test_a_certificate_names_the_tenant(tmp_path: Path, ours: Authority) -> None:
