@@ -148,7 +148,7 @@ def _usage(message: ChatStreamResponse) -> Mapping[str, Any]:
     return {
         "prompt_tokens": usage.prompt_tokens,
         "completion_tokens": usage.completion_tokens,
-        "prompt_tokens_details": {"cached_tokens": usage.cached_tokens},
+        "prompt_tokens_details": {"cached_tokens": usage.cached_tokens if usage.HasField("cached_tokens") else None},
     }
 
 
