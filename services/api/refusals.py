@@ -114,6 +114,11 @@ def late(limit_s: float) -> Refusal:
     )
 
 
+def unreceived(limit_s: float) -> Refusal:
+    """The client begins a request and does not end it."""
+    return Refusal(status=408, message=f"The request did not arrive within {limit_s:g} s.", code="request_timeout")
+
+
 def unread(limit_s: float) -> Refusal:
     """The client takes nothing of its answer, which holds a place in the engine."""
     return Refusal(

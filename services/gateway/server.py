@@ -16,9 +16,8 @@ from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
 
 from cluster.config import Config
-from cluster.core.errors import SetupError
 from services.grpc.server import GrpcServer
-from services.http1.listener import Listener, bind
+from services.http1.listener import Listener, bind, or_free
 
 logger = logging.getLogger(__name__)
 
@@ -36,12 +35,9 @@ def bind_admin(config: Config) -> socket.socket:
         SetupError: the address cannot be had. A port nobody named gives way to a free one instead.
     """
     gateway = config.gateway
-    try:
-        return bind(gateway.admin.host, gateway.admin_port)
-    except SetupError:
-        if gateway.admin.port is not None:
-            raise
-        return bind(gateway.admin.host, 0)
+    return or_free(
+        lambda port: bind(gateway.admin.host, port), gateway.admin_port, is_named=gateway.admin.port is not None
+    )
 
 
 def bind_grpc(config: Config) -> socket.socket | None:
@@ -53,12 +49,11 @@ def bind_grpc(config: Config) -> socket.socket | None:
     gateway = config.gateway
     if not gateway.grpc.enabled:
         return None
-    try:
-        return bind(gateway.host, gateway.grpc_port, share=True, listens=False)
-    except SetupError:
-        if gateway.grpc.port is not None:
-            raise
-        return bind(gateway.host, 0, share=True, listens=False)
+    return or_free(
+        lambda port: bind(gateway.host, port, share=True, listens=False),
+        gateway.grpc_port,
+        is_named=gateway.grpc.port is not None,
+    )
 
 
 class GatewayServer:
@@ -80,7 +75,6 @@ class GatewayServer:
         self._on_drain = on_drain
         self._drain_s = drain_s
         self._grpc = grpc
-        self._lame_duck: asyncio.Task[None] | None = None
         self._is_draining = False
         self._stop_accepting = asyncio.Event()
         self._end_now = asyncio.Event()
@@ -107,7 +101,7 @@ class GatewayServer:
         self._is_draining = True
         self._on_drain()
         if self._grpc is not None:
-            self._lame_duck = asyncio.get_running_loop().create_task(self._grpc.lame_duck())
+            self._grpc.lame_duck()
         logger.info("draining", extra={"connections": len(self._clients.connections)})
         asyncio.get_running_loop().call_later(lame_duck_s, self._stop_accepting.set)
 

@@ -18,7 +18,7 @@ from cluster.core.lease import ReplicaId
 from cluster.core.request import OverCap, Route
 from cluster.core.routing import Decision, explain
 from cluster.core.tenant import Identity
-from services.api.decode import output_field_of, read_body, request_id_of
+from services.api.decode import output_field_of, request_id_of
 from services.api.gateway import Gateway
 from services.api.refusals import NOT_FOUND, SERVER_ERROR, Refusal, from_outcome, internal, invalid, not_admin
 from services.api.sender import ask_of, identify
@@ -147,17 +147,14 @@ class AdminService:
     async def _explain(
         self, request: admin_pb2.ExplainRequest, metadata: Mapping[str, str], identity: Identity
     ) -> Message | Refusal:
-        try:
-            match request.WhichOneof("request"):
-                case "chat":
-                    route, body = Route.CHAT, decode.chat_body(request.chat)
-                case "complete":
-                    route, body = Route.COMPLETIONS, decode.complete_body(request.complete)
-                case _:
-                    return invalid("chat or complete is required.", param="request", code="missing_required_parameter")
-        except decode.BadFieldError as error:
-            return invalid(str(error), param=error.field, code="invalid_value")
-        decoded = read_body(route, decode.json_of(body), body, request_id_of(metadata))
+        request_id = request_id_of(metadata)
+        match request.WhichOneof("request"):
+            case "chat":
+                decoded = decode.request_of(Route.CHAT, request.chat, decode.chat_body, request_id)
+            case "complete":
+                decoded = decode.request_of(Route.COMPLETIONS, request.complete, decode.complete_body, request_id)
+            case _:
+                return invalid("chat or complete is required.", param="request", code="missing_required_parameter")
         if isinstance(decoded, Refusal):
             return decoded
         ask = ask_of(self._gateway, decoded, metadata, identity, self._gateway.clock())
@@ -165,7 +162,7 @@ class AdminService:
             return ask
         found = await self._gateway.dispatcher.explain(ask)
         if isinstance(found, (UnknownModel, OverCap)):
-            return from_outcome(found, route, output_field_of(route, decoded.body))
+            return from_outcome(found, decoded.route, output_field_of(decoded.route, decoded.body))
         told = explain(found)
         response = admin_pb2.ExplainResponse(outcome=_OUTCOMES[told["outcome"]], explanation=json.dumps(told))
         if isinstance(found, Decision):

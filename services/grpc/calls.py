@@ -13,7 +13,7 @@ from typing import Any, NoReturn, Protocol
 
 import grpc
 
-from services.api.refusals import Refusal, invalid
+from services.api.refusals import Refusal, invalid, unreceived
 from services.grpc.status import code_of, message_of, trailers_of
 
 ABORT_S = 5.0
@@ -113,7 +113,7 @@ async def receive(context: Context, limit_s: float) -> bytes | Refusal:
         async with asyncio.timeout(limit_s):
             raw = await context.read()
     except TimeoutError:
-        return Refusal(status=408, message=f"The request did not arrive within {limit_s:g} s.", code="request_timeout")
+        return unreceived(limit_s)
     return raw if isinstance(raw, bytes) else invalid("The call carries no message.", code="invalid_message")
 
 

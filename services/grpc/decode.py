@@ -16,6 +16,8 @@ import orjson
 from google.protobuf.descriptor import FieldDescriptor
 from google.protobuf.message import DecodeError, Message
 
+from cluster.core.request import InferenceRequest, RequestId, Route
+from services.api.decode import read_body
 from services.api.refusals import Refusal, invalid
 from services.api.strict_json import NotStrictJsonError, parse_object
 from services.grpc.bad_text import field_with_bad_text
@@ -103,7 +105,33 @@ def tokenize_body(request: inference_pb2.TokenizeRequest | inference_pb2.CountTo
     return {"model": request.model, **_body(request, _TOKENIZE)}
 
 
-def json_of(body: Mapping[str, Any]) -> bytes:
+def request_of(
+    route: Route,
+    message: Message,
+    body_of: Callable[[Any], dict[str, Any]],
+    request_id: RequestId,
+    *,
+    streams: bool = False,
+) -> InferenceRequest | Refusal:
+    """The core's request in a message.
+
+    Args:
+        route: what is asked.
+        message: of the kind that `body_of` takes.
+        body_of: one of this module's functions of a message.
+        request_id: of the request.
+        streams: the answer is asked for as a stream, with its usage.
+    """
+    try:
+        body = body_of(message)
+    except BadFieldError as error:
+        return invalid(str(error), param=error.field, code="invalid_value")
+    if streams:
+        body |= {"stream": True, "stream_options": {"include_usage": True}}
+    return read_body(route, _json_of(body), body, request_id)
+
+
+def _json_of(body: Mapping[str, Any]) -> bytes:
     """A body as JSON."""
     try:
         return orjson.dumps(body)

@@ -28,7 +28,8 @@ EVENT_MAX_BYTES = 32 * 2**20
 WHOLE_MAX_BYTES = 512 * 2**20
 """A whole answer with 20 logprobs at each of 100,000 tokens has 150 MB of JSON; more is a broken engine."""
 EVENT_STREAM = "text/event-stream"
-_ERROR_STATUS = 400
+ERROR_STATUS = 400
+"""HTTP's errors begin here."""
 
 Metadata = Sequence[tuple[str, str]]
 
@@ -36,7 +37,7 @@ Metadata = Sequence[tuple[str, str]]
 def is_stream(served: Served) -> bool:
     """Whether an answer is a stream of events; an engine's error is none, whatever was asked."""
     answer = served.answer
-    return answer.status < _ERROR_STATUS and answer.headers.get("content-type", "").startswith(EVENT_STREAM)
+    return answer.status < ERROR_STATUS and answer.headers.get("content-type", "").startswith(EVENT_STREAM)
 
 
 class _Delivery:

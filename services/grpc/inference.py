@@ -16,17 +16,17 @@ import orjson
 from google.protobuf.message import Message
 
 from cluster.config import LimitsSection
-from cluster.core.request import InferenceRequest, Route
+from cluster.core.request import InferenceRequest, RequestId, Route
 from services.api.account import Account, Api, Ending
 from services.api.conduct import Conduct, answer_headers
-from services.api.decode import read_body, request_id_of
+from services.api.decode import request_id_of
 from services.api.gateway import Gateway
-from services.api.refusals import Refusal, broken, expired, internal, invalid, unread
+from services.api.refusals import Refusal, broken, expired, internal, unread
 from services.api.sender import identify
 from services.gateway.outcome import Served
 from services.grpc import decode, encode
 from services.grpc.calls import Calls, Context, abort, certificate_of, metadata_of, receive
-from services.grpc.delivery import StreamDelivery, WholeDelivery, is_stream
+from services.grpc.delivery import ERROR_STATUS, StreamDelivery, WholeDelivery, is_stream
 from services.grpc.deltas import ChatEncoder, CompleteEncoder, StreamEncoder
 from services.grpc.engine_error import refusal_of, unusable
 from services.grpc.generated.longreach.v1 import chat_pb2, complete_pb2, inference_pb2
@@ -36,7 +36,6 @@ logger = logging.getLogger(__name__)
 SERVICE = "longreach.v1.Inference"
 GZIP_LEAST_BYTES = 1024
 """Below it, gzip's own header and the time outweigh what is saved."""
-_ERROR_STATUS = 400
 
 
 class _Method(NamedTuple):
@@ -145,8 +144,7 @@ class InferenceService:
         """A whole answer's message; None where all of a stream was sent."""
         raw = await receive(context, self._limits().client_stall_s)
         account.started_s = self._gateway.clock()
-        request = raw if isinstance(raw, Refusal) else self._decoded(method, raw, account)
-        del raw
+        request = raw if isinstance(raw, Refusal) else _decoded(method, raw, account.request_id)
         if isinstance(request, Refusal):
             account.refused(request)
             return request
@@ -168,21 +166,9 @@ class InferenceService:
         await context.send_initial_metadata(way.told)
         return message
 
-    def _decoded(self, method: _Method, raw: bytes, account: Account) -> InferenceRequest | Refusal:
-        message = decode.parse(method.takes, raw)
-        if isinstance(message, Refusal):
-            return message
-        try:
-            body = method.body_of(message)
-        except decode.BadFieldError as error:
-            return invalid(str(error), param=error.field, code="invalid_value")
-        if method.encoder is not None:
-            body |= {"stream": True, "stream_options": {"include_usage": True}}
-        return read_body(method.route, decode.json_of(body), body, account.request_id)
-
     def _whole(self, method: _Method, delivery: WholeDelivery, account: Account) -> bytes | Refusal:
         """The message of an answer that is no stream."""
-        if account.status >= _ERROR_STATUS:
+        if account.status >= ERROR_STATUS:
             return refusal_of(account.status, delivery.body)
         if method.answer is None:  # a stream was asked for
             account.ending = Ending.BROKEN
@@ -227,6 +213,13 @@ class _Way:
         else:
             self.delivery = WholeDelivery(served)
         return self.delivery
+
+
+def _decoded(method: _Method, raw: bytes, request_id: RequestId) -> InferenceRequest | Refusal:
+    message = decode.parse(method.takes, raw)
+    if isinstance(message, Refusal):
+        return message
+    return decode.request_of(method.route, message, method.body_of, request_id, streams=method.encoder is not None)
 
 
 def _go_on() -> None:

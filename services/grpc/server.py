@@ -20,6 +20,7 @@ from services.grpc import admin, health, inference
 from services.grpc.calls import Calls
 from services.grpc.generated.longreach.v1 import admin_pb2, inference_pb2  # noqa: F401 - reflection finds them by name
 from services.grpc.tls import Tls
+from services.http1.listener import or_free
 
 logger = logging.getLogger(__name__)
 
@@ -80,12 +81,8 @@ class GrpcServer:
         self._former: set[asyncio.Task[Any]] = set()
         self._tls = None if section.tls is None else Tls(section.tls)
         wanted = section.grpc_port if shared_port is None else shared_port
-        try:
-            self._server, self.port = self._bound(wanted)
-        except SetupError:
-            if section.grpc.port is not None or shared_port is not None:
-                raise
-            self._server, self.port = self._bound(0)
+        is_named = section.grpc.port is not None or shared_port is not None
+        self._server, self.port = or_free(self._bound, wanted, is_named=is_named)
 
     def _bound(self, port: int) -> tuple[grpc.aio.Server, int]:
         server = grpc.aio.server(options=_options(self._section, shares=self._shares))
@@ -124,7 +121,7 @@ class GrpcServer:
                 await self._serve_again()
             await asyncio.sleep(HEALTH_POLL_S)
 
-    async def lame_duck(self) -> None:
+    def lame_duck(self) -> None:
         """From now on health says that nothing is served here; calls are still taken."""
         self._is_draining = True
         for name in (OVERALL, inference.SERVICE, admin.SERVICE):

@@ -11,12 +11,14 @@ import socket
 import ssl
 from collections.abc import Callable
 from pathlib import Path
+from typing import TypeVar
 
 from cluster.core.errors import SetupError
 from services.http1.exchange import Handler
 from services.http1.request import ServerLimits
 from services.http1.server import ServerConnection
 
+T = TypeVar("T")
 BACKLOG = 2048
 SWEEP_S = 0.1
 """How late a connection's time limit may be noticed. One sweep over 10,000 connections takes about a millisecond."""
@@ -57,6 +59,20 @@ def bind(host: str, port: int, *, share: bool = False, listens: bool = True) -> 
         ) from error
     listener.setblocking(False)
     return listener
+
+
+def or_free(bind_port: Callable[[int], T], port: int, *, is_named: bool) -> T:
+    """What `bind_port` makes of `port`; where that is taken and nobody named it, of any free one (0).
+
+    Raises:
+        SetupError: the port cannot be had, and somebody named it; or none can.
+    """
+    try:
+        return bind_port(port)
+    except SetupError:
+        if is_named:
+            raise
+        return bind_port(0)
 
 
 def bind_path(path: Path) -> socket.socket:
