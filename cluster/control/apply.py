@@ -18,7 +18,7 @@ from ray import serve
 
 from cluster.config import Config, load_config
 from cluster.control.head import LOOPBACK
-from cluster.control.pools import app_name, pool_application
+from cluster.control.pools import app_name, plan_version, pool_application
 from cluster.core.errors import LongreachError, SetupError
 from cluster.deployment import Deployment, load_deployment
 from cluster.engine.hardware import Hardware, detect_hardware
@@ -70,7 +70,9 @@ def apply(deployment: Deployment) -> None:
     todo = plans(config, deployment, hardware)
     targets = [
         serve.RunTarget(
-            target=pool_application(config.pool(plan.pool), plan),
+            target=pool_application(
+                config.pool(plan.pool), plan, accelerator=plan.accelerator, version=plan_version(plan)
+            ),
             name=app_name(plan.pool),
             route_prefix=f"/{plan.pool}",
         )

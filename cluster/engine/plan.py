@@ -43,6 +43,8 @@ class ReplicaPlan:
     folder: str
     context_tokens: int
     tensor_parallel: int
+    hosts: int
+    """Over which the ranks spread evenly."""
     accelerator: Accelerator
     dtype: str
     quantization: str | None

@@ -7,6 +7,7 @@ here: vLLM's own names, starting anything.
 from __future__ import annotations
 
 from cluster.config import Config, PoolSection
+from cluster.core.errors import SetupError
 from cluster.engine.hardware import Hardware
 from cluster.engine.plan import Accelerator, ReplicaPlan
 from cluster.engine.tier.settings import redis_tier_plan
@@ -39,7 +40,15 @@ def replica_plan(
         folder: where its weights are on every node.
         state_url: the state Redis; None runs without leases, for tests of the engine alone.
         hardware: the machine the replicas will run on.
+
+    Raises:
+        SetupError: the pool is meant for another kind of machine.
     """
+    if pool.accelerator not in {"auto", hardware.accelerator}:
+        raise SetupError(
+            f"pool {pool.name} wants accelerator {pool.accelerator}, and this machine has {hardware.accelerator}",
+            "name another worker_group or accelerator, or look why the driver is missing here",
+        )
     model = config.model(pool.model)
     engine = pool.engine
     on_cpu = hardware.accelerator is Accelerator.CPU
@@ -54,6 +63,7 @@ def replica_plan(
         folder=folder,
         context_tokens=pool.context_tokens,
         tensor_parallel=pool.tensor_parallel,
+        hosts=pool.hosts,
         accelerator=hardware.accelerator,
         dtype=dtype,
         quantization=engine.quantization,
