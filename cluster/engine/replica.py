@@ -55,7 +55,7 @@ class EngineReplica:
         node = _node_address()
         self._host = node if plan.replica_host == "node" else plan.replica_host
         self._heart = Heartbeat(
-            state_url=plan.state_url,
+            state=plan.state,
             cluster=plan.cluster,
             replica_id=self._replica_id,
             pool=PoolName(plan.pool),
