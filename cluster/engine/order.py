@@ -17,6 +17,7 @@ from cluster.environment import Environment
 from cluster.models.catalog import find
 from cluster.models.folder import card_from_folder
 from cluster.models.store import open_store
+from cluster.state.login import StateServer, state_server
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -36,10 +37,10 @@ class ReplicaOrder:
         """The pool's section."""
         return self.config.pool(self.pool_name)
 
-    def state_url(self, environment: Environment) -> str | None:
-        """The state store, with its login from this node's environment and files."""
-        del environment
-        return self.config.redis.state_url
+    @property
+    def state(self) -> StateServer | None:
+        """Where the state store is; its password stays where it is."""
+        return state_server(self.config.redis)
 
     def settle(self, environment: Environment) -> ReplicaPlan:
         """The plan for this node; brings the model here first where it is not in the store yet.
@@ -56,6 +57,6 @@ class ReplicaOrder:
             self.pool,
             card=find(source) or card_from_folder(folder),
             folder=str(folder),
-            state_url=self.state_url(environment),
+            state_url=self.config.redis.state_url,
             hardware=detect_hardware(),
         )

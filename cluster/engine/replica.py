@@ -56,7 +56,7 @@ class EngineReplica:
         environment = read_environment()
         node = _node_address()
         self._heart = Heartbeat(
-            state_url=wanted.state_url if isinstance(wanted, ReplicaPlan) else wanted.state_url(environment),
+            state=wanted.state,
             cluster=wanted.cluster,
             replica_id=self._replica_id,
             pool=PoolName(pool),
