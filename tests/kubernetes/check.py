@@ -14,6 +14,8 @@ from pathlib import Path
 import yaml
 
 from tests.kubernetes import schemas
+from tests.kubernetes.operator_rules import violations
+from tests.kubernetes.ray_service import RayService
 from tests.kubernetes.render import CHART, KUBE_VERSION, Renderer, RenderError
 from tests.kubernetes.tools import HelmMajor, Tool, ToolError, tool
 
@@ -33,6 +35,8 @@ def findings(helms: dict[HelmMajor, Tool], scratch: Path, arguments: argparse.Na
         if arguments.show:
             sys.stdout.write(rendered.text)
         yield from known.all_errors(rendered)
+        for one in rendered.by_kind("RayService"):
+            yield from violations(RayService.of(one))
 
 
 def main() -> int:
