@@ -67,15 +67,18 @@ class Declarations:
 def declarations(folder: Path, kinds: Iterable[str]) -> Declarations:
     """Read the declarations of a folder that these kinds are made of."""
     found = Declarations()
-    waiting = list(kinds)
-    read: set[str] = set()
+    waiting = [folder / f"{kind}.d.ts" for kind in kinds]
+    read: set[Path] = set()
     while waiting:
-        short = waiting.pop()
-        if short not in read:
-            read.add(short)
-            text = re.sub(r"/\*.*?\*/", "", (folder / f"{short}.d.ts").read_text(encoding="utf-8"), flags=re.DOTALL)
-            waiting += re.findall(r'^import .* from "\./(\w+)\.js";$', text, re.MULTILINE)
-            _read(found, short, text)
+        path = waiting.pop().resolve()
+        if path not in read:
+            read.add(path)
+            text = re.sub(r"/\*.*?\*/", "", path.read_text(encoding="utf-8"), flags=re.DOTALL)
+            waiting += [
+                path.parent / f"{name}.d.ts"
+                for name in re.findall(r'^import .* from "(\..+)\.js";$', text, re.MULTILINE)
+            ]
+            _read(found, path.name.removesuffix(".d.ts"), text)
     return found
 
 

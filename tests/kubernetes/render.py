@@ -30,8 +30,10 @@ API_VERSIONS = (
     "monitoring.coreos.com/v1/ServiceMonitor",
     "monitoring.coreos.com/v1/PodMonitor",
     "monitoring.coreos.com/v1/PrometheusRule",
+    "cert-manager.io/v1",
+    "cert-manager.io/v1/Certificate",
 )
-"""A cluster with every operator that the chart can use: KubeRay, the Gateway API, Prometheus."""
+"""A cluster with every operator that the chart can use: KubeRay, the Gateway API, Prometheus, cert-manager."""
 
 Values = Path | Mapping[str, Any]
 

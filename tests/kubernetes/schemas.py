@@ -1,8 +1,8 @@
 """Strict validation of rendered objects: unknown fields, kinds, groups and versions are all errors.
 
-Kubernetes' own kinds against its published JSON schemas, Ray's against KubeRay's CRDs, those of the Gateway API and the
-Prometheus operator against the declarations made from their Go types. CEL rules of CRDs are not evaluated. What must
-not live here: what the KubeRay operator checks itself (operator_rules.py), how objects refer to each other.
+Kubernetes' own kinds against its published JSON schemas, Ray's against KubeRay's CRDs, those of the Gateway API, the
+Prometheus operator and cert-manager against the declarations made from their Go types. CEL rules of CRDs are not
+evaluated. What must not live here: what the KubeRay operator checks itself, how objects refer to each other.
 """
 
 from __future__ import annotations
@@ -41,8 +41,14 @@ MODELS = {
         version="6.0.0",
         sha256="e92402ebff400ea1ca5fe60546554841ab6f5986b317f3f0d4cb756dc88fbd37",
     ),
+    "cert-manager.io/v1": NpmTarball(
+        name="@kubernetes-models/cert-manager",
+        version="6.0.0",
+        sha256="0e5bc3ff9c20a588abdfcc34590442cc40b3037d789ec74acb59119aac4fbfed",
+    ),
 }
 MODEL_KINDS = {
+    "cert-manager.io/v1": ("Certificate",),
     "gateway.networking.k8s.io/v1": ("Gateway", "HTTPRoute", "GRPCRoute", "ReferenceGrant"),
     "monitoring.coreos.com/v1": ("ServiceMonitor", "PodMonitor", "PrometheusRule"),
 }

@@ -76,7 +76,7 @@ class Tool:
             check=False,
         )
         if done.returncode != 0:
-            raise ToolError((done.stderr or done.stdout).strip())
+            raise ToolError(f"{done.stdout}{done.stderr}".strip())
         return done.stdout
 
 
