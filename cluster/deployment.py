@@ -19,6 +19,7 @@ class Deployment:
 
     config_path: str
     state_url: str | None
+    """The state store that came with the cluster; None where the configuration names one or none is needed."""
     model_folders: dict[str, str]
     """Model id to the folder with its weights and tokenizer; models of static pools may be absent."""
     cache_url: str | None = None

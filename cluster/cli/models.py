@@ -93,7 +93,7 @@ def remove(name: NameArgument, json: JsonOption = False) -> None:
 
 def _store() -> ModelStore:
     from cluster.environment import read_environment
-    from cluster.local.weights import open_store
+    from cluster.models.store import open_store
 
     return open_store(read_environment())
 

@@ -114,17 +114,19 @@ def _read(config: Path | None, days: tuple[str, ...]) -> UsageReport:
     """
     import asyncio
 
-    from cluster.config import load_config
+    from cluster.config import RedisSection, load_config
     from cluster.core.errors import SetupError
     from cluster.deployment import load_deployment
+    from cluster.environment import read_environment
+    from cluster.state.login import state_address
     from cluster.state.usage_report import read_usage
 
     where = run_dir(config)
     in_force = where.config if where.config.exists() else config
     settings = load_config(in_force) if in_force is not None else None
-    state_url = settings.redis.state_url if settings is not None else None
-    if where.deployment.exists():
-        state_url = load_deployment(where.deployment).state_url or state_url
+    own = load_deployment(where.deployment).state_url if where.deployment.exists() else None
+    redis = settings.redis if settings is not None else RedisSection()
+    state_url = state_address(redis, read_environment().secret, own=own)
     cluster = settings.cluster.name if settings is not None else where.root.name
     try:
         return asyncio.run(read_usage(folder=where.root / "usage", state_url=state_url, cluster=cluster, days=days))

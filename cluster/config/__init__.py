@@ -1,7 +1,7 @@
 """The configuration file: one typed schema, and the loader that turns a mistake into a line, a field and a remedy."""
 
 from cluster.config.base import Name, Section
-from cluster.config.file import load_config, parse_config
+from cluster.config.file import load_config, parse_config, parse_section
 from cluster.config.gateway import (
     AdminSection,
     AuthSection,
@@ -50,4 +50,5 @@ __all__ = [
     "TlsSection",
     "load_config",
     "parse_config",
+    "parse_section",
 ]

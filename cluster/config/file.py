@@ -133,12 +133,18 @@ def _dotted(location: tuple[int | str, ...]) -> str:
     return text
 
 
+def _may_hold_a_login(given: object) -> bool:
+    """Whether it looks like an address with a password in it, which is a mistake that must not get into a log."""
+    return isinstance(given, str) and "://" in given and ("@" in given or "password" in given)
+
+
 def _problem(item: Any, *, is_secret: bool) -> str:
     if item["type"] == "extra_forbidden":
         return "is not a known key"
     if item["type"] == "missing":
         return "is required"
     given = item.get("input")
-    shown = f" (given: {given!r})" if isinstance(given, (str, int, float, bool)) and not is_secret else ""
+    is_shown = isinstance(given, (str, int, float, bool)) and not is_secret and not _may_hold_a_login(given)
+    shown = f" (given: {given!r})" if is_shown else ""
     message = str(item["msg"]).removeprefix("Value error, ")
     return f"{message}{shown}"

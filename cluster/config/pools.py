@@ -138,6 +138,13 @@ class PoolSection(Section):
     model: ModelId
     context_tokens: int = Field(ge=16, le=MAX_CONTEXT_TOKENS, description="Prompt plus output, per request")
     tensor_parallel: int = Field(default=1, ge=1, le=64)
+    hosts: int = Field(default=1, ge=1, le=16, description="Hosts that one replica's tensor_parallel ranks spread over")
+    accelerator: Literal["auto", "cpu", "cuda"] = Field(
+        default="auto", description="What its engines compute on; auto: what the machine that submits the pool has"
+    )
+    worker_group: Name | None = Field(
+        default=None, description="Ray worker group whose nodes run it (KubeRay's `groupName`); default: any node"
+    )
     replicas: ReplicasSection = ReplicasSection()
     engine: EngineSection = EngineSection()
     endpoints: list[EndpointSection] = Field(default_factory=list, description="Static members instead of replicas")
@@ -155,7 +162,19 @@ class PoolSection(Section):
     @model_validator(mode="after")
     def _static_or_served(self) -> Self:
         if self.endpoints:
-            for key in ("replicas", "engine", "tensor_parallel"):
+            for key in ("replicas", "engine", "tensor_parallel", "hosts", "accelerator", "worker_group"):
                 if key in self.model_fields_set:
                     raise ValueError(f"{key} has no meaning in a pool with static endpoints: leave one of them out")
+        return self
+
+    @model_validator(mode="after")
+    def _ranks_spread_evenly(self) -> Self:
+        if self.hosts == 1:
+            return self
+        if self.accelerator == "cpu":
+            raise ValueError("hosts: only replicas on GPUs can span hosts")
+        if self.tensor_parallel % self.hosts:
+            raise ValueError(f"tensor_parallel {self.tensor_parallel} must be a multiple of hosts {self.hosts}")
+        if self.has_tier:
+            raise ValueError("engine.redis_tier: replicas that span hosts run without it")
         return self

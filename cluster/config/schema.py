@@ -6,6 +6,7 @@ What must not live here: reading files (file.py), the environment (cluster/envir
 from __future__ import annotations
 
 from typing import Literal, Self
+from urllib.parse import parse_qs, urlsplit
 
 from pydantic import Field, field_validator, model_validator
 
@@ -13,11 +14,25 @@ from cluster.config.base import Section
 from cluster.config.gateway import GatewaySection, TenantSection
 from cluster.config.pools import ClusterSection, ModelSection, PoolSection
 
+STORES = ("state", "cache")
+"""Their keys begin so."""
+LOGIN_OPTIONS = frozenset({"username", "password"})
+"""Of an address's query, as redis-py reads it."""
+
 
 class RedisSection(Section):
     """Where replicas and gateways meet, and where KV blocks go. Absent: local mode embeds Valkey servers for both."""
 
-    state_url: str | None = Field(default=None, pattern=r"^(rediss?|unix)://")
+    state_url: str | None = Field(
+        default=None,
+        pattern=r"^(rediss?|unix)://",
+        description="Where leases, quotas and residency are; without user and password. Default: local mode embeds a "
+        "server",
+    )
+    state_user: str | None = Field(default=None, min_length=1, description="ACL user")
+    state_password_env: str | None = Field(default=None, description="Environment variable that holds the password")
+    state_password_file: str | None = Field(default=None, description="File that holds the password")
+    state_ca_file: str | None = Field(default=None, description="CA of a rediss:// server; default: the system's")
     cache_url: str | None = Field(
         default=None,
         pattern=r"^(rediss?|unix)://[^@]*$",
@@ -30,18 +45,32 @@ class RedisSection(Section):
     cache_password_file: str | None = Field(default=None, description="File that holds the password")
     cache_ca_file: str | None = Field(default=None, description="CA of a rediss:// server; default: the system's")
 
+    @field_validator("state_url")
+    @classmethod
+    def _no_login_in_the_address(cls, url: str | None) -> str | None:
+        if url is not None and ("@" in urlsplit(url).netloc or LOGIN_OPTIONS & parse_qs(urlsplit(url).query).keys()):
+            raise ValueError(
+                "must not hold a user or a password: this file is no secret. Set state_user, and state_password_env or "
+                "state_password_file"
+            )
+        return url
+
     @model_validator(mode="after")
     def _one_password(self) -> Self:
-        if self.cache_password_env is not None and self.cache_password_file is not None:
-            raise ValueError("cache_password_env and cache_password_file both say where the password is: leave one out")
+        for store in STORES:
+            env, file = f"{store}_password_env", f"{store}_password_file"
+            if getattr(self, env) is not None and getattr(self, file) is not None:
+                raise ValueError(f"{env} and {file} both say where the password is: leave one out")
         return self
 
     @model_validator(mode="after")
     def _login_has_a_server(self) -> Self:
-        login = ("cache_user", "cache_password_env", "cache_password_file", "cache_ca_file")
-        given = [name for name in login if getattr(self, name) is not None]
-        if self.cache_url is None and given:
-            raise ValueError(f"{given[0]} belongs to the server at cache_url: set cache_url, or leave {given[0]} out")
+        for store in STORES:
+            login = (f"{store}_{part}" for part in ("user", "password_env", "password_file", "ca_file"))
+            given = [name for name in login if getattr(self, name) is not None]
+            url = f"{store}_url"
+            if getattr(self, url) is None and given:
+                raise ValueError(f"{given[0]} belongs to the server at {url}: set {url}, or leave {given[0]} out")
         if self.cache_url is not None and "cache_gib" in self.model_fields_set:
             raise ValueError(
                 "cache_gib is the embedded server's: leave it out, and set maxmemory at cache_url's server"

@@ -18,7 +18,7 @@ from ray import serve
 
 from cluster.config import Config, load_config
 from cluster.control.head import LOOPBACK
-from cluster.control.pools import app_name, pool_application
+from cluster.control.pools import app_name, plan_version, pool_application
 from cluster.core.errors import LongreachError, SetupError
 from cluster.deployment import Deployment, load_deployment
 from cluster.engine.hardware import Hardware, detect_hardware
@@ -27,6 +27,7 @@ from cluster.engine.settings import replica_plan
 from cluster.models.card import ModelCard
 from cluster.models.catalog import find
 from cluster.models.folder import card_from_folder
+from cluster.state.login import state_server
 
 log = logging.getLogger("longreach.control")
 CORES_TO_START_AT_ONCE = 8
@@ -42,6 +43,7 @@ def plans(config: Config, deployment: Deployment, hardware: Hardware) -> list[Re
     if deployment.cache_url is not None:
         config = config.with_cache(deployment.cache_url)
     pools = sorted((pool for pool in config.pools if not pool.is_static), key=lambda pool: pool.context_tokens)
+    server = state_server(config.redis, own=deployment.state_url)
     made = []
     for pool in pools:
         model = config.model(pool.model)
@@ -50,7 +52,14 @@ def plans(config: Config, deployment: Deployment, hardware: Hardware) -> list[Re
             raise SetupError(f"the deployment names no folder for model {model.id}", "run `longreach up` again")
         card = _card(model.source or model.id, Path(folder))
         made.append(
-            replica_plan(config, pool, card=card, folder=folder, state_url=deployment.state_url, hardware=hardware)
+            replica_plan(
+                config,
+                pool,
+                card=card,
+                folder=folder,
+                state_url=None if server is None else server.url,
+                hardware=hardware,
+            )
         )
     return made
 
@@ -70,7 +79,9 @@ def apply(deployment: Deployment) -> None:
     todo = plans(config, deployment, hardware)
     targets = [
         serve.RunTarget(
-            target=pool_application(config.pool(plan.pool), plan),
+            target=pool_application(
+                config.pool(plan.pool), plan, accelerator=plan.accelerator, version=plan_version(plan)
+            ),
             name=app_name(plan.pool),
             route_prefix=f"/{plan.pool}",
         )

@@ -5,6 +5,7 @@ What must not live here: starting or ending it (cluster/local does), anything re
 
 from __future__ import annotations
 
+import json
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -60,6 +61,16 @@ def serve_environment(config: Config) -> dict[str, str]:
     }
 
 
+def worker_group_resource(name: str) -> str:
+    """The Ray resource that every node of a worker group has, and no other."""
+    return f"worker_group_{name}"
+
+
+def worker_group_resources(config: Config) -> dict[str, int]:
+    """What a node must have that belongs to every worker group, as the only machine does."""
+    return {worker_group_resource(pool.worker_group): 1 for pool in config.pools if pool.worker_group is not None}
+
+
 def head_process(
     config: Config, *, temp_dir: Path, ray_port: int, client_port: int, base_env: Mapping[str, str]
 ) -> ProcessSpec:
@@ -81,6 +92,7 @@ def head_process(
         f"--node-ip-address={LOOPBACK}",
         f"--port={ray_port}",
         f"--num-cpus={ranks + SPARE_CPUS}",
+        f"--resources={json.dumps(worker_group_resources(config))}",
         f"--object-store-memory={OBJECT_STORE_BYTES}",
         f"--temp-dir={temp_dir}",
         "--include-dashboard=false",

@@ -14,6 +14,8 @@ from ray.serve.config import AutoscalingConfig
 from ray.serve.deployment import Application
 
 from cluster.config import PoolSection
+from cluster.control.head import worker_group_resource
+from cluster.engine.order import ReplicaOrder
 from cluster.engine.plan import Accelerator, ReplicaPlan
 from cluster.engine.replica import EngineReplica
 
@@ -22,6 +24,8 @@ HEALTH_PERIOD_S = 1.0
 HEALTH_TIMEOUT_S = 30.0
 """A replica that tokenizes a million tokens may be deaf for seconds; its engine's death is told otherwise."""
 TARGET_LOAD_RATIO = 0.8
+WORKER_GROUP_SHARE = 0.001
+"""A node has 1.0 of its group's resource, which so only says where, never how many."""
 CPUS_PER_RANK = 1.0
 """A placement token for each rank; cores themselves are shared, see cluster/engine/arguments.py."""
 
@@ -31,12 +35,18 @@ def app_name(pool: str) -> str:
     return f"pool-{pool}"
 
 
-def placement_bundle(plan: ReplicaPlan) -> dict[str, float]:
-    """The one bundle that holds every rank of a replica, so that all of them share a host."""
-    bundle = {"CPU": CPUS_PER_RANK * plan.tensor_parallel}
-    if plan.accelerator is Accelerator.CUDA:
-        bundle["GPU"] = float(plan.tensor_parallel)
-    return bundle
+def placement_bundles(pool: PoolSection, accelerator: Accelerator) -> list[dict[str, float]]:
+    """What a replica reserves, the first bundle for itself.
+
+    On one host, one bundle holds every rank, so that all of them share it, and the replica's process has all its cards.
+    Over several, vLLM's ray executor puts one rank into each bundle with a card, and the replica itself has none.
+    """
+    group = {} if pool.worker_group is None else {worker_group_resource(pool.worker_group): WORKER_GROUP_SHARE}
+    ranks = pool.tensor_parallel
+    cards = accelerator is Accelerator.CUDA
+    if pool.hosts == 1:
+        return [{"CPU": CPUS_PER_RANK * ranks, **({"GPU": float(ranks)} if cards else {}), **group}]
+    return [{"CPU": CPUS_PER_RANK, **group}, *({"CPU": CPUS_PER_RANK, "GPU": 1.0, **group} for _ in range(ranks))]
 
 
 def plan_version(plan: ReplicaPlan) -> str:
@@ -45,35 +55,45 @@ def plan_version(plan: ReplicaPlan) -> str:
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
-def pool_application(pool: PoolSection, plan: ReplicaPlan) -> Application:
-    """The Serve application of `pool`, every replica by `plan`."""
-    bundle = placement_bundle(plan)
+def pool_application(
+    pool: PoolSection, wanted: ReplicaPlan | ReplicaOrder, *, accelerator: Accelerator, version: str | None
+) -> Application:
+    """The Serve application of `pool`.
+
+    Args:
+        pool: its section of the configuration.
+        wanted: what every replica is to be.
+        accelerator: what its replicas compute on.
+        version: as `plan_version`; None where Serve makes one itself, from a declarative configuration.
+    """
+    engine = pool.engine
+    bundles = placement_bundles(pool, accelerator)
     scale: dict[str, Any] = {"num_replicas": pool.replicas.min}
     if pool.replicas.max > pool.replicas.min:
         scale = {
             "autoscaling_config": AutoscalingConfig(
                 min_replicas=pool.replicas.min,
                 max_replicas=pool.replicas.max,
-                target_ongoing_requests=max(1.0, plan.max_running * TARGET_LOAD_RATIO),
+                target_ongoing_requests=max(1.0, engine.max_running * TARGET_LOAD_RATIO),
             )
         }
     deployment = serve.deployment(EngineReplica).options(
         name="replica",
         # Without a version Serve takes every submission for new code and replaces every replica, also where only
         # their number changed. Serve still reads it, but keeps it to itself (`_internal`); tests/contract asserts it.
-        version=plan_version(plan),
+        version=version,
         _internal=True,
         # The replica's own layer holds the limit, exactly and with Retry-After. Serve's would drop one of two requests
         # that arrive in the same tick, so it is set where it only bounds what waits to be refused.
-        max_ongoing_requests=2 * plan.max_requests,
+        max_ongoing_requests=2 * (engine.max_running + engine.max_queued),
         max_queued_requests=-1,
-        ray_actor_options={"num_cpus": bundle["CPU"], "num_gpus": bundle.get("GPU", 0)},
-        placement_group_bundles=[bundle],
-        placement_group_strategy="STRICT_PACK",
-        graceful_shutdown_timeout_s=plan.drain_s,
+        ray_actor_options={"num_cpus": bundles[0]["CPU"], "num_gpus": bundles[0].get("GPU", 0)},
+        placement_group_bundles=bundles,
+        placement_group_strategy="STRICT_PACK" if pool.hosts == 1 else "PACK",
+        graceful_shutdown_timeout_s=engine.drain_s,
         graceful_shutdown_wait_loop_s=1.0,
         health_check_period_s=HEALTH_PERIOD_S,
         health_check_timeout_s=HEALTH_TIMEOUT_S,
         **scale,
     )
-    return deployment.bind(plan)
+    return deployment.bind(wanted)

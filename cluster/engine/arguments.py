@@ -33,8 +33,8 @@ def vllm_arguments(
         "dtype": plan.dtype,
         "max-num-seqs": plan.max_running,
         "max-num-batched-tokens": plan.batch_tokens,
-        # Inside a placement group vLLM would pick its ray executor for more than one rank; a pool's ranks share a host.
-        "distributed-executor-backend": "mp",
+        # Inside a placement group vLLM would pick its ray executor for more than one rank, also on one host.
+        "distributed-executor-backend": "mp" if plan.hosts == 1 else "ray",
         # The default pickles; this one is stable between processes and versions, as shared prefixes need.
         "prefix-caching-hash-algo": "sha256_cbor",
         # Requests without a priority all have the same, and are then served first come, first served.

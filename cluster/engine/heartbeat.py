@@ -16,6 +16,7 @@ from redis.exceptions import RedisError
 
 from cluster.core.lease import Lease, PoolName, ReplicaId, ReplicaPhase, ReplicaReport
 from cluster.state.leases import LeaseStore, connect
+from cluster.state.login import StateServer
 
 log = logging.getLogger("longreach.engine")
 GOODBYE_TIMEOUT_S = 1.0
@@ -26,9 +27,9 @@ class Heartbeat:
     """Writes leases and reports of one replica; never raises because of Redis."""
 
     def __init__(
-        self, *, state_url: str | None, cluster: str, replica_id: ReplicaId, pool: PoolName, node: str
+        self, *, state: str | StateServer | None, cluster: str, replica_id: ReplicaId, pool: PoolName, node: str
     ) -> None:
-        self._store = LeaseStore(connect(state_url), cluster) if state_url is not None else None
+        self._store = LeaseStore(connect(state), cluster) if state is not None else None
         self._replica_id = replica_id
         self._pool = pool
         self._node = node

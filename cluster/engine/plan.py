@@ -8,7 +8,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from cluster.state.login import StateServer
 
 
 class Accelerator(StrEnum):
@@ -43,6 +46,8 @@ class ReplicaPlan:
     folder: str
     context_tokens: int
     tensor_parallel: int
+    hosts: int
+    """Over which the ranks spread evenly."""
     accelerator: Accelerator
     dtype: str
     quantization: str | None
@@ -65,13 +70,20 @@ class ReplicaPlan:
     """Whether to publish what the KV cache holds."""
     env: dict[str, str]
     extra_args: dict[str, Any]
-    state_url: str | None
+    state_url: str | None = field(repr=False)
     replica_host: str
     """What the lease publishes: an address, or `node` for the Ray node's own."""
     cores: tuple[int, ...] = field(default=())
     """CPU only: the cores the engine's threads are bound to."""
     max_lora_rank: int = 64
     redis_tier: RedisTierPlan | None = None
+    state_login: StateServer | None = None
+    """How to log in at `state_url`: names of secrets, no secret. None: the address is all there is."""
+
+    @property
+    def state(self) -> str | StateServer | None:
+        """What clients of the state store are made from."""
+        return self.state_login or self.state_url
 
     @property
     def max_requests(self) -> int:

@@ -25,6 +25,7 @@ from cluster.engine.arguments import engine_environment
 from cluster.engine.gate import Gate
 from cluster.engine.heartbeat import Heartbeat
 from cluster.engine.layer import EngineLayer
+from cluster.engine.order import ReplicaOrder
 from cluster.engine.plan import ReplicaPlan
 from cluster.engine.residency.opening import ReplicaResidency
 from cluster.engine.seal import bind_handle_server_to_loopback
@@ -45,23 +46,28 @@ PROBE_TIMEOUT_S = 2.0
 class EngineReplica:
     """One vLLM engine behind its own port."""
 
-    async def __init__(self, plan: ReplicaPlan) -> None:  # type: ignore[misc] # Serve awaits it
+    async def __init__(self, wanted: ReplicaPlan | ReplicaOrder) -> None:  # type: ignore[misc] # Serve awaits it
         bind_handle_server_to_loopback()
         context = serve.get_replica_context()
-        self._plan = plan
         self._replica_id = ReplicaId(context.replica_id.unique_id)
-        _redirect_output(plan.pool, self._replica_id)
+        pool = wanted.pool if isinstance(wanted, ReplicaPlan) else wanted.pool_name
+        _redirect_output(pool, self._replica_id)
         _log_to_stderr()
+        environment = read_environment()
         node = _node_address()
-        self._host = node if plan.replica_host == "node" else plan.replica_host
         self._heart = Heartbeat(
-            state_url=plan.state_url,
-            cluster=plan.cluster,
+            state=wanted.state,
+            cluster=wanted.cluster,
             replica_id=self._replica_id,
-            pool=PoolName(plan.pool),
+            pool=PoolName(pool),
             node=node,
         )
         try:
+            if isinstance(wanted, ReplicaOrder):
+                await self._heart.report(ReplicaPhase.LOADING, f"bringing the model to {node}")
+                wanted = await asyncio.to_thread(wanted.settle, environment)
+            self._plan = wanted
+            self._host = node if wanted.replica_host == "node" else wanted.replica_host
             await self._start()
         except BaseException as error:
             await self._heart.report(ReplicaPhase.FAILED, "did not start", error=_short(error))

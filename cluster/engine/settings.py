@@ -7,10 +7,12 @@ here: vLLM's own names, starting anything.
 from __future__ import annotations
 
 from cluster.config import Config, PoolSection
+from cluster.core.errors import SetupError
 from cluster.engine.hardware import Hardware
 from cluster.engine.plan import Accelerator, ReplicaPlan
 from cluster.engine.tier.settings import redis_tier_plan
 from cluster.models.card import Dtype, ModelCard
+from cluster.state.login import state_server
 
 GIB = 2**30
 CPU_KV_CONTEXTS = 1.25
@@ -37,9 +39,18 @@ def replica_plan(
         pool: one of its pools, not a static one.
         card: what is known of the pool's model.
         folder: where its weights are on every node.
-        state_url: the state Redis; None runs without leases, for tests of the engine alone.
+        state_url: the state Redis; None runs without leases, for tests of the engine alone. At the configuration's
+            own address replicas log in as it says.
         hardware: the machine the replicas will run on.
+
+    Raises:
+        SetupError: the pool is meant for another kind of machine.
     """
+    if pool.accelerator not in {"auto", hardware.accelerator}:
+        raise SetupError(
+            f"pool {pool.name} wants accelerator {pool.accelerator}, and this machine has {hardware.accelerator}",
+            "name another worker_group or accelerator, or look why the driver is missing here",
+        )
     model = config.model(pool.model)
     engine = pool.engine
     on_cpu = hardware.accelerator is Accelerator.CPU
@@ -47,6 +58,7 @@ def replica_plan(
     stall_s = engine.stall_s if engine.stall_s is not None else (CPU_STALL_S if on_cpu else GPU_STALL_S)
     dtype = _dtype(engine.dtype, hardware)
     batch_tokens = engine.batch_tokens or (CPU_BATCH_TOKENS if on_cpu else GPU_BATCH_TOKENS)
+    server = state_server(config.redis)
     return ReplicaPlan(
         cluster=config.cluster.name,
         pool=pool.name,
@@ -54,6 +66,7 @@ def replica_plan(
         folder=folder,
         context_tokens=pool.context_tokens,
         tensor_parallel=pool.tensor_parallel,
+        hosts=pool.hosts,
         accelerator=hardware.accelerator,
         dtype=dtype,
         quantization=engine.quantization,
@@ -74,6 +87,7 @@ def replica_plan(
         env=dict(engine.env),
         extra_args=dict(engine.extra_args),
         state_url=state_url,
+        state_login=server if server is not None and server.url == state_url else None,
         replica_host=config.cluster.replica_host,
         cores=hardware.cores if on_cpu else (),
         redis_tier=redis_tier_plan(config, pool, context_kv_bytes=_context_kv_bytes(pool, card, dtype)),

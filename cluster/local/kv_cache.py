@@ -19,6 +19,7 @@ from cluster.engine.tier.connection import RedisServer, TierConnectionError
 from cluster.environment import CREDENTIAL_VARIABLE, Environment
 from cluster.local.rundir import RunDir
 from cluster.state.blocks import CacheServer
+from cluster.state.login import state_address
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -31,8 +32,8 @@ class KvCache:
     tenants: dict[str, str | None]
     """Tag by name; None where it cannot be told here."""
     cluster: str
-    state_url: str | None
-    """Where its replicas' leases are."""
+    state_url: str | None = field(repr=False)
+    """Where its replicas' leases are, with the login."""
     pools: frozenset[str]
     """Those with a tier."""
     secret: str | None = field(repr=False)
@@ -87,10 +88,10 @@ def find_kv_cache(run_dir: RunDir, config_path: Path | None, environment: Enviro
     if path is None:
         raise SetupError("no cluster runs here whose cache could be meant", "name a configuration with --config")
     config = load_config(path)
-    url, state_url = config.redis.cache_url, config.redis.state_url
+    url, own_state_url = config.redis.cache_url, None
     if run_dir.deployment.exists():
         deployment = load_deployment(run_dir.deployment)
-        url, state_url = url or deployment.cache_url, deployment.state_url
+        url, own_state_url = url or deployment.cache_url, deployment.state_url
     if url is None:
         raise SetupError(f"cluster {config.cluster.name} has no cache of KV blocks now", _why_none(config))
     secret = _secret(run_dir, environment)
@@ -100,7 +101,7 @@ def find_kv_cache(run_dir: RunDir, config_path: Path | None, environment: Enviro
         models=frozenset(model.id for model in config.models),
         tenants=tenants,
         cluster=config.cluster.name,
-        state_url=state_url,
+        state_url=state_address(config.redis, environment.secret, own=own_state_url),
         pools=frozenset(pool.name for pool in config.pools if pool.has_tier),
         secret=secret,
         ignorance=ignorance,

@@ -17,13 +17,15 @@ from redis.exceptions import RedisError
 from cluster.config import Config, PoolSection, load_config
 from cluster.core.errors import SetupError
 from cluster.core.lease import Lease, ReplicaId, ReplicaPhase, ReplicaReport, ReplicaState
-from cluster.deployment import load_deployment
+from cluster.deployment import Deployment, load_deployment
+from cluster.environment import read_environment
 from cluster.local.client import GatewayClient
 from cluster.local.gateway_ready import grpc_url_of
 from cluster.local.journal import Journal, Phase, read_journal
 from cluster.local.rundir import RunDir
 from cluster.local.stores import CACHE_PROCESS
 from cluster.state.leases import LeaseStore, connect
+from cluster.state.login import state_address, state_server
 
 STARTING = (ReplicaPhase.IMPORTING, ReplicaPhase.LOADING, ReplicaPhase.PROBING)
 CLOCK_SLACK_S = 2.0
@@ -158,8 +160,9 @@ def observe(run_dir: RunDir, *, cluster: str) -> ClusterStatus:
     if journal is None or not run_dir.config.exists():
         return _stopped(cluster, run_dir.root)
     config = load_config(run_dir.config)
-    state_url, cache_url = _store_urls(run_dir)
-    state = read_state(state_url, config.cluster.name).since(journal.began_s)
+    deployment = _deployment(run_dir)
+    state = _state(config, deployment).since(journal.began_s)
+    has_state = deployment is not None and state_server(config.redis, own=deployment.state_url) is not None
     client = GatewayClient(journal.url) if journal.url else None
     healthy = client is not None and client.is_healthy()
     return ClusterStatus(
@@ -168,8 +171,8 @@ def observe(run_dir: RunDir, *, cluster: str) -> ClusterStatus:
         url=journal.url,
         grpc_url=grpc_url_of(run_dir),
         gateway_healthy=healthy,
-        redis=state.error or ("ok" if state_url else "none"),
-        cache=_ping(cache_url),
+        redis=state.error or ("ok" if has_state else "none"),
+        cache=_ping(None if deployment is None else deployment.cache_url),
         dropped_pools=journal.dropped_pools,
         pools=pool_statuses(config, state),
         processes=tuple(
@@ -290,12 +293,22 @@ def _written(report: ReplicaReport) -> float:
     return report.written_s
 
 
-def _store_urls(run_dir: RunDir) -> tuple[str | None, str | None]:
+def _deployment(run_dir: RunDir) -> Deployment | None:
     try:
-        deployment = load_deployment(run_dir.deployment)
+        return load_deployment(run_dir.deployment)
     except SetupError:
-        return None, None
-    return deployment.state_url, deployment.cache_url
+        return None
+
+
+def _state(config: Config, deployment: Deployment | None) -> StateView:
+    """What the state store holds; a password that is not here is a reason not to know."""
+    if deployment is None:
+        return StateView()
+    try:
+        url = state_address(config.redis, read_environment().secret, own=deployment.state_url)
+    except SetupError as error:
+        return StateView(read_s=time.time(), error=error.problem)
+    return read_state(url, config.cluster.name)
 
 
 def _ping(url: str | None) -> str:

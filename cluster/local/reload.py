@@ -25,7 +25,9 @@ from cluster.local.prepare import write_config
 from cluster.local.rundir import RunDir
 from cluster.local.up import exclusively
 
-ENGINE_KEYS = frozenset({"model", "context_tokens", "tensor_parallel", "engine"})
+ENGINE_KEYS = frozenset(
+    {"model", "context_tokens", "tensor_parallel", "hosts", "accelerator", "worker_group", "engine"}
+)
 """Parts of a pool that its engines are built from."""
 ENGINE_MODEL_KEYS = frozenset({"source", "revision", "sampling", "lora", "tool_parser"})
 """Parts of a model that the engines of its served pools are built from; in a static pool they are the gateway's."""

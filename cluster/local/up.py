@@ -33,6 +33,7 @@ from cluster.local.sweep import members
 from cluster.local.teardown import tear_down
 from cluster.local.watch import PoolWatch
 from cluster.sockets import free_port
+from cluster.state.login import state_address
 
 RAY_START_TIMEOUT_S = 90.0
 """Seven to fourteen seconds when warm; a cold disk reads its files first."""
@@ -136,25 +137,26 @@ def _climb(start: _Start) -> UpResult:
     url = f"http://{config.gateway.host}:{config.gateway.port}"
     journal = replace(journal, url=url, dropped_pools=tuple(need.pool for need in prepared.dropped))
     env = launch.marked(start.environment.variables, run_dir=run_dir, run=journal.run)
-    state_url, cache_url = config.redis.state_url, None
+    own_state_url, cache_url = None, None
     is_served = any(not pool.is_static for pool in config.pools)
-    if is_served and state_url is None:
-        state_url, journal = stores.start_state(env, run_dir=run_dir, journal=journal)
+    if is_served and config.redis.state_url is None:
+        own_state_url, journal = stores.start_state(env, run_dir=run_dir, journal=journal)
     if config.needs_cache:
         cache_url, journal = stores.start_cache(config, env, run_dir=run_dir, journal=journal)
     # From here on for those who need it: the gateway, and Ray's head, whose environment the replicas inherit.
     env = with_credential(env, make_credential(run_dir.credential))
     write_config(config, run_dir.config, origin=str(start.config_path))
     deployment = Deployment(
-        config_path=str(run_dir.config), state_url=state_url, model_folders=prepared.folders, cache_url=cache_url
+        config_path=str(run_dir.config), state_url=own_state_url, model_folders=prepared.folders, cache_url=cache_url
     )
     deployment.save(run_dir.deployment)
+    state = state_address(config.redis, start.environment.secret, own=own_state_url)
     if is_served:
         journal = _start_ray(config, env, run_dir, journal, console)
     journal = _start_gateway(config, env, run_dir, journal)
 
     watch = PoolWatch(
-        look=lambda: _look(config, state_url, run_dir, journal), console=console, url=url, started=start.started
+        look=lambda: _look(config, state, run_dir, journal), console=console, url=url, started=start.started
     )
     if is_served:
         console.print(
@@ -212,11 +214,11 @@ def _start_gateway(config: Config, env: dict[str, str], run_dir: RunDir, journal
     return journal
 
 
-def _look(config: Config, state_url: str | None, run_dir: RunDir, journal: Journal) -> tuple[PoolStatus, ...]:
+def _look(config: Config, state: str | None, run_dir: RunDir, journal: Journal) -> tuple[PoolStatus, ...]:
     for name in (*sorted(stores.STORES), "ray", "gateway"):
         launch.require_alive(name, run_dir=run_dir, journal=journal)
     _require_not_failed("apply", run_dir, journal)
-    return pool_statuses(config, read_state(state_url, config.cluster.name).since(journal.began_s))
+    return pool_statuses(config, read_state(state, config.cluster.name).since(journal.began_s))
 
 
 def _require_not_failed(name: str, run_dir: RunDir, journal: Journal) -> None:

@@ -17,19 +17,8 @@ from rich.progress import BarColumn, DownloadColumn, Progress, TaskID, TextColum
 from cluster.config import Config
 from cluster.environment import Environment
 from cluster.models.card import ModelCard
-from cluster.models.hub import HubSettings
 from cluster.models.progress import Progress as ModelProgress
-from cluster.models.store import ModelStore, default_root
-
-
-def open_store(environment: Environment) -> ModelStore:
-    """The model store of this user."""
-    settings = HubSettings(
-        endpoint=environment.hub_endpoint,
-        token_file=environment.hub_token_file,
-        offline=environment.hub_offline,
-    )
-    return ModelStore(default_root(environment.cache_home), settings=settings)
+from cluster.models.store import open_store
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

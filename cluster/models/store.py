@@ -18,7 +18,7 @@ from cluster.models.card import FolderSource, HubSource
 from cluster.models.catalog import CATALOG
 from cluster.models.faults import store_error
 from cluster.models.folder import card_from_folder
-from cluster.models.hub import HubFetch
+from cluster.models.hub import HubFetch, HubSettings
 from cluster.models.inventory import all_copies, copies_of, folder_name
 from cluster.models.landing import check_disk, land, model_lock, partial_folder, partial_folders
 from cluster.models.manifest import Manifest, check_hashes, describe_folder
@@ -26,9 +26,9 @@ from cluster.models.progress import folder_bytes, silent
 from cluster.models.sources import Reference, open_fetch, open_hub, refer, source_text
 
 if TYPE_CHECKING:
+    from cluster.environment import Environment
     from cluster.models.card import ModelCard
     from cluster.models.fetch import Fetch
-    from cluster.models.hub import HubSettings
     from cluster.models.inventory import Copy
     from cluster.models.progress import Progress
 
@@ -52,6 +52,16 @@ class ModelStatus:
 def default_root(cache_home: Path) -> Path:
     """Where models are kept: `cache_home` is Longreach's own cache folder, ~/.cache/longreach by default."""
     return cache_home / "models"
+
+
+def open_store(environment: Environment) -> ModelStore:
+    """The model store that this environment names."""
+    settings = HubSettings(
+        endpoint=environment.hub_endpoint,
+        token_file=environment.hub_token_file,
+        offline=environment.hub_offline,
+    )
+    return ModelStore(default_root(environment.cache_home), settings=settings)
 
 
 class ModelStore:

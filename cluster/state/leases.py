@@ -17,6 +17,7 @@ from typing import Any, TypeVar
 from redis.asyncio import Redis
 
 from cluster.core.lease import LEASE_TTL_S, Lease, ReplicaId, ReplicaPhase, ReplicaReport, ReplicaState
+from cluster.state.login import StateServer
 
 log = logging.getLogger("longreach.state")
 T = TypeVar("T")
@@ -29,10 +30,15 @@ TOLD_MAX = 20
 """Different complaints about entries that cannot be read; each is logged once, for leases are read twice a second."""
 
 
-def connect(url: str) -> Redis:
-    """A client for the state store whose every wait is bounded."""
+def connect(state: str | StateServer) -> Redis:
+    """A client for the state store whose every wait is bounded.
+
+    Args:
+        state: an address with all in it, or a server whose password is read for every connection.
+    """
+    url, login = (state, {}) if isinstance(state, str) else (state.url, state.client_options())
     return Redis.from_url(
-        url, socket_connect_timeout=CONNECT_TIMEOUT_S, socket_timeout=COMMAND_TIMEOUT_S, decode_responses=True
+        url, socket_connect_timeout=CONNECT_TIMEOUT_S, socket_timeout=COMMAND_TIMEOUT_S, decode_responses=True, **login
     )
 
 

@@ -22,6 +22,7 @@ from redis.backoff import NoBackoff
 from cluster.core.lease import ReplicaId
 from cluster.core.prefix import ResidencyUpdate, decode_snapshot, decode_update, encode_snapshot, encode_update
 from cluster.state.leases import COMMAND_TIMEOUT_S, CONNECT_TIMEOUT_S
+from cluster.state.login import StateServer
 
 STREAM_UPDATES_MAX = 4096
 """Updates a stream keeps: 40 s of a replica that says something every 10 ms. Who is further behind takes the snapshot,
@@ -49,21 +50,23 @@ class Snapshot(NamedTuple):
     """The stream id after which updates are missing from it."""
 
 
-def connect_binary(url: str, *, wait_s: float = BLOCK_MAX_S) -> Redis:
+def connect_binary(state: str | StateServer, *, wait_s: float = BLOCK_MAX_S) -> Redis:
     """A client for the state store that leaves bytes as they are; every wait is bounded.
 
     Nothing is tried twice: a writer begins a new epoch instead, and a reader reads again anyway.
 
     Args:
-        url: of the store.
+        state: the store, as for `connect`.
         wait_s: how long its reads may wait for news; 0 for a writer.
     """
+    url, login = (state, {}) if isinstance(state, str) else (state.url, state.client_options())
     return Redis.from_url(
         url,
         socket_connect_timeout=CONNECT_TIMEOUT_S,
         socket_timeout=COMMAND_TIMEOUT_S + wait_s,
         retry=Retry(NoBackoff(), 0),
         decode_responses=False,
+        **login,
     )
 
 

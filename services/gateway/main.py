@@ -29,6 +29,7 @@ from cluster.deployment import Deployment, load_deployment
 from cluster.environment import Environment, read_environment
 from cluster.state.kept import KeptReader
 from cluster.state.leases import LeaseStore, connect
+from cluster.state.login import StateServer, state_server
 from cluster.state.residency import ResidencyReader, connect_binary
 from cluster.tasks import end_tasks
 from services.gateway.access import Access
@@ -149,12 +150,14 @@ async def _serve(
     tls = None if config.gateway.tls is None else build_context(config.gateway.tls)
     clients, admins = _listeners(config, sockets)
     current = Current(Catalog(config, environment.secret), environment.secret)
-    state_url = config.redis.state_url if deployment is None else deployment.state_url or config.redis.state_url
+    state = state_server(config.redis, own=None if deployment is None else deployment.state_url)
+    if state is not None:
+        state.password(environment.secret)  # raises what no connection could do without
     counter = PromptCounter()
     counter.use(tokenizer_folders(config, deployment))
     async with contextlib.AsyncExitStack() as stack:
-        redis = await stack.enter_async_context(state_store(state_url))
-        mostly_waits = await stack.enter_async_context(binary_store(state_url))
+        redis = await stack.enter_async_context(state_store(state))
+        mostly_waits = await stack.enter_async_context(binary_store(state))
         cluster = config.cluster.name
         around = Surroundings(
             current=current,
@@ -245,12 +248,12 @@ def tokenizer_folders(config: Config, deployment: Deployment | None) -> dict[str
 
 
 @contextlib.asynccontextmanager
-async def state_store(url: str | None) -> AsyncIterator[Redis | None]:
+async def state_store(state: str | StateServer | None) -> AsyncIterator[Redis | None]:
     """A client for the state store, closed at the end; None without an address."""
-    if url is None:
+    if state is None:
         yield None
         return
-    redis = connect(url)
+    redis = connect(state)
     # The client's own retries would hide that the store went away and came back empty.
     redis.set_retry(Retry(NoBackoff(), 0))
     try:
@@ -261,12 +264,12 @@ async def state_store(url: str | None) -> AsyncIterator[Redis | None]:
 
 
 @contextlib.asynccontextmanager
-async def binary_store(url: str | None) -> AsyncIterator[Redis | None]:
+async def binary_store(state: str | StateServer | None) -> AsyncIterator[Redis | None]:
     """A client for what replicas say of caches, whose connections mostly wait; None without an address."""
-    if url is None:
+    if state is None:
         yield None
         return
-    redis = connect_binary(url)
+    redis = connect_binary(state)
     try:
         yield redis
     finally:

@@ -140,14 +140,14 @@ class ReplicaResidency:
         """The service, or why there is none."""
         plan = self._plan
         obstacle = cache_obstacle(groups)
-        if obstacle is not None or plan.state_url is None:
+        if obstacle is not None or plan.state is None:
             return obstacle or "there is no state store"
         tokens = await asyncio.to_thread(read_tokens, Path(plan.folder))
         if isinstance(tokens, Unfit):
             return tokens.reason
         facts = await asyncio.to_thread(prefix_facts, plan, int(groups[0]["block_size"]))
         log.info("replica=%s residency on: %s", self._replica_id, facts)
-        self._redis = connect_binary(plan.state_url, wait_s=0)
+        self._redis = connect_binary(plan.state, wait_s=0)
         tree = BlockTree(
             root_of=partial(root_of, facts),
             token_bytes=tokens.table,

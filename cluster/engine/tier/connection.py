@@ -12,12 +12,13 @@ import struct
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
-from pathlib import Path
 from typing import Any, NoReturn, Self
 from urllib.parse import urlsplit
 
+from cluster.core.errors import SetupError
 from cluster.engine.tier.sockets import open_socket
 from cluster.environment import read_environment
+from cluster.state.passwords import read_password
 
 CONNECT_S = 1.0
 """Redis is in the same cluster; who needs longer for a handshake counts as away."""
@@ -66,20 +67,15 @@ class RedisServer:
         Raises:
             TierConnectionError: it is not where it should be, or others can read its file.
         """
-        if self.password_file is not None:
-            path = Path(self.password_file)
-            try:
-                if path.stat().st_mode & 0o007:
-                    raise TierConnectionError(f"{path} may be read by everybody: take that right away (chmod o= FILE)")
-                return path.read_text(encoding="utf-8").strip()
-            except OSError as error:
-                raise TierConnectionError(f"the password of Redis cannot be read: {error}") from error
-        if self.password_env is not None:
-            value = read_environment().secret(self.password_env)
-            if value is None:
-                raise TierConnectionError(f"the variable {self.password_env} with the password of Redis is not set")
-            return value
-        return None
+        try:
+            return read_password(
+                env=self.password_env,
+                file=self.password_file,
+                secret=read_environment().secret,
+                key="redis.cache_password",
+            )
+        except SetupError as error:
+            raise TierConnectionError(f"{error.problem}: {error.remedy}") from error
 
 
 class Connection:

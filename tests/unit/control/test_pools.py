@@ -6,9 +6,11 @@ from typing import Any
 
 import pytest
 
-from cluster.control.pools import TARGET_LOAD_RATIO, app_name, placement_bundle, plan_version, pool_application
+from cluster.config.pools import MAX_REPLICAS
+from cluster.control.head import worker_group_resources
+from cluster.control.pools import TARGET_LOAD_RATIO, app_name, placement_bundles, plan_version, pool_application
 from cluster.engine.hardware import Hardware
-from cluster.engine.plan import ReplicaPlan
+from cluster.engine.plan import Accelerator, ReplicaPlan
 from cluster.engine.replica import EngineReplica
 from cluster.engine.settings import replica_plan
 from tests.unit.engine.plans import CUDA, card, config, machine, plan
@@ -20,17 +22,34 @@ def built(pool: str = "", hardware: Hardware | None = None) -> tuple[Any, Replic
     plan_of_pool = replica_plan(
         made, made.pools[0], card=card(), folder="/models/tiny", state_url=None, hardware=hardware or machine()
     )
-    application = pool_application(made.pools[0], plan_of_pool)
+    application = pool_application(
+        made.pools[0], plan_of_pool, accelerator=plan_of_pool.accelerator, version=plan_version(plan_of_pool)
+    )
     return application._bound_deployment, plan_of_pool
 
 
 @pytest.mark.parametrize(("ranks", "bundle"), [(1, {"CPU": 1.0}), (2, {"CPU": 2.0})])
 def test_ranks_of_a_cpu_replica_share_one_bundle(ranks: int, bundle: dict[str, float]) -> None:
-    assert placement_bundle(plan(f"tensor_parallel: {ranks}")) == bundle
+    assert placement_bundles(config(f"tensor_parallel: {ranks}").pools[0], Accelerator.CPU) == [bundle]
+
+
+def test_a_worker_group_says_where_and_never_how_many() -> None:
+    made = config("worker_group: large, hosts: 2, tensor_parallel: 4")
+    (resource,) = worker_group_resources(made)
+    bundles = placement_bundles(made.pools[0], Accelerator.CUDA)
+    assert all(0 < bundle[resource] <= 1 / MAX_REPLICAS for bundle in bundles)
+
+
+def test_ranks_over_several_hosts_get_a_bundle_each_beside_the_replicas_own() -> None:
+    deployment, _ = built("tensor_parallel: 4, hosts: 2", CUDA)
+    config_of = deployment._replica_config
+    card_bundle = {"CPU": 1.0, "GPU": 1.0}
+    assert config_of.placement_group_bundles == [{"CPU": 1.0}, card_bundle, card_bundle, card_bundle, card_bundle]
+    assert config_of.placement_group_strategy == "PACK"
+    assert deployment.ray_actor_options["num_gpus"] == 0
 
 
 def test_ranks_of_a_gpu_replica_get_a_card_each_on_one_host() -> None:
-    assert placement_bundle(plan("tensor_parallel: 4", hardware=CUDA)) == {"CPU": 4.0, "GPU": 4.0}
     deployment, _ = built("tensor_parallel: 4", CUDA)
     config_of = deployment._replica_config
     assert config_of.placement_group_bundles == [{"CPU": 4.0, "GPU": 4.0}]
