@@ -85,8 +85,8 @@ class ApiKeys(Section):
 
     existingSecret: KubernetesName = Field(
         default="",
-        description="Keys `keys.yaml` (as `longreach keys` writes it), `client` (a key, for the test hook) and `admin` (a key "
-        "of role admin, for Prometheus); none: the chart makes them and keeps them",
+        description="Keys `keys.yaml` (as `longreach keys` writes it), `client` (a key, for the test hook) and `admin` "
+        "(a key of role admin, for Prometheus); none: the chart makes them and keeps them",
     )
     tenant: str = Field(default="default", description="Whose the chart's own key is")
 

@@ -34,9 +34,7 @@ class WorkerGroup(Scheduling, Extras):
         default=1, ge=1, le=64, description="CPU workers: replicas that share one; on GPUs tensor_parallel decides"
     )
     resources: Resources = Field(default=Resources(), description="Of its container; the chart adds the cards")
-    shmSize: Quantity = Field(
-        default="8Gi", description="Shared memory (dev/shm): NCCL, and the Redis tier's host memory"
-    )
+    shmSize: Quantity = Field(default="8Gi", description="Shared memory, for NCCL and the Redis tier's host memory")
     image: str = Field(default="", description="Another image than image.engine")
     runtimeClassName: KubernetesName = Field(default="", description="Container runtime, e.g. nvidia")
     extraEnv: list[Raw] = Field(default_factory=list, description="Further environment of its container")
