@@ -74,6 +74,8 @@ class ReplicaPlan:
     """CPU only: the cores the engine's threads are bound to."""
     max_lora_rank: int = 64
     redis_tier: RedisTierPlan | None = None
+    revision: str = ""
+    """What the lease calls these replicas, for canaries."""
 
     @property
     def max_requests(self) -> int:
