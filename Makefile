@@ -9,7 +9,7 @@ BOOTSTRAP := $(PYTHON) -m cluster.bootstrap
 PYTEST := $(BIN)/python -m pytest
 
 .DEFAULT_GOAL := help
-.PHONY: help up down status logs demo chat test test-all lint format proto lock clean preflight
+.PHONY: help up down status logs demo chat test test-all lint format proto chart lock clean preflight
 
 help: ## list the targets
 	@echo "Longreach. Variables: PYTHON=python3.11, CONFIG=file.yaml, LONGREACH_PIP_ARGS='--extra-index-url …'"
@@ -56,6 +56,10 @@ format: ## rewrite to the house style
 proto: ## compile services/grpc/proto anew into services/grpc/generated
 	@$(BOOTSTRAP) --no-cluster
 	$(BIN)/python -m services.grpc.generate
+
+chart: ## write the chart's generated files: values.schema.json, the table in its README
+	@$(BOOTSTRAP) --no-cluster
+	$(BIN)/python -m cluster.kubernetes.chart
 
 preflight: ## only look at this machine
 	@$(BOOTSTRAP) --check

@@ -114,7 +114,7 @@ each Serve application gets what its pool needs.
 {{- $min := 0 -}}
 {{- $max := 0 -}}
 {{- range $pool := .pools -}}
-{{- $slots := include "longreach.slots" (dict "group" $group "pool" $pool) | int -}}
+{{- $slots := max 1 (include "longreach.slots" (dict "group" $group "pool" $pool) | int) -}}
 {{- $least := int (dig "replicas" "min" 1 $pool) -}}
 {{- $most := int (dig "replicas" "max" 1 $pool) -}}
 {{- $min = add $min (div (add $least (sub $slots 1)) $slots) -}}

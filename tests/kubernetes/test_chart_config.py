@@ -1,0 +1,307 @@
+"""What the chart makes of `config`: the file gateways read, and the applications that Ray Serve builds."""
+
+from __future__ import annotations
+
+import json
+import math
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from ray.serve.schema import ServeDeploySchema
+
+from cluster.config import Config, LimitsSection, parse_config
+from cluster.control.head import serve_environment
+from cluster.control.kuberay import pool as build_pool
+from cluster.control.pools import TARGET_LOAD_RATIO
+from cluster.engine.order import ReplicaOrder
+from cluster.kubernetes.chart.generate import CHART, default_values, generated, values_schema
+from cluster.kubernetes.chart.ray import RAY_VERSION
+from tests.kubernetes.render import Rendered, Renderer, RenderError
+
+EXAMPLES = sorted((CHART / "examples").glob("*.yaml"))
+LOCAL_ONLY = {"RAY_enable_metrics_collection"}
+"""Off on one machine, where nobody scrapes Ray."""
+MODEL = {"id": "tiny"}
+POOL = {"name": "short", "model": "tiny", "context_tokens": 8192}
+SMALL = {"config": {"models": [MODEL], "pools": [POOL]}, "workerGroups": {"cpu": {}}}
+
+
+def changed(**parts: Any) -> dict[str, Any]:
+    return {**json.loads(json.dumps(SMALL)), **parts}
+
+
+def with_config(**parts: Any) -> dict[str, Any]:
+    values = changed()
+    values["config"] |= parts
+    return values
+
+
+def file_of(rendered: Rendered) -> Config:
+    (text,) = (
+        each.body["data"]["config.yaml"] for each in rendered.by_kind("ConfigMap") if each.name.endswith("-config")
+    )
+    return parse_config(text, origin="config.yaml")
+
+
+def serve_config(service: Any) -> ServeDeploySchema:
+    return ServeDeploySchema.model_validate(yaml.safe_load(service.spec["serveConfigV2"]))
+
+
+def deployments(service: Any) -> dict[str, Any]:
+    """By application: Serve's deployment as its builder makes it, and what serveConfigV2 says over it."""
+    return {
+        application.name: (build_pool(application.args)._bound_deployment, application.deployments[0])
+        for application in serve_config(service).applications
+    }
+
+
+@pytest.mark.parametrize("example", EXAMPLES, ids=lambda path: path.stem)
+@pytest.mark.parametrize("helm", ["3", "4"])
+def test_gateways_understand_the_file(render: Renderer, example: Path, helm: Any) -> None:
+    config = file_of(render(example, helm=helm))
+    assert config.gateway.host == "0.0.0.0"
+    assert config.gateway.auth.keys_file is not None
+    assert config.cluster.replica_host == "node"
+    assert config.gateway.limits.drain_s >= config.gateway.limits.request_s
+
+
+@pytest.mark.parametrize("example", EXAMPLES, ids=lambda path: path.stem)
+def test_serve_builds_every_pool_and_a_worker_holds_its_replicas(render: Renderer, example: Path) -> None:
+    rendered = render(example)
+    config = file_of(rendered)
+    service = rendered.one("RayService")
+    groups = {group["groupName"]: group for group in service.spec["rayClusterConfig"]["workerGroupSpecs"]}
+    built = deployments(service)
+    assert set(built) == {f"pool-{pool.name}" for pool in config.pools if not pool.is_static}
+    for pool in config.pools:
+        deployment, override = built[f"pool-{pool.name}"]
+        (order,) = deployment.init_args
+        assert isinstance(order, ReplicaOrder)
+        assert order.pool == pool.model_copy(update={"replicas": order.pool.replicas, "traffic": order.pool.traffic})
+        assert deployment.name == override.name
+        start = groups[str(pool.worker_group)]["rayStartParams"]
+        has = {
+            "CPU": float(start["num-cpus"]),
+            "GPU": float(start.get("num-gpus", 0)),
+            **json.loads(json.loads(start["resources"])),
+        }
+        for bundle in deployment._replica_config.placement_group_bundles:
+            assert all(has[name] >= amount for name, amount in bundle.items()), (pool.name, bundle, has)
+
+
+@pytest.mark.parametrize("example", EXAMPLES, ids=lambda path: path.stem)
+def test_the_workers_are_as_many_as_the_replicas_need(render: Renderer, example: Path) -> None:
+    rendered = render(example)
+    config = file_of(rendered)
+    for group in rendered.one("RayService").spec["rayClusterConfig"]["workerGroupSpecs"]:
+        pools = [pool for pool in config.pools if pool.worker_group == group["groupName"]]
+        cards = int(group["rayStartParams"].get("num-gpus", 0)) * group["numOfHosts"]
+        for bound, count in (("min", group["minReplicas"]), ("max", group["maxReplicas"])):
+            wanted = sum(pool.tensor_parallel * getattr(pool.replicas, bound) for pool in pools)
+            assert cards == 0 or cards * count >= wanted, group["groupName"]
+            # No worker is there for nothing: without one of them, a pool would not have its replicas.
+            needed = sum(
+                math.ceil(getattr(pool.replicas, bound) / (cards // pool.tensor_parallel if cards else 1))
+                for pool in pools
+            )
+            assert count == needed
+        (container,) = group["template"]["spec"]["containers"]
+        assert container["resources"]["limits"].get("nvidia.com/gpu", 0) * group["numOfHosts"] == cards
+
+
+def test_replica_counts_change_no_argument(render: Renderer) -> None:
+    one, more = (
+        render(with_config(pools=[{**POOL, "replicas": {"min": count, "max": count}}])).one("RayService")
+        for count in (1, 3)
+    )
+    assert [each.args for each in serve_config(one).applications] == [
+        each.args for each in serve_config(more).applications
+    ]
+    assert [each.deployments[0].num_replicas for each in serve_config(more).applications] == [3]
+
+    def engines(service: Any) -> str:
+        head = service.spec["rayClusterConfig"]["headGroupSpec"]["template"]["metadata"]
+        return str(head["annotations"]["longreach.dev/engines"])
+
+    other = render(with_config(pools=[{**POOL, "engine": {"max_running": 4}}])).one("RayService")
+    assert engines(one) == engines(more) != engines(other)
+
+
+def test_a_pool_that_scales_has_the_load_target_of_local_mode(render: Renderer) -> None:
+    values = with_config(pools=[{**POOL, "replicas": {"min": 1, "max": 2}, "engine": {"max_running": 10}}])
+    service = render({**values, "modelCache": {"type": "emptyDir"}}).one("RayService")
+    ((deployment, override),) = deployments(service).values()
+    assert override.autoscaling_config == {
+        "min_replicas": 1,
+        "max_replicas": 2,
+        "target_ongoing_requests": 10 * TARGET_LOAD_RATIO,
+    }
+    assert deployment.name == "replica"
+    assert service.spec["rayClusterConfig"]["enableInTreeAutoscaling"] is True
+
+
+def test_the_canary_has_the_same_pool_another_model_and_its_share(render: Renderer) -> None:
+    canary = {"enabled": True, "weight": 5, "models": {"tiny": {"revision": "v2"}}, "pools": {"short": {"replicas": 2}}}
+    rendered = render(changed(canary=canary, modelCache={"type": "emptyDir"}))
+    services = {service.name: service for service in rendered.by_kind("RayService")}
+    main, other = services["longreach"], services["longreach-canary"]
+    assert dict(file_of(rendered).pool("short").traffic or {}) == {"stable": 95, "canary": 5}
+    (of_main,) = serve_config(main).applications
+    (of_canary,) = serve_config(other).applications
+    assert of_canary.args["config"]["models"] == [{**of_main.args["config"]["models"][0], "revision": "v2"}]
+    assert (of_main.args["config"]["pools"][0]["revision"], of_canary.args["config"]["pools"][0]["revision"]) == (
+        "stable",
+        "canary",
+    )
+    assert of_canary.deployments[0].num_replicas == 2
+    # Beginning a canary must not replace what serves now.
+    (before,) = serve_config(render(changed(modelCache={"type": "emptyDir"})).one("RayService")).applications
+    assert of_main.args == before.args
+
+
+def test_every_ray_node_has_the_environment_of_local_mode(render: Renderer) -> None:
+    rendered = render(SMALL)
+    wanted = {name: value for name, value in serve_environment(file_of(rendered)).items() if name not in LOCAL_ONLY}
+    cluster = rendered.one("RayService").spec["rayClusterConfig"]
+    templates = [cluster["headGroupSpec"]["template"], *(group["template"] for group in cluster["workerGroupSpecs"])]
+    assert len(templates) == 2
+    for template in templates:
+        (container,) = template["spec"]["containers"]
+        given = {each["name"]: each.get("value") for each in container["env"] if each["name"].startswith("RAY_")}
+        assert given == wanted
+
+
+def test_the_longest_stream_is_the_gateways_own_default(render: Renderer) -> None:
+    config = file_of(render(SMALL))
+    assert config.gateway.limits.drain_s == config.pools[0].engine.drain_s == LimitsSection().request_s
+    shorter = file_of(render(with_config(gateway={"limits": {"request_s": 90.5}})))
+    assert shorter.gateway.limits.drain_s == shorter.pools[0].engine.drain_s == 91
+
+
+def test_the_chart_names_the_ray_it_was_made_for() -> None:
+    pins = (CHART.parents[2] / "locks" / "cpu.txt").read_text(encoding="utf-8").splitlines()
+    assert f"ray=={RAY_VERSION}" in [pin.split(" ")[0] for pin in pins]
+
+
+def test_generated_files_are_in_step() -> None:
+    """`make chart` writes them."""
+    for path, text in generated().items():
+        assert path.read_text(encoding="utf-8") == text, f"{path.name}: make chart"
+
+
+def test_values_yaml_says_what_the_types_say() -> None:
+    assert yaml.safe_load((CHART / "values.yaml").read_text(encoding="utf-8")) == default_values()
+
+
+def test_the_schema_refuses_unknown_keys_everywhere() -> None:
+    schema = values_schema()
+    sections = {"": schema, **schema["$defs"]}
+    assert len(sections) > 60
+    assert [
+        name
+        for name, part in sections.items()
+        if "properties" in part and part.get("additionalProperties") is not False
+    ] == []
+
+
+CONTRADICTIONS: dict[str, tuple[dict[str, Any], str]] = {
+    "misspelled key": (changed(gatewy={}), "gatewy"),
+    "misspelled key of a pool": (with_config(pools=[{**POOL, "contxt": 1}]), "contxt"),
+    "no model": (with_config(models=[]), "at least one model"),
+    "no pool": (with_config(pools=[]), "at least one pool"),
+    "unknown worker group": (with_config(pools=[{**POOL, "worker_group": "gpus"}]), "workerGroups has: cpu"),
+    "two groups and none named": (changed(workerGroups={"a": {}, "b": {}}), "workerGroups has: a, b"),
+    "too few cards": (
+        {**with_config(pools=[{**POOL, "tensor_parallel": 4}]), "workerGroups": {"g": {"gpu": {"count": 2}}}},
+        "needs 4 GPUs in one worker, and worker group g has 2",
+    ),
+    "cpus over hosts": (changed(workerGroups={"g": {"hosts": 2}}), "only GPU workers can span hosts"),
+    "hosts half used": (
+        {
+            **with_config(pools=[{**POOL, "tensor_parallel": 8}]),
+            "workerGroups": {"g": {"hosts": 2, "gpu": {"count": 8}}},
+        },
+        "tensor_parallel must be all its GPUs: 16",
+    ),
+    "what the chart sets": (with_config(gateway={"host": "1.2.3.4"}), "config.gateway.host: the chart sets it"),
+    "a store's address": (with_config(redis={"state_url": "redis://x"}), "config.redis.state_url: the chart sets it"),
+    "a drain that cuts": (with_config(gateway={"limits": {"drain_s": 5}}), "an upgrade would cut streams"),
+    "an engine's drain that cuts": (
+        with_config(pools=[{**POOL, "engine": {"drain_s": 5}}]),
+        "an upgrade would cut streams",
+    ),
+    "no state store": (changed(redis={"state": {"enabled": False}}), "replicas and gateways meet there"),
+    "tier without a cache": (
+        with_config(pools=[{**POOL, "engine": {"redis_tier": {"enabled": True}}}]),
+        "enable redis.cache",
+    ),
+    "one server for two stores": (
+        changed(redis={"state": {"external": {"url": "redis://r:1"}}, "gcs": {"external": {"url": "redis://r:1"}}}),
+        "each need a server of their own",
+    ),
+    "password in an address": (changed(redis={"state": {"external": {"url": "redis://u:p@r"}}}), "external"),
+    "user without password": (
+        changed(redis={"state": {"external": {"url": "redis://r", "user": "u"}}}),
+        "user without existingSecret",
+    ),
+    "fault tolerance without a store": (
+        changed(redis={"gcs": {"enabled": False}}),
+        "gcsFaultTolerance needs redis.gcs",
+    ),
+    "KubeRay's variable": (
+        changed(ray={"extraEnv": [{"name": "RAY_REDIS_ADDRESS", "value": "x"}]}),
+        "KubeRay refuses RAY_REDIS_ADDRESS",
+    ),
+    "more at least than at most": (
+        changed(gateway={"autoscaling": {"minReplicas": 9}}),
+        "minReplicas is over maxReplicas",
+    ),
+    "a budget that lets all go": (
+        changed(gateway={"podDisruptionBudget": {"maxUnavailable": 2}}),
+        "lets all of the 2 gateways go at once",
+    ),
+    "an ingress without a host": (changed(gateway={"ingress": {"enabled": True}}), "gateway.ingress.hosts"),
+    "gRPC's ingress without gRPC": (
+        {
+            **with_config(gateway={"grpc": {"enabled": False}}),
+            "gateway": {"ingress": {"grpc": {"enabled": True, "hosts": ["a"]}}},
+        },
+        "config.gateway.grpc.enabled is false",
+    ),
+    "routes without a parent": (changed(gateway={"gatewayApi": {"enabled": True}}), "parentRefs"),
+    "TLS from nowhere": (changed(tls={"enabled": True}), "name a Secret in tls.existingSecret"),
+    "TLS from two": (
+        changed(
+            tls={"enabled": True, "existingSecret": "a", "certManager": {"enabled": True, "issuerRef": {"name": "b"}}}
+        ),
+        "choose one",
+    ),
+    "a volume for one node": (
+        {
+            **with_config(pools=[{**POOL, "replicas": {"min": 2, "max": 2}}]),
+            "modelCache": {"accessMode": "ReadWriteOnce"},
+        },
+        "serves one node",
+    ),
+    "an incremental upgrade without a gateway": (
+        changed(upgrade={"strategy": "NewClusterWithIncrementalUpgrade"}),
+        "gatewayClassName",
+    ),
+    "a canary of no pool": (changed(canary={"enabled": True, "models": {"tiny": {}}}), "canary.pools"),
+    "a canary of an unknown pool": (
+        changed(canary={"enabled": True, "models": {"tiny": {}}, "pools": {"x": {}}}),
+        "canary.pools.x",
+    ),
+    "a canary like the rest": (changed(canary={"enabled": True, "pools": {"short": {}}}), "another source or revision"),
+    "a name for nobody": (changed(fullnameOverride="1abc"), "begins with a letter"),
+}
+
+
+@pytest.mark.parametrize("case", CONTRADICTIONS)
+def test_values_that_contradict_each_other_are_refused_with_the_remedy(render: Renderer, case: str) -> None:
+    values, words = CONTRADICTIONS[case]
+    with pytest.raises(RenderError) as refused:
+        render(values)
+    assert words in str(refused.value)
