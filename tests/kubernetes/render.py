@@ -134,7 +134,7 @@ class Renderer:
     scratch: Path
     """An empty folder for values that come as a mapping."""
     chart: Path = CHART
-    _kept: dict[str, Rendered | RenderError] = field(default_factory=dict)
+    _kept: dict[str, Rendered | RenderError] = field(default_factory=dict, repr=False)
 
     def __call__(
         self,
