@@ -11,7 +11,7 @@ import yaml
 
 from tests.kubernetes.cases import ALL, EVERYTHING, LEAST, LONGEST_RELEASE, Case, merged, pool, serving
 from tests.kubernetes.pods import PodView, pods, pods_of, selects
-from tests.kubernetes.render import Manifest, Rendered, Renderer
+from tests.kubernetes.render import Manifest, Renderer
 
 RECOMMENDED = frozenset(
     f"app.kubernetes.io/{name}" for name in ("name", "instance", "version", "component", "part-of", "managed-by")
