@@ -187,8 +187,8 @@ EDGES: tuple[Case, ...] = (
         values=(serving(pool("huge", tensor_parallel=16), groups={"big": {"gpu": {"count": 8}, "hosts": 2}}),),
     ),
     Case(
-        name="from-zero",
-        values=(serving(pool("a", replicas={"min": 0, "max": 3}), pool("b", replicas={"min": 2, "max": 2})),),
+        name="scaled-and-fixed",
+        values=(serving(pool("a", replicas={"min": 1, "max": 3}), pool("b", replicas={"min": 2, "max": 2})),),
     ),
     Case(
         name="several-replicas-a-worker",
