@@ -66,6 +66,11 @@ each Serve application gets what its pool needs.
 {{- toJson $config -}}
 {{- end -}}
 
+{{/* Whether there is a RayService at all; a gateway may stand before static endpoints only. */}}
+{{- define "longreach.serves" -}}
+{{- range .Values.config.pools -}}{{- if not .endpoints -}}true{{- end -}}{{- end -}}
+{{- end -}}
+
 {{/* Whether Ray's autoscaler runs: some pool has more replicas at most than at least, or KubeRay's way to upgrade wants it. */}}
 {{- define "longreach.scales" -}}
 {{- $scales := eq .Values.upgrade.strategy "NewClusterWithIncrementalUpgrade" -}}
