@@ -59,11 +59,13 @@ class GatewayProcess:
 
 
 @asynccontextmanager
-async def gateway_process(folder: Path, config: Mapping[str, Any], **env: str) -> AsyncIterator[GatewayProcess]:
+async def gateway_process(
+    folder: Path, config: Mapping[str, Any], *more_arguments: str, **env: str
+) -> AsyncIterator[GatewayProcess]:
     """Run a gateway with this configuration in `folder`."""
     path, ready_file, log = folder / "longreach.yaml", folder / "ready.json", folder / "gateway.log"
     path.write_text(json.dumps(config), encoding="utf-8")  # YAML takes JSON as it is
-    arguments = ["-m", "services.gateway", "--config", str(path), "--ready-file", str(ready_file)]
+    arguments = ["-m", "services.gateway", "--config", str(path), "--ready-file", str(ready_file), *more_arguments]
     with log.open("wb") as stream:
         process = await asyncio.create_subprocess_exec(
             sys.executable, *arguments, stderr=stream, env={**os.environ, **env}, cwd=ROOT
