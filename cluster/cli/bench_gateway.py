@@ -143,7 +143,7 @@ def _where(cores: Cores) -> str:
 def tokenizer_folder(environment: Environment, cache: Path) -> Path:
     """A real model's tokenizer where one is here, else the tiny model's, written into `cache`."""
     from cluster.core.errors import ModelStoreError
-    from cluster.models.store import open_store
+    from cluster.models.opening import open_store
     from cluster.models.tiny import tiny_tokenizer
 
     try:

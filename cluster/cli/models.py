@@ -5,6 +5,7 @@ What must not live here: the store (cluster/models).
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -56,19 +57,78 @@ def list_models(json: JsonOption = False) -> None:
 
 
 @app.command()
-def pull(name: NameArgument, revision: RevisionOption = None, json: JsonOption = False) -> None:
-    """Fetch a model, verified; one that is here already is left alone."""
+def pull(
+    name: Annotated[str | None, typer.Argument(help="Catalog id, hub id (org/name) or folder.")] = None,
+    revision: RevisionOption = None,
+    config: Annotated[
+        Path | None,
+        typer.Option("--config", "-c", help="Instead of a name: every model that pools with replicas of it need."),
+    ] = None,
+    tokenizer_only: Annotated[
+        bool,
+        typer.Option("--tokenizer-only", help="Configuration, tokenizer and chat template, as a gateway needs them."),
+    ] = False,
+    keep_going: Annotated[
+        bool, typer.Option("--keep-going", help="Go on without a model that cannot be had, and do not fail for it.")
+    ] = False,
+    json: JsonOption = False,
+) -> None:
+    """Fetch a model, or all of a configuration, verified; what is here already is left alone."""
+    wanted = _wanted(name, revision, config)
+    found = [_pulled(source, at, tokenizer_only=tokenizer_only, keep_going=keep_going) for source, at in wanted]
+    if config is not None and json:
+        print_json(found)
+    elif json:
+        print_json(found[0])
+    else:
+        for entry in found:
+            if entry["path"] is not None:
+                typer.echo(entry["path"])
+
+
+def _wanted(name: str | None, revision: str | None, config: Path | None) -> list[tuple[str, str | None]]:
+    """Sources, each with its revision.
+
+    Raises:
+        ConfigError: the configuration has mistakes.
+    """
+    from cluster.config import load_config
+    from cluster.local.weights import served_models
+
+    if (name is None) == (config is None):
+        raise typer.BadParameter("name a model, or a configuration with --config")
+    if name is not None:
+        return [(name, revision)]
+    if revision is not None:
+        raise typer.BadParameter("a configuration says itself which revision of which model", param_hint="--revision")
+    assert config is not None
+    return [(model.source or model.id, model.revision) for model in served_models(load_config(config))]
+
+
+def _pulled(source: str, revision: str | None, *, tokenizer_only: bool, keep_going: bool) -> dict[str, str | None]:
+    """One model, as it is told to programs.
+
+    Raises:
+        ModelStoreError: it cannot be had.
+    """
     from rich.console import Console
 
+    from cluster.core.errors import ModelStoreError
+    from cluster.environment import read_environment
     from cluster.local.weights import drawn_progress
+    from cluster.models.opening import open_store, open_tokenizers
 
+    environment = read_environment()
+    store = open_tokenizers(environment) if tokenizer_only else open_store(environment)
     console = Console(stderr=True)
-    with drawn_progress(console) as progress:
-        folder = _store().pull(name, revision=revision, progress=progress)
-    if json:
-        print_json({"id": name, "path": str(folder)})
-    else:
-        typer.echo(str(folder))
+    try:
+        with drawn_progress(console) as progress:
+            return {"id": source, "path": str(store.pull(source, revision=revision, progress=progress))}
+    except ModelStoreError as error:
+        if not keep_going:
+            raise
+        console.print(f"longreach: goes on without {source}: {error}", highlight=False, markup=False, soft_wrap=True)
+        return {"id": source, "path": None, "error": str(error)}
 
 
 @app.command()
@@ -93,7 +153,7 @@ def remove(name: NameArgument, json: JsonOption = False) -> None:
 
 def _store() -> ModelStore:
     from cluster.environment import read_environment
-    from cluster.models.store import open_store
+    from cluster.models.opening import open_store
 
     return open_store(read_environment())
 

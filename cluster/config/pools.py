@@ -5,7 +5,7 @@ What must not live here: what gateways do with them (gateway.py), secrets.
 
 from __future__ import annotations
 
-from typing import Any, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, model_validator
 
@@ -13,6 +13,13 @@ from cluster.config.base import ModelId, Name, Section
 
 MAX_CONTEXT_TOKENS = 16_777_216
 MAX_REPLICAS = 1_000
+SERVED_KEYS = (
+    "replicas", "engine", "tensor_parallel", "hosts", "accelerator", "worker_group", "revision", "traffic",
+)  # fmt: skip
+"""Of a pool that are about replicas of its own."""
+MAX_REVISIONS = 8
+"""That share one pool's requests: an upgrade has two, and each costs every decision a little."""
+Weight = Annotated[float, Field(ge=0, le=1_000_000, allow_inf_nan=False)]
 
 
 class ClusterSection(Section):
@@ -148,6 +155,12 @@ class PoolSection(Section):
     replicas: ReplicasSection = ReplicasSection()
     engine: EngineSection = EngineSection()
     endpoints: list[EndpointSection] = Field(default_factory=list, description="Static members instead of replicas")
+    revision: Name | None = Field(default=None, description="What this pool's replicas call themselves, for canaries")
+    traffic: dict[Name, Weight] = Field(
+        default_factory=dict,
+        max_length=MAX_REVISIONS,
+        description="Revision to weight: how the gateway divides requests where replicas of several revisions run",
+    )
 
     @property
     def is_static(self) -> bool:
@@ -162,7 +175,7 @@ class PoolSection(Section):
     @model_validator(mode="after")
     def _static_or_served(self) -> Self:
         if self.endpoints:
-            for key in ("replicas", "engine", "tensor_parallel", "hosts", "accelerator", "worker_group"):
+            for key in SERVED_KEYS:
                 if key in self.model_fields_set:
                     raise ValueError(f"{key} has no meaning in a pool with static endpoints: leave one of them out")
         return self
@@ -177,4 +190,10 @@ class PoolSection(Section):
             raise ValueError(f"tensor_parallel {self.tensor_parallel} must be a multiple of hosts {self.hosts}")
         if self.has_tier:
             raise ValueError("engine.redis_tier: replicas that span hosts run without it")
+        return self
+
+    @model_validator(mode="after")
+    def _traffic_goes_somewhere(self) -> Self:
+        if self.traffic and not any(self.traffic.values()):
+            raise ValueError("traffic has no weight above 0: give one to a revision, or leave traffic out")
         return self

@@ -73,6 +73,10 @@ class Lease:
     """An operator took it out of use (`LeaseStore.drain`); its state then says draining, whatever the replica wrote."""
     tier: dict[str, Any] | None = field(default=None, hash=False)
     """What it fetches from Redis: `TierTerms.to_dict` (cluster/core/tier); None where, or while, it fetches nothing."""
+    revision: str = ""
+    """What it calls itself, for canaries (`pools[].revision`); empty where it has no name."""
+    ray_cluster: str = ""
+    """The Ray cluster it runs in, so that its head can outlive it; empty where nobody named one."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -15,6 +15,8 @@ from cluster.core.request import Route
 HEADER_REQUEST_ID = "x-request-id"
 HEADER_POOL = "x-longreach-pool"
 HEADER_REPLICA = "x-longreach-replica"
+HEADER_REVISION = "x-longreach-revision"
+"""Gateway to client: what the replica calls itself; absent where it has no name."""
 HEADER_REASON = "x-longreach-reason"
 HEADER_ATTEMPTS = "x-longreach-attempts"
 """Gateway to client: how many replicas were tried, where it was more than one."""

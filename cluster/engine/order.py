@@ -16,7 +16,7 @@ from cluster.engine.settings import replica_plan
 from cluster.environment import Environment
 from cluster.models.catalog import find
 from cluster.models.folder import card_from_folder
-from cluster.models.store import open_store
+from cluster.models.opening import open_store
 from cluster.state.login import StateServer, state_server
 
 

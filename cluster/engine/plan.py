@@ -77,6 +77,8 @@ class ReplicaPlan:
     """CPU only: the cores the engine's threads are bound to."""
     max_lora_rank: int = 64
     redis_tier: RedisTierPlan | None = None
+    revision: str = ""
+    """What the lease calls these replicas, for canaries."""
     state_login: StateServer | None = None
     """How to log in at `state_url`: names of secrets, no secret. None: the address is all there is."""
 

@@ -91,6 +91,7 @@ def replica_plan(
         replica_host=config.cluster.replica_host,
         cores=hardware.cores if on_cpu else (),
         redis_tier=redis_tier_plan(config, pool, context_kv_bytes=_context_kv_bytes(pool, card, dtype)),
+        revision=pool.revision or "",
     )
 
 

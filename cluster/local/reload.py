@@ -26,9 +26,11 @@ from cluster.local.rundir import RunDir
 from cluster.local.up import exclusively
 
 ENGINE_KEYS = frozenset(
-    {"model", "context_tokens", "tensor_parallel", "hosts", "accelerator", "worker_group", "engine"}
+    {"model", "context_tokens", "tensor_parallel", "hosts", "accelerator", "worker_group", "engine", "revision"}
 )
 """Parts of a pool that its engines are built from."""
+GATEWAY_POOL_KEYS = ("traffic",)
+"""Parts of a served pool that the gateway alone reads."""
 ENGINE_MODEL_KEYS = frozenset({"source", "revision", "sampling", "lora", "tool_parser"})
 """Parts of a model that the engines of its served pools are built from; in a static pool they are the gateway's."""
 FIXED_SECTIONS = ("cluster", "redis")
@@ -140,7 +142,9 @@ def _merge_pools(
             applied.append(f"pools.{name}.replicas")
             pool = pool.model_copy(update={"replicas": new.replicas})  # noqa: PLW2901 - the pool that goes on
             scales = True
-        pools.append(pool)
+        fresh = {key: getattr(new, key) for key in GATEWAY_POOL_KEYS}
+        applied += [f"pools.{name}.{key}" for key, value in fresh.items() if getattr(pool, key) != value]
+        pools.append(pool.model_copy(update=fresh))
     for name, pool in after.items():
         if name not in before:
             applied += [f"pools.{name}"] if pool.is_static else []

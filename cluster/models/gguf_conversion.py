@@ -64,6 +64,24 @@ def convert(gguf_path: Path, folder: Path, sampling: SamplingDefaults, progress:
     """
     progress("reading the GGUF", 0, None)
     gguf = _open(gguf_path)
+    _write_small_files(gguf, folder, sampling)
+    tensors = _tensors(gguf)
+    total_bytes = sum(tensor.size_bytes for tensor in tensors)
+    write_safetensors(
+        folder / "model.safetensors", tensors, lambda done_bytes: progress("converting", done_bytes, total_bytes)
+    )
+
+
+def convert_small_files(gguf_path: Path, folder: Path, sampling: SamplingDefaults) -> None:
+    """Write all but the weights; of the file only its beginning has to be there, as long as it has its full size.
+
+    Raises:
+        ModelStoreError: as `convert`.
+    """
+    _write_small_files(_open(gguf_path), folder, sampling)
+
+
+def _write_small_files(gguf: Gguf, folder: Path, sampling: SamplingDefaults) -> None:
     context_tokens = int(gguf.number("context_length"))
     tokenizer = _tokenizer(gguf, context_tokens)
     tokenizer.write(folder)
@@ -71,11 +89,6 @@ def convert(gguf_path: Path, folder: Path, sampling: SamplingDefaults, progress:
     # Greedy is not the publisher's default: without do_sample readers ignore the sampling values.
     generation = {**tokenizer.generation_ids(), "do_sample": True, **sampling.given()}
     _write_json(folder / "generation_config.json", generation)
-    tensors = _tensors(gguf)
-    total_bytes = sum(tensor.size_bytes for tensor in tensors)
-    write_safetensors(
-        folder / "model.safetensors", tensors, lambda done_bytes: progress("converting", done_bytes, total_bytes)
-    )
 
 
 def _open(path: Path) -> Gguf:

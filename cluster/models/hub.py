@@ -29,6 +29,11 @@ SMALL_SUFFIXES = frozenset({".json", ".jinja"})
 """What a card is read from, without the weights."""
 MAX_FILES = 1_000
 """The largest open models have a few hundred shards; more is not a model."""
+GIVE_ACCESS = (
+    "set HF_TOKEN_PATH to a file that holds a token which may read it, and nothing else (in Kubernetes: a key of a "
+    "Secret, mounted as a file)"
+)
+REFUSED = frozenset({401, 403})
 AIR_GAP_REMEDY = "run `longreach models pull` once where the hub can be reached, and copy the model store's folder here"
 
 
@@ -59,7 +64,7 @@ class HubSettings:
         except (OSError, UnicodeDecodeError) as error:
             raise store_error(
                 f"the hub token file {self.token_file} cannot be read: {error}",
-                "name a readable file that holds the token alone",
+                "set HF_TOKEN_PATH to a readable file that holds the token alone",
             ) from error
 
 
@@ -102,12 +107,12 @@ def list_repository(repository: str, revision: str | None, settings: HubSettings
     except GatedRepoError as error:
         raise store_error(
             f"{repository} is gated on the model hub",
-            "accept its licence on the hub's page and name a token file with access to it",
+            f"accept its licence on the hub's page, and {GIVE_ACCESS}",
         ) from error
     except RepositoryNotFoundError as error:
         raise store_error(
             f"the model hub has no {repository}, or it is private",
-            "check the spelling (organisation/name); for a private model name a token file",
+            f"check the spelling (organisation/name); for a private model {GIVE_ACCESS}",
         ) from error
     except RevisionNotFoundError as error:
         raise store_error(
@@ -115,9 +120,11 @@ def list_repository(repository: str, revision: str | None, settings: HubSettings
         ) from error
     except Exception as error:
         # The client's transport is a dependency of its own (httpx2 today), with no common root for its errors.
+        if getattr(getattr(error, "response", None), "status_code", None) in REFUSED:
+            raise store_error(f"the model hub refuses {repository}: {error}", GIVE_ACCESS) from error
         raise store_error(
             f"the model hub cannot be asked for {repository}: {error}",
-            f"check the network and the hub endpoint; without a network: {AIR_GAP_REMEDY}",
+            f"check the network and the hub endpoint (HF_ENDPOINT names a mirror); without a network: {AIR_GAP_REMEDY}",
         ) from error
     return _listing(repository, info.sha or revision or "main", info.siblings or [])
 

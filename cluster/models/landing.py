@@ -28,6 +28,8 @@ if TYPE_CHECKING:
 
 PARTIAL_NAME = ".partial"
 LOCKS_NAME = ".locks"
+TOKENIZERS_NAME = ".tokenizers"
+"""What has a tokenizer and no weights is below this, laid out like the models."""
 SPARE_BYTES = 256 << 20
 """Left free beside a model: a disk filled to the last byte breaks everything else on it."""
 

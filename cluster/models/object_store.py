@@ -19,6 +19,12 @@ if TYPE_CHECKING:
     from cluster.models.progress import Progress
 
 PACKAGES = {"s3": "s3fs", "gs": "gcsfs"}
+LOGINS = {
+    "s3fs": "AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY (in Kubernetes from a Secret), or its service account's role",
+    "gcsfs": "GOOGLE_APPLICATION_CREDENTIALS names a key file (in Kubernetes a mounted Secret), or workload identity",
+    "fsspec": "its credentials",
+}
+"""Where each cloud's library looks first."""
 REVISION_LETTERS = 12
 
 
@@ -70,7 +76,8 @@ class ObjectStoreFetch:
                 expected = parse_manifest(manifest.read_bytes())
             except ValueError as error:
                 raise store_error(f"the store's {MANIFEST_NAME} is {error}", "upload the folder again") from error
-            check_hashes(files, expected.files, progress)
+            fetched = {file.name for file in self.files}
+            check_hashes(files, tuple(file for file in expected.files if file.name in fetched), progress)
 
 
 def open_object_store(url: str) -> ObjectStoreFetch:
@@ -90,7 +97,8 @@ def open_object_store(url: str) -> ObjectStoreFetch:
         entries = filesystem.ls(path, detail=True)
     except Exception as error:  # every cloud's library raises errors of its own
         raise store_error(
-            f"{url} cannot be listed: {error}", "check the address and the cloud credentials of this process"
+            f"{url} cannot be listed: {error}",
+            f"check the address, and that this process may read it: {LOGINS[package]}",
         ) from error
     return _listed(url, filesystem, [entry for entry in entries if entry["type"] == "file"])
 

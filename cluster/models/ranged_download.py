@@ -79,7 +79,7 @@ def _get_rest(
         if error.response.is_client_error:
             raise store_error(
                 f"{url} answered {error.response.status_code} {error.response.reason_phrase}",
-                "check the model's name and revision, and that the token file's token may read it",
+                "check the model's name and revision, and that the token in the file at HF_TOKEN_PATH may read it",
             ) from error
         return str(error)
     except httpx.HTTPError as error:

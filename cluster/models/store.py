@@ -8,27 +8,26 @@ from __future__ import annotations
 
 import shutil
 import tempfile
-import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from cluster.core.errors import ModelStoreError
+from cluster.models.arrival import arrive
 from cluster.models.card import FolderSource, HubSource
 from cluster.models.catalog import CATALOG
 from cluster.models.faults import store_error
 from cluster.models.folder import card_from_folder
-from cluster.models.hub import HubFetch, HubSettings
+from cluster.models.hub import HubFetch
 from cluster.models.inventory import all_copies, copies_of, folder_name
-from cluster.models.landing import check_disk, land, model_lock, partial_folder, partial_folders
-from cluster.models.manifest import Manifest, check_hashes, describe_folder
+from cluster.models.landing import TOKENIZERS_NAME, model_lock, partial_folder, partial_folders
+from cluster.models.manifest import check_hashes
 from cluster.models.progress import folder_bytes, silent
 from cluster.models.sources import Reference, open_fetch, open_hub, refer, source_text
 
 if TYPE_CHECKING:
-    from cluster.environment import Environment
     from cluster.models.card import ModelCard
-    from cluster.models.fetch import Fetch
+    from cluster.models.hub import HubSettings
     from cluster.models.inventory import Copy
     from cluster.models.progress import Progress
 
@@ -52,16 +51,6 @@ class ModelStatus:
 def default_root(cache_home: Path) -> Path:
     """Where models are kept: `cache_home` is Longreach's own cache folder, ~/.cache/longreach by default."""
     return cache_home / "models"
-
-
-def open_store(environment: Environment) -> ModelStore:
-    """The model store that this environment names."""
-    settings = HubSettings(
-        endpoint=environment.hub_endpoint,
-        token_file=environment.hub_token_file,
-        offline=environment.hub_offline,
-    )
-    return ModelStore(default_root(environment.cache_home), settings=settings)
 
 
 class ModelStore:
@@ -131,19 +120,13 @@ class ModelStore:
         reference = refer(model_id_or_source, revision)
         if isinstance(reference.source, FolderSource):
             return _folder_in_place(reference.source)
-        copies = copies_of(self._root, reference)
-        if copies:
-            return copies[0].path
-        try:
-            with model_lock(self._root, folder_name(reference.id), progress):
-                copies = copies_of(self._root, reference)  # another process may have brought it while this one waited
-                if copies:
-                    return copies[0].path
-                return self._bring(reference, open_fetch(reference, self._settings, progress), progress)
-        except OSError as error:
-            raise store_error(
-                f"{self._root} cannot take {reference.id}: {error}", "check the disk's space and permissions"
-            ) from error
+        return arrive(
+            self._root,
+            reference,
+            lambda: open_fetch(reference, self._settings, progress),
+            check=card_from_folder,  # refuses what vLLM could not load
+            progress=progress,
+        )
 
     def verify(self, model: str, *, revision: str | None = None, progress: Progress = silent) -> Path:
         """Read the whole model again and compare every hash with its manifest; the folder that was checked.
@@ -159,7 +142,7 @@ class ModelStore:
         return copies[0].path
 
     def remove(self, model: str) -> int:
-        """Delete every revision of a model and what its unfinished pulls left; the bytes that frees.
+        """Delete every revision of a model, its tokenizer, and what unfinished pulls left; the bytes that frees.
 
         Raises:
             ModelStoreError: the model is a folder outside the store, which is not the store's to delete.
@@ -168,47 +151,7 @@ class ModelStore:
         if isinstance(reference.source, FolderSource):
             raise store_error(f"{model} is your own folder, not the store's", "delete it yourself if it is to go")
         name = folder_name(reference.id)
-        folder = self._root / name
-        if not folder.exists() and not partial_folders(self._root, name):
-            return 0
-        with model_lock(self._root, name, silent):
-            if folder.exists():
-                # Out of sight in one step: a removal that is killed leaves no model with files missing.
-                doomed = partial_folder(self._root, name, "removed")
-                doomed.parent.mkdir(exist_ok=True)
-                shutil.rmtree(doomed, ignore_errors=True)
-                folder.rename(doomed)
-            freed_bytes = 0
-            for partial in partial_folders(self._root, name):
-                freed_bytes += folder_bytes(partial)
-                shutil.rmtree(partial)
-            return freed_bytes
-
-    def _bring(self, reference: Reference, fetch: Fetch, progress: Progress) -> Path:
-        """Fetch into the partial folder and land; the model's lock is held."""
-        name = folder_name(reference.id)
-        partial = partial_folder(self._root, name, fetch.revision)
-        for other in partial_folders(self._root, name):
-            if other != partial:  # of a revision that nobody asks for any more
-                shutil.rmtree(other, ignore_errors=True)
-        check_disk(self._root, max(0, fetch.peak_bytes - folder_bytes(partial)))
-        files, work = partial / "files", partial / "work"
-        files.mkdir(parents=True, exist_ok=True)
-        work.mkdir(exist_ok=True)
-        fetch.into(files, work, progress)
-        card_from_folder(files)  # refuses what vLLM could not load, before it looks like a model
-        manifest = Manifest(
-            model_id=reference.id,
-            source=source_text(reference.source),
-            requested=reference.revision,
-            revision=fetch.revision,
-            created_s=time.time(),
-            files=describe_folder(files, progress),
-        )
-        progress("landing", manifest.size_bytes, manifest.size_bytes)
-        target = self._root / name / fetch.revision
-        land(partial, target, manifest)
-        return target
+        return sum(_remove(root, name) for root in (self._root, self._root / TOKENIZERS_NAME))
 
     def _status(self, reference: Reference, copies: tuple[Copy, ...]) -> ModelStatus:
         usable = copies_of(self._root, reference) if copies else ()
@@ -240,6 +183,25 @@ class ModelStore:
                 revision=fetch.revision,
                 weights_bytes=fetch.listing.weights_bytes,
             )
+
+
+def _remove(root: Path, name: str) -> int:
+    """Delete what is in the folder `name` under `root`, and what arrivals left; the bytes that frees."""
+    folder = root / name
+    if not folder.exists() and not partial_folders(root, name):
+        return 0
+    with model_lock(root, name, silent):
+        if folder.exists():
+            # Out of sight in one step: a removal that is killed leaves no model with files missing.
+            doomed = partial_folder(root, name, "removed")
+            doomed.parent.mkdir(exist_ok=True)
+            shutil.rmtree(doomed, ignore_errors=True)
+            folder.rename(doomed)
+        freed_bytes = 0
+        for partial in partial_folders(root, name):
+            freed_bytes += folder_bytes(partial)
+            shutil.rmtree(partial)
+        return freed_bytes
 
 
 def _reference_of(model_id: str) -> Reference:

@@ -72,15 +72,20 @@ class TinyFetch:
 
     def into(self, files: Path, work: Path, progress: Progress) -> None:  # noqa: ARG002 (nothing to keep aside)
         """Write the model's files."""
-        tokenizer = tiny_tokenizer()
-        tokenizer.write(files)
+        write_small_files(files)
         tensors = _tensors(self.seed)
         total_bytes = sum(tensor.size_bytes for tensor in tensors)
         write_safetensors(
             files / "model.safetensors", tensors, lambda done_bytes: progress("generating", done_bytes, total_bytes)
         )
-        _write_json(files / "config.json", _config(tokenizer))
-        _write_json(files / "generation_config.json", tokenizer.generation_ids())
+
+
+def write_small_files(files: Path) -> None:
+    """Write all but the weights."""
+    tokenizer = tiny_tokenizer()
+    tokenizer.write(files)
+    _write_json(files / "config.json", _config(tokenizer))
+    _write_json(files / "generation_config.json", tokenizer.generation_ids())
 
 
 def tiny_tokenizer() -> QwenTokenizer:

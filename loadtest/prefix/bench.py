@@ -19,7 +19,7 @@ from cluster.engine.hardware import detect_hardware
 from cluster.engine.settings import replica_plan
 from cluster.environment import Environment
 from cluster.models.card import Dtype, ModelCard
-from cluster.models.store import open_store
+from cluster.models.opening import open_store
 from loadtest.prefix.client import open_client
 from loadtest.prefix.cluster import BenchCluster, running_cluster
 from loadtest.prefix.configuration import POOL, REPLICAS, ClusterShape, configuration

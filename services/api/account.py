@@ -103,6 +103,7 @@ class Account:
         "refusal_code",
         "replica",
         "request_id",
+        "revision",
         "route",
         "sent_bytes",
         "served_model",
@@ -128,6 +129,8 @@ class Account:
         """As the configuration names it; empty until it was served."""
         self.pool: PoolName | None = None
         self.replica: ReplicaId | None = None
+        self.revision = ""
+        """The replica's; empty where it has none."""
         self.prompt_tokens: int | None = None
         """As the gateway counted or estimated it."""
         self.expected_cached_tokens = 0
@@ -146,6 +149,7 @@ class Account:
         self.status = served.answer.status
         self.pool = served.choice.endpoint.pool
         self.replica = served.choice.endpoint.replica_id
+        self.revision = served.choice.endpoint.revision
         self.served_model = served.model
         self.prompt_tokens = served.prompt_tokens
         fetched_tokens = served.choice.fetched_tokens
@@ -205,6 +209,8 @@ class Bookkeeper:
     def _answered(self, account: Account, pool: PoolName, first_byte_s: float) -> None:
         gateway, metrics, outcome = self._gateway, self._gateway.metrics, account.outcome
         metrics.answered(account.route, pool, account.prompt_tokens or 0, first_byte_s)
+        if account.revision:
+            metrics.revision(pool, account.revision, account.ending.value, first_byte_s)
         is_broken = account.ending is Ending.BROKEN
         failure = None if account.delivery is None else account.delivery.broken
         if is_broken and failure is not None and account.replica is not None:

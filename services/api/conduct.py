@@ -134,6 +134,8 @@ def answer_headers(served: Served, account: Account, headers: Mapping[str, str])
         (wire.HEADER_REASON, served.choice.reason[:MAX_REASON_CHARS]),
         (wire.HEADER_DECISION_US, str(round(served.decision_s * 1e6))),
     ]
+    if endpoint.revision:
+        told.append((wire.HEADER_REVISION, endpoint.revision))
     query = served.choice.case.query
     if query.resident or query.fetches:
         fetched_tokens = served.choice.fetched_tokens

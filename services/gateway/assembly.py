@@ -101,6 +101,7 @@ class Assembly:
         """Take over a new configuration wherever parts keep something of it."""
         catalog = self.gateway.current.catalog
         self.gateway.directory.use(catalog)
+        self.gateway.metrics.use_revisions(catalog.revisions())
         self.gateway.metrics.use_tenants([TenantName(tenant.name) for tenant in catalog.config.tenants])
 
     @property

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from cluster.config import Config, ModelSection
 from cluster.core.lease import PoolName, ReplicaId
 from cluster.core.request import OutputPolicy
+from cluster.core.routing import Share, shares_of
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -35,6 +36,8 @@ class ServedPool:
     name: PoolName
     context_tokens: int
     is_static: bool
+    shares: tuple[Share, ...]
+    """How its requests are divided among revisions; empty: not at all."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -81,6 +84,11 @@ class Catalog:
         """Every name a client may ask for, in the order of the file."""
         return tuple(self._names)
 
+    def revisions(self) -> frozenset[str]:
+        """Every revision that the configuration names."""
+        named = (name for pool in self.config.pools for name in (pool.revision, *pool.traffic))
+        return frozenset(name for name in named if name)
+
     def missing_keys(self) -> tuple[str, ...]:
         """Names of environment variables that should hold an API key and are not set."""
         keyed = {
@@ -105,7 +113,12 @@ def _served_model(config: Config, section: ModelSection) -> ServedModel:
         section=section,
         policy=OutputPolicy(default_tokens=section.output.default_tokens, max_tokens=section.output.max_tokens),
         pools=tuple(
-            ServedPool(name=PoolName(pool.name), context_tokens=pool.context_tokens, is_static=pool.is_static)
+            ServedPool(
+                name=PoolName(pool.name),
+                context_tokens=pool.context_tokens,
+                is_static=pool.is_static,
+                shares=shares_of(pool.traffic),
+            )
             for pool in config.pools
             if pool.model == section.id
         ),

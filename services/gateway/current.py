@@ -19,7 +19,7 @@ logger = logging.getLogger(__name__)
 
 RESTART_FIELDS = ("cluster", "redis", "gateway.host", "gateway.port", "telemetry.log_format")
 """Bound at start: addresses, connections and the log's form."""
-CLUSTER_FIELDS = ("tensor_parallel", "hosts", "accelerator", "worker_group", "replicas", "engine")
+CLUSTER_FIELDS = ("tensor_parallel", "hosts", "accelerator", "worker_group", "replicas", "engine", "revision")
 """Parts of a pool that live in its replicas: `longreach up` applies them, the gateway has no hand in them."""
 
 

@@ -79,6 +79,7 @@ class Directory:
     def use(self, catalog: Catalog) -> None:
         """Take over the static endpoints and pools of a configuration."""
         self._pools.clear()
+        self.table.split(pool.name for model in catalog.models for pool in model.pools if pool.shares)
         for gone in self._statics - {static.replica_id for static in catalog.statics}:
             self._remove(gone)
         for static in catalog.statics:
@@ -182,6 +183,7 @@ class Directory:
                 model=model.section.id,
                 context_tokens=min(pool.context_tokens, lowest.get(pool.name, pool.context_tokens)),
                 verifies=not pool.is_static,
+                shares=pool.shares,
             )
             for pool in model.pools
         )
@@ -236,6 +238,7 @@ def _leased_endpoint(lease: Lease) -> Endpoint:
         kv_use_ratio=lease.kv_use_ratio,
         prefill_tokens=lease.prefill_tokens,
         adapters=frozenset(lease.adapters),
+        revision=lease.revision,
         # Two readings of one lease agree in this too; two leases of an idle replica differ in it.
         report=hash(lease.step_age_s),
     )

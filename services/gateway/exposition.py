@@ -84,6 +84,11 @@ TENANT_TOKENS = CounterSpec(
 SPILLED = CounterSpec(
     name="longreach_spilled", help="Requests sent to a larger pool because theirs was saturated", labels=("from", "to")
 )
+REVISION_REQUESTS = CounterSpec(
+    name="longreach_revision_requests",
+    help="Answers by the revision of the replica and how they ended; replicas without a revision are not counted",
+    labels=("pool", "revision", "outcome"),
+)
 REFUSED = CounterSpec(name="longreach_refused", help="Requests the gateway itself refused", labels=("reason",))
 PROMPT_COUNTS = CounterSpec(name="longreach_prompt_count", help="How prompt lengths were found out", labels=("how",))
 USAGE_DROPPED = CounterSpec(
@@ -99,6 +104,12 @@ FIRST_BYTE = HistogramSpec(
     name="longreach_first_byte_seconds",
     help="From a request's last byte in to its answer's first byte (time to first token of a stream)",
     labels=("route", "pool"),
+    buckets=LATENCY_BUCKETS_S,
+)
+REVISION_FIRST_BYTE = HistogramSpec(
+    name="longreach_revision_first_byte_seconds",
+    help="The same by the revision of the replica, where it has one",
+    labels=("pool", "revision"),
     buckets=LATENCY_BUCKETS_S,
 )
 PROMPT = HistogramSpec(
@@ -142,9 +153,10 @@ USAGE_PENDING = GaugeSpec(
     together=sum,
 )
 COUNTERS = (
-    REQUESTS, ATTEMPTS, BROKEN, TOKENS, TENANT_TOKENS, SPILLED, REFUSED, PROMPT_COUNTS, USAGE_DROPPED,
+    REQUESTS, ATTEMPTS, BROKEN, TOKENS, TENANT_TOKENS, SPILLED, REVISION_REQUESTS, REFUSED, PROMPT_COUNTS,
+    USAGE_DROPPED,
 )  # fmt: skip
-HISTOGRAMS = (SECONDS, FIRST_BYTE, PROMPT, ADMISSION_WAIT, DECISION, CACHED_ERROR)
+HISTOGRAMS = (SECONDS, FIRST_BYTE, REVISION_FIRST_BYTE, PROMPT, ADMISSION_WAIT, DECISION, CACHED_ERROR)
 GAUGES = (IN_FLIGHT, QUEUE, ENDPOINTS, AGE, USAGE_PENDING)
 
 

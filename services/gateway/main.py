@@ -40,6 +40,7 @@ from services.gateway.logs import configure_logging, set_level
 from services.gateway.server import GatewayServer, bind_admin
 from services.gateway.tls import build_context
 from services.gateway.tls import reload as reload_context
+from services.gateway.tokenizer_folders import tokenizer_folders
 from services.gateway.tokens import PromptCounter
 from services.gateway.workers import run_workers
 from services.grpc.server import GrpcServer
@@ -154,7 +155,7 @@ async def _serve(
     if state is not None:
         state.password(environment.secret)  # raises what no connection could do without
     counter = PromptCounter()
-    counter.use(tokenizer_folders(config, deployment))
+    counter.use(tokenizer_folders(config, deployment, environment))
     async with contextlib.AsyncExitStack() as stack:
         redis = await stack.enter_async_context(state_store(state))
         mostly_waits = await stack.enter_async_context(binary_store(state))
@@ -189,7 +190,7 @@ async def _serve(
             if catalog is None:
                 return
             set_level(catalog.config.telemetry)
-            counter.use(tokenizer_folders(catalog.config, _reread(deployment, deployment_path)))
+            counter.use(tokenizer_folders(catalog.config, _reread(deployment, deployment_path), environment))
             parts.reloaded()
             _reload_tls(tls, grpc_server, catalog.config)
             task = asyncio.create_task(access.reload(catalog.config))
@@ -236,15 +237,6 @@ def _reload_tls(context: ssl.SSLContext | None, grpc_server: GrpcServer | None, 
             grpc_server.reload_tls(config.gateway.tls)
     except SetupError as error:
         logger.error("TLS files not reloaded: %s", error.problem)  # noqa: TRY400 - the traceback says nothing more
-
-
-def tokenizer_folders(config: Config, deployment: Deployment | None) -> dict[str, Path]:
-    """Where each model's tokenizer is: where `longreach up` put the model, or the folder the file names."""
-    folders = {model.id: Path(model.source) for model in config.models if model.source and Path(model.source).is_dir()}
-    if deployment is not None:
-        known = {model.id for model in config.models}
-        folders |= {name: Path(folder) for name, folder in deployment.model_folders.items() if name in known}
-    return folders
 
 
 @contextlib.asynccontextmanager

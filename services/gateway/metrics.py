@@ -66,17 +66,20 @@ class Metrics:
         self.registry.register(SnapshotCollector(self.snapshot))
         self._in_flight = 0
         self._tenants: frozenset[str] = frozenset({DEFAULT_TENANT})
+        self._revisions: frozenset[str] = frozenset()
         self._requests = _counter()
         self._attempts = _counter()
         self._broken = _counter()
         self._tokens = _counter()
         self._tenant_tokens = _counter()
         self._spilled = _counter()
+        self._revision_requests = _counter()
         self._refused = _counter()
         self._prompt_counts = _counter()
         self._usage_dropped = 0
         self._seconds = _Histogram(names.SECONDS)
         self._first_byte = _Histogram(names.FIRST_BYTE)
+        self._revision_first_byte = _Histogram(names.REVISION_FIRST_BYTE)
         self._prompt = _Histogram(names.PROMPT)
         self._admission_wait = _Histogram(names.ADMISSION_WAIT)
         self._decision = _Histogram(names.DECISION)
@@ -89,6 +92,10 @@ class Metrics:
     def use_tenants(self, tenants: Collection[TenantName]) -> None:
         """The tenants of the configuration, which have series of their own; at the start and after a reload."""
         self._tenants = frozenset({DEFAULT_TENANT, *tenants})
+
+    def use_revisions(self, revisions: Collection[str]) -> None:
+        """The revisions of the configuration, which have series of their own; at the start and after a reload."""
+        self._revisions = frozenset(revisions)
 
     def attempt(self, pool: PoolName, result: str) -> None:
         """Count one request sent to an endpoint; `result` is a FailureKind or one of the few words of dispatch."""
@@ -113,6 +120,12 @@ class Metrics:
         """The first byte of an answer is here, this long after the request was."""
         self._first_byte.observe((route, pool), seconds)
         self._prompt.observe((pool,), prompt_tokens)
+
+    def revision(self, pool: PoolName, revision: str, outcome: str, first_byte_s: float) -> None:
+        """A replica that has a revision answered, and how that ended; for comparing a canary with the rest."""
+        label = revision if revision in self._revisions else OTHER
+        self._revision_requests[pool, label, outcome] += 1
+        self._revision_first_byte.observe((pool, label), first_byte_s)
 
     def used(self, pool: PoolName, model: str, tenant: TenantName, outcome: ReplicaOutcome) -> None:
         """What an engine reported of an answer; `model` is a name from the configuration."""
@@ -174,6 +187,7 @@ class Metrics:
             names.TOKENS: self._tokens,
             names.TENANT_TOKENS: self._tenant_tokens,
             names.SPILLED: self._spilled,
+            names.REVISION_REQUESTS: self._revision_requests,
             names.REFUSED: self._refused,
             names.PROMPT_COUNTS: self._prompt_counts,
             names.USAGE_DROPPED: {(): self._usage_dropped},
@@ -181,6 +195,7 @@ class Metrics:
         histograms = {
             names.SECONDS: self._seconds,
             names.FIRST_BYTE: self._first_byte,
+            names.REVISION_FIRST_BYTE: self._revision_first_byte,
             names.PROMPT: self._prompt,
             names.ADMISSION_WAIT: self._admission_wait,
             names.DECISION: self._decision,

@@ -101,6 +101,7 @@ def _operation(route: Route) -> dict[str, Any]:
             (wire.HEADER_POOL, "The pool that served it"),
             (wire.HEADER_REPLICA, "The replica that served it"),
             (wire.HEADER_REASON, "Why it went there"),
+            (wire.HEADER_REVISION, "What that replica calls itself, where it has a name"),
         )
     }
     return {

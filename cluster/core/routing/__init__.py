@@ -19,6 +19,7 @@ from cluster.core.routing.ring import session_hash
 from cluster.core.routing.room import Tier
 from cluster.core.routing.route import route
 from cluster.core.routing.table import EndpointTable
+from cluster.core.routing.traffic import Share, shares_of
 
 __all__ = [
     "ESTIMATE_ERROR_RATIO",
@@ -41,6 +42,7 @@ __all__ = [
     "Query",
     "Rejected",
     "Saturated",
+    "Share",
     "Tier",
     "TooLong",
     "explain",
@@ -48,4 +50,5 @@ __all__ = [
     "profile_of",
     "route",
     "session_hash",
+    "shares_of",
 ]

@@ -69,11 +69,10 @@ def session_homes(query: Query, indexes: Indexes, table: EndpointTable) -> tuple
 def near(case: Case, indexes: Indexes, table: EndpointTable, rng: random.Random) -> list[Member]:
     """Endpoints of the pools that should serve the request as things stand; with `far`, at most `CANDIDATES_MAX`."""
     focus, _ = _focus(case, indexes)
-    if _are_few(indexes):
+    if _are_few(_everywhere(case, indexes)):
         return focus[0].members if len(focus) == 1 else [member for index in focus for member in index.members]
-    names = {index.members[0].endpoint.pool for index in focus}
     special = chain(case.session_homes, _prefix_holders(case, table))
-    picked = dict.fromkeys(member for member in special if member.endpoint.pool in names)
+    picked = dict.fromkeys(member for member in special if member.index in focus)
     for _ in range(RANDOM_MAX):
         members = focus[int(rng.random() * len(focus))].members
         picked[members[int(rng.random() * len(members))]] = None
@@ -87,18 +86,29 @@ def far(
     case: Case, indexes: Indexes, drawn: Sequence[Member], table: EndpointTable, rng: random.Random
 ) -> list[Member]:
     """Endpoints to fall back on, none of those `near` has drawn."""
-    if _are_few(indexes):
+    everywhere = _everywhere(case, indexes)
+    if _are_few(everywhere):
         known = set(drawn)
-        return [member for _, index in indexes for member in index.members if member not in known]
+        return [member for _, index in everywhere for member in index.members if member not in known]
     _, others = _focus(case, indexes)
+    others = others[:OTHER_POOLS_MAX]
+    split = case.split
+    if split is not None:
+        others = [*(index for _, index in split.spares), *others]
     picked = dict.fromkeys(case.session_homes)
     picked.update(dict.fromkeys(_prefix_holders(case, table)))
-    for index in others[:OTHER_POOLS_MAX]:
+    for index in others:
         picked.update(dict.fromkeys(index.least_loaded(OTHER_POOL_CANDIDATES, rng)))
-    picked.update(dict.fromkeys(_suspects(case, indexes, rng)))
+    picked.update(dict.fromkeys(_suspects(case, everywhere, rng)))
     for member in drawn:
         picked.pop(member, None)
+    if split is not None and split.withheld:
+        picked = {member: None for member in picked if member.index not in split.withheld}
     return list(islice(picked, CANDIDATES_MAX - len(drawn)))
+
+
+def _everywhere(case: Case, indexes: Indexes) -> Indexes:
+    return indexes if case.split is None else [*indexes, *case.split.spares]
 
 
 def _are_few(indexes: Indexes) -> bool:
@@ -107,14 +117,22 @@ def _are_few(indexes: Indexes) -> bool:
 
 def unseen(case: Case, drawn: Sequence[Member], table: EndpointTable) -> list[Member]:
     """Further endpoints that an explanation should name: those that are aside, and those of other pools."""
-    fitting = (table.pool(name) for name in case.fits)
-    others = (table.pool(name) for name in table.pools() if name not in case.fits)
+    fitting = chain.from_iterable(table.indexes(name) for name in case.fits)
+    others = chain.from_iterable(table.indexes(name) for name in table.pools() if name not in case.fits)
     extra = chain(
-        chain.from_iterable(index.aside() for index in fitting if index is not None),
-        chain.from_iterable(index.members for index in others if index is not None),
+        chain.from_iterable(index.aside() for index in fitting),
+        chain.from_iterable(index.members for index in others),
     )
     known = set(drawn)
     return list(islice((member for member in extra if member not in known), ASIDE_SHOWN_MAX))
+
+
+def withheld(case: Case) -> list[Member]:
+    """Endpoints that an explanation should name, whose revision may not have the request."""
+    if case.split is None:
+        return []
+    members = chain.from_iterable(index.members for index in case.split.withheld)
+    return list(islice((member for member in members if member.index.is_accepting(member)), ASIDE_SHOWN_MAX))
 
 
 def _prefix_holders(case: Case, table: EndpointTable) -> Iterator[Member]:

@@ -79,11 +79,27 @@ class Choice(NamedTuple):
         sure = "" if need.count is CountKind.EXACT else f"{need.count.value} "
         size = f"prompt {sure}{need.prompt_tokens} + output {self.output_tokens} = {sure}{total} tokens"
         if total > pool.context_tokens:
-            return f"{size}; {pool.name} is the largest pool and counts exactly (limit {pool.context_tokens})"
-        if self.fit.is_home:
-            return f"{size}; {pool.name} is the smallest pool that holds them (limit {pool.context_tokens})"
-        why = f"{next(iter(self.case.fits))} {_WHY_SPILLED[self.case.home]}"
-        return f"{size}; {why}, {pool.name} holds them too (limit {pool.context_tokens})"
+            why = f"{pool.name} is the largest pool and counts exactly"
+        elif self.fit.is_home:
+            why = f"{pool.name} is the smallest pool that holds them"
+        else:
+            home = f"{next(iter(self.case.fits))} {_WHY_SPILLED[self.case.home]}"
+            why = f"{home}, {pool.name} holds them too"
+        return f"{size}; {why} (limit {pool.context_tokens}){self._revision_reason}"
+
+    @property
+    def _revision_reason(self) -> str:
+        split, pool = self.case.split, self.fit.pool
+        draw = None if split is None else split.draws.get(pool.name)
+        if draw is None:
+            return ""
+        revision = self.endpoint.revision or "without a name"
+        if draw.drawn is None:
+            return f"; revision {revision}, since none with a share of the traffic accepts"
+        if self.endpoint.revision != draw.drawn:
+            return f"; revision {revision}, since {draw.drawn} was drawn and was busy or failed"
+        weights = {share.revision: share.weight for share in pool.shares}
+        return f"; revision {revision} by its share of {weights[draw.drawn]:g} in {sum(weights.values()):g}"
 
 
 _WHY_SPILLED = {

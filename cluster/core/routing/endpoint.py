@@ -7,8 +7,12 @@ and their order (index.py), choosing.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 from cluster.core.lease import PoolName, ReplicaId
+
+if TYPE_CHECKING:
+    from cluster.core.routing.index import PoolIndex
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -33,6 +37,8 @@ class Endpoint:
     """Prompt tokens it has still to compute."""
     adapters: frozenset[str] = field(default_factory=frozenset)
     """LoRA adapters that are loaded."""
+    revision: str = ""
+    """What its replica calls itself, for canaries; empty where it has no name."""
     report: int = 0
     """Tells a new report from one that is read twice, where all figures agree: any number that changes from report to
     report."""
@@ -56,6 +62,7 @@ class Member:
 
     __slots__ = (
         "endpoint",
+        "index",
         "is_breaker_open",
         "is_suspect",
         "load",
@@ -67,6 +74,9 @@ class Member:
         "shelf",
         "shelf_place",
     )
+
+    index: PoolIndex
+    """Where it is kept; set by whoever keeps it."""
 
     def __init__(self, endpoint: Endpoint, own: OwnWork) -> None:
         self.own = own

@@ -10,6 +10,8 @@ from typing import Any
 
 from cluster.core.request import ContextNeed
 from cluster.core.routing.decision import Choice, Decision, NoEndpoint, Rejected, Saturated, TooLong
+from cluster.core.routing.endpoint import Endpoint
+from cluster.core.routing.query import Split
 
 SCORE_DIGITS = 3
 
@@ -25,6 +27,7 @@ def explain(outcome: Decision | TooLong | NoEndpoint | Saturated) -> dict[str, A
                 "outcome": "decision",
                 "need": _need(outcome.first.case.query.need),
                 "home": outcome.first.case.home.value,
+                **_draws(outcome.first.case.split),
                 "choices": [_choice(choice) for choice in outcome.choices],
                 "rejected": _rejected(outcome.rejected),
             }
@@ -57,6 +60,7 @@ def _choice(choice: Choice) -> dict[str, Any]:
     return {
         "pool": choice.endpoint.pool,
         "replica": choice.endpoint.replica_id,
+        **_revision(choice.endpoint),
         "tier": choice.tier.name.lower(),
         "output_tokens": choice.output_tokens,
         "resident_tokens": choice.resident_tokens,
@@ -67,8 +71,25 @@ def _choice(choice: Choice) -> dict[str, Any]:
     }
 
 
+def _revision(endpoint: Endpoint) -> dict[str, str]:
+    return {"revision": endpoint.revision} if endpoint.revision else {}
+
+
+def _draws(split: Split | None) -> dict[str, Any]:
+    """Which revision each pool drew for the request, and which it got; nothing where revisions share no pool."""
+    if split is None:
+        return {}
+    return {"revisions": {name: draw._asdict() for name, draw in split.draws.items()}}
+
+
 def _rejected(rejected: Sequence[Rejected]) -> list[dict[str, str]]:
     return [
-        {"pool": one.endpoint.pool, "replica": one.endpoint.replica_id, "filter": one.by.value, "reason": one.by.words}
+        {
+            "pool": one.endpoint.pool,
+            "replica": one.endpoint.replica_id,
+            **_revision(one.endpoint),
+            "filter": one.by.value,
+            "reason": one.by.words,
+        }
         for one in rejected
     ]

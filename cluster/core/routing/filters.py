@@ -24,6 +24,7 @@ class FilterName(StrEnum):
     ROOM = "room"
     RESERVE = "reserve"
     HEALTHY = "healthy"
+    REVISION = "revision"
 
     @property
     def words(self) -> str:
@@ -40,6 +41,7 @@ _WORDS = {
     FilterName.ROOM: "all its slots are taken",
     FilterName.RESERVE: "what is left is kept for its pool's own requests",
     FilterName.HEALTHY: "it failed a moment ago, and healthy ones will have room",
+    FilterName.REVISION: "its revision has no share of the traffic, and one that has accepts",
 }
 
 Filter = Callable[[Case, Sequence[Member]], list[Member]]

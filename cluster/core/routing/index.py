@@ -1,4 +1,4 @@
-"""The endpoints of one pool, kept in order of load while requests come and go.
+"""The endpoints of one pool, or of one of its revisions, kept in order of load while requests come and go.
 
 Every change costs the same however many endpoints there are, and so does every question a decision asks. What must
 not live here: rules about who may serve (filters.py, room.py), scores.
@@ -53,6 +53,7 @@ class PoolIndex:
 
     def add(self, member: Member) -> None:
         """Take in a member that is in no pool."""
+        member.index = self
         member.place = len(self.members)
         self.members.append(member)
         self._lay(member, _shelf(member))
@@ -89,6 +90,16 @@ class PoolIndex:
     def accepts(self) -> bool:
         """Whether anybody may be asked at all, suspects included."""
         return self.healthy_count > 0 or bool(self._shelves[SUSPECT_SHELF])
+
+    @property
+    def accepting_count(self) -> int:
+        """How many may be asked at all, suspects included."""
+        return self.healthy_count + len(self._shelves[SUSPECT_SHELF])
+
+    @staticmethod
+    def is_accepting(member: Member) -> bool:
+        """Whether a member may be asked at all."""
+        return member.shelf != ASIDE_SHELF
 
     def least_loaded(self, count: int, rng: random.Random) -> list[Member]:
         """Up to `count` healthy members, the least loaded first; a random stretch where more are equal."""

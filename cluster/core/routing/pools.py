@@ -12,6 +12,7 @@ from operator import attrgetter
 from cluster.core.lease import PoolName
 from cluster.core.prompt import CountKind
 from cluster.core.request import ContextNeed
+from cluster.core.routing.traffic import Share
 
 ESTIMATE_ERROR_RATIO = 2.0
 """How far an estimate may lie over the truth: before a model has taught anything, up to twice (cluster/core/budget)."""
@@ -26,6 +27,8 @@ class Pool:
     context_tokens: int
     verifies: bool = True
     """Its members count the prompt themselves and refuse what does not fit; foreign engines may cut it silently."""
+    shares: tuple[Share, ...] = ()
+    """How its requests are divided among revisions; empty: not at all."""
 
 
 def fitting_pools(need: ContextNeed, pools: Collection[Pool]) -> tuple[tuple[Pool, int], ...]:

@@ -5,7 +5,7 @@ What must not live here: rules.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from enum import Enum
 from types import MappingProxyType
 from typing import NamedTuple
@@ -13,7 +13,9 @@ from typing import NamedTuple
 from cluster.core.lease import PoolName, ReplicaId
 from cluster.core.request import ContextNeed
 from cluster.core.routing.endpoint import Member
+from cluster.core.routing.index import PoolIndex
 from cluster.core.routing.pools import Pool
+from cluster.core.routing.traffic import Draw
 
 NOTHING_RESIDENT: Mapping[ReplicaId, int] = MappingProxyType({})
 
@@ -88,6 +90,16 @@ class Fit(NamedTuple):
         return self.rank == 0
 
 
+class Split(NamedTuple):
+    """What was drawn for a request where revisions share a pool."""
+
+    draws: Mapping[PoolName, Draw]
+    spares: Sequence[tuple[Fit, PoolIndex]]
+    """Revisions to fall back on."""
+    withheld: Sequence[PoolIndex]
+    """Revisions that may not have it."""
+
+
 class Case(NamedTuple):
     """A query with everything that holds for all its candidates."""
 
@@ -100,3 +112,5 @@ class Case(NamedTuple):
     session_homes: tuple[Member, ...]
     """Whom the session belongs to, in each of the smallest fitting pools."""
     reserve_ratio: float
+    split: Split | None = None
+    """None where no fitting pool divides its requests among revisions."""

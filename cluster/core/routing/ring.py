@@ -17,8 +17,9 @@ WALK_POINTS_MAX = 64
 """Points looked at for one session: about two endpoints' worth. Where all of those are out, affinity is not worth
 a longer search."""
 _POINT_BYTES = 8
+SESSION_BITS = 8 * _POINT_BYTES
 _POINTS_PER_DIGEST = 8
-_POINT_MASK = 2 ** (8 * _POINT_BYTES) - 1
+_POINT_MASK = 2**SESSION_BITS - 1
 
 
 def session_hash(*parts: str) -> int:

@@ -7,18 +7,21 @@ filters.py, room.py, scorers.py and picker.py have one kind each.
 from __future__ import annotations
 
 import random
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 
-from cluster.core.routing.candidates import Indexes, far, home_state, near, session_homes, unseen
+from cluster.core.routing.candidates import Indexes, far, home_state, near, session_homes, unseen, withheld
 from cluster.core.routing.decision import Choice, Decision, NoEndpoint, Rejected, Saturated, TooLong, Whole
 from cluster.core.routing.endpoint import Member
 from cluster.core.routing.filters import POOL_FILTERS, Filter, FilterName
+from cluster.core.routing.index import PoolIndex
 from cluster.core.routing.picker import Candidate
 from cluster.core.routing.pools import Pool, fitting_pools
 from cluster.core.routing.profile import Profile, ScoreSheet
-from cluster.core.routing.query import Case, Fit, HomeState, Query
+from cluster.core.routing.query import Case, Fit, HomeState, Query, Split
+from cluster.core.routing.ring import SESSION_BITS
 from cluster.core.routing.room import Tier, standing
 from cluster.core.routing.table import EndpointTable
+from cluster.core.routing.traffic import Divided, divide
 
 Filters = Sequence[tuple[FilterName, Filter]]
 SOLE_CANDIDATE = ScoreSheet(names=(), columns=(), totals=(1.0,))
@@ -34,9 +37,9 @@ def route(
         pools: the pools of the requested model.
         table: every known endpoint, of any pool.
         profile: filters, weighted scorers, picker, reserve.
-        rng: draws a few candidates and breaks ties.
+        rng: draws a revision where requests are divided, draws a few candidates, breaks ties.
     """
-    case, indexes = _open(query, pools, table, profile)
+    case, indexes = _open(query, pools, table, profile, rng)
     if not case.fits:
         return TooLong(need=query.need, largest_context_tokens=max((pool.context_tokens for pool in pools), default=0))
     drawn = near(case, indexes, table, rng)
@@ -78,10 +81,13 @@ def route(
     return decision
 
 
-def _open(query: Query, pools: Collection[Pool], table: EndpointTable, profile: Profile) -> tuple[Case, Indexes]:
+def _open(
+    query: Query, pools: Collection[Pool], table: EndpointTable, profile: Profile, rng: random.Random
+) -> tuple[Case, Indexes]:
     """Settle what holds for all candidates: which pools fit, and how the smallest of them stands."""
     fits = {}
     indexes = []
+    divided: list[tuple[Fit, Divided]] = []
     rank, size_tokens = -1, -1
     for pool, output_tokens in fitting_pools(query.need, pools):
         if pool.context_tokens > size_tokens:
@@ -90,8 +96,35 @@ def _open(query: Query, pools: Collection[Pool], table: EndpointTable, profile: 
         index = table.pool(pool.name)
         if index is not None:
             indexes.append((fit, index))
+        elif lanes := table.lanes(pool.name):
+            if pool.shares:
+                one = _draw(query, pool, lanes, table, rng)
+                divided.append((fit, one))
+                indexes.append((fit, one.first))
+            else:  # The request came before the reload that divides this pool.
+                indexes += [(fit, lane) for lane in lanes.values()]
     homes = () if query.session is None else session_homes(query, indexes, table)
-    return Case(query, pools, fits, home_state(indexes), homes, profile.reserve_ratio), indexes
+    return Case(query, pools, fits, home_state(indexes), homes, profile.reserve_ratio, _split(divided)), indexes
+
+
+def _draw(
+    query: Query, pool: Pool, lanes: Mapping[str, PoolIndex], table: EndpointTable, rng: random.Random
+) -> Divided:
+    """Draw one of the revisions that share a pool; a session's are always the same as long as it can be had."""
+    number = rng.getrandbits(SESSION_BITS) if query.session is None else query.session
+    tried = [member for member in map(table.get, query.tried) if member is not None]
+    return divide(number, pool.shares, lanes, tried)
+
+
+def _split(divided: Sequence[tuple[Fit, Divided]]) -> Split | None:
+    """What was drawn, of all pools together."""
+    if not divided:
+        return None
+    return Split(
+        draws={fit.pool.name: one.draw for fit, one in divided},
+        spares=[(fit, lane) for fit, one in divided for lane in one.spares],
+        withheld=[lane for _, one in divided for lane in one.withheld],
+    )
 
 
 def _sift(case: Case, members: Sequence[Member], filters: Filters) -> tuple[list[Candidate], list[Rejected]]:
@@ -145,11 +178,13 @@ def _ranked(
 def _unseen(case: Case, drawn: Sequence[Member], table: EndpointTable, filters: Filters) -> list[Rejected]:
     """Why those were not even drawn who were not."""
     passed, rejected = _passed(case, unseen(case, drawn, table), POOL_FILTERS)
-    return rejected + _sift(case, passed, filters)[1]
+    held = [Rejected(member.endpoint, FilterName.REVISION) for member in withheld(case)]
+    return rejected + _sift(case, passed, filters)[1] + held
 
 
 def _nobody(case: Case, indexes: Indexes, rejected: Sequence[Rejected]) -> Saturated | NoEndpoint:
-    accepting = tuple(fit.pool.name for fit, index in indexes if index.accepts)
+    # A pool may be here with several revisions.
+    accepting = tuple(dict.fromkeys(fit.pool.name for fit, index in indexes if index.accepts))
     if accepting:
         return Saturated(pools=accepting, rejected=tuple(rejected))
     return NoEndpoint(pools=tuple(case.fits), rejected=tuple(rejected))

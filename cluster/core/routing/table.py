@@ -6,25 +6,32 @@ What must not live here: how long an endpoint stays suspect, breakers' rules (br
 
 from __future__ import annotations
 
-from collections.abc import Iterable, KeysView
+from collections.abc import Collection, Iterable, KeysView, Mapping
+from types import MappingProxyType
 
 from cluster.core.lease import PoolName, ReplicaId
 from cluster.core.routing.endpoint import Endpoint, Member, OwnWork
 from cluster.core.routing.index import PoolIndex
 
+NO_LANES: Mapping[str, PoolIndex] = MappingProxyType({})
+
 
 class EndpointTable:
     """The members of every pool, with their load as of now.
+
+    A pool is one index, or one for each revision where requests are divided among those (`split`).
 
     Updates of endpoints that are not in the table are ignored, except that `started`, `first_token` and `finished`
     still count: a replica whose lease lapses and returns keeps what it was sent.
     """
 
-    __slots__ = ("_members", "_own", "_pools")
+    __slots__ = ("_lanes", "_members", "_own", "_pools")
 
     def __init__(self) -> None:
         self._members: dict[ReplicaId, Member] = {}
         self._pools: dict[PoolName, PoolIndex] = {}
+        self._lanes: dict[PoolName, dict[str, PoolIndex]] = {}
+        """Of pools that are split, which `_pools` does not have."""
         self._own: dict[ReplicaId, OwnWork] = {}
 
     def __len__(self) -> int:
@@ -34,26 +41,29 @@ class EndpointTable:
         """Take over what an endpoint reports now; the same report told again changes nothing."""
         replica_id = endpoint.replica_id
         member = self._members.get(replica_id)
-        if member is not None and member.endpoint.pool != endpoint.pool:
+        if member is not None and not _are_alike(member.endpoint, endpoint):
             self.remove(replica_id)
             member = None
         if member is None:
             member = Member(endpoint, self._own.setdefault(replica_id, OwnWork()))
             self._members[replica_id] = member
-            self._pools.setdefault(endpoint.pool, PoolIndex()).add(member)
+            self._index_for(endpoint).add(member)
         elif member.endpoint != endpoint:
             member.report(endpoint)
-            self._pools[endpoint.pool].reported(member)
+            member.index.reported(member)
 
     def remove(self, replica_id: ReplicaId) -> None:
         """Forget an endpoint and its marks; what this gateway has there is remembered until it ends."""
         member = self._members.pop(replica_id, None)
         if member is None:
             return
-        index = self._pools[member.endpoint.pool]
-        index.remove(member)
-        if not index.members:
-            del self._pools[member.endpoint.pool]
+        member.index.remove(member)
+        if not member.index.members:
+            lanes = self._lanes.get(member.endpoint.pool)
+            if lanes is None:
+                del self._pools[member.endpoint.pool]
+            else:
+                del lanes[member.endpoint.revision]
         self._forget(replica_id, member.own)
 
     def started(self, replica_id: ReplicaId, prefill_tokens: int) -> None:
@@ -96,26 +106,47 @@ class EndpointTable:
         member = self._members.get(replica_id)
         if member is not None:
             member.is_suspect = is_suspect
-            self._pools[member.endpoint.pool].moved(member)
+            member.index.moved(member)
 
     def set_breaker(self, replica_id: ReplicaId, *, is_open: bool) -> None:
         """Tell whether an endpoint's breaker keeps requests away from it."""
         member = self._members.get(replica_id)
         if member is not None:
             member.is_breaker_open = is_open
-            self._pools[member.endpoint.pool].moved(member)
+            member.index.moved(member)
 
     def get(self, replica_id: ReplicaId) -> Member | None:
         """One endpoint's live row, to read."""
         return self._members.get(replica_id)
 
     def pool(self, name: PoolName) -> PoolIndex | None:
-        """The members of one pool; None where it has none."""
+        """The members of one pool; None where it has none, or is split."""
         return self._pools.get(name)
 
-    def pools(self) -> KeysView[PoolName]:
+    def lanes(self, name: PoolName) -> Mapping[str, PoolIndex]:
+        """The members of a pool that is split, by revision; empty where it has none, or is not split."""
+        return self._lanes.get(name, NO_LANES)
+
+    def indexes(self, name: PoolName) -> Collection[PoolIndex]:
+        """The members of one pool, split or not."""
+        index = self._pools.get(name)
+        return self.lanes(name).values() if index is None else (index,)
+
+    def split(self, pools: Iterable[PoolName]) -> None:
+        """Keep the revisions of these pools apart, and those of no other; what is known of members stays."""
+        wanted = set(pools)
+        for name in self._lanes.keys() ^ wanted:
+            members = [member for index in self.indexes(name) for member in index.members]
+            self._pools.pop(name, None)
+            self._lanes.pop(name, None)
+            if name in wanted:
+                self._lanes[name] = {}
+            for member in members:
+                self._index_for(member.endpoint).add(member)
+
+    def pools(self) -> Collection[PoolName]:
         """The pools that have members."""
-        return self._pools.keys()
+        return (*self._pools, *(name for name, lanes in self._lanes.items() if lanes))
 
     def members(self) -> Iterable[Member]:
         """Everybody, for metrics; decisions never walk it."""
@@ -125,12 +156,23 @@ class EndpointTable:
         """Everybody's id."""
         return self._members.keys()
 
+    def _index_for(self, endpoint: Endpoint) -> PoolIndex:
+        lanes = self._lanes.get(endpoint.pool)
+        if lanes is None:
+            return self._pools.setdefault(endpoint.pool, PoolIndex())
+        return lanes.setdefault(endpoint.revision, PoolIndex())
+
     def _recount(self, replica_id: ReplicaId) -> None:
         member = self._members.get(replica_id)
         if member is not None:
             member.recount()
-            self._pools[member.endpoint.pool].moved(member)
+            member.index.moved(member)
 
     def _forget(self, replica_id: ReplicaId, own: OwnWork) -> None:
         if own.in_flight == 0 and replica_id not in self._members:
             self._own.pop(replica_id, None)
+
+
+def _are_alike(one: Endpoint, other: Endpoint) -> bool:
+    """Whether both are kept in the same place, whatever else they report."""
+    return one.pool == other.pool and one.revision == other.revision

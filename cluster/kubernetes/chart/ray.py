@@ -72,6 +72,9 @@ class Head(Scheduling, Extras):
     resources: Resources = Resources(requests={"cpu": "2", "memory": "6Gi"}, limits={"cpu": "2", "memory": "6Gi"})
 
 
+MaxMemory = Annotated[str, Field(pattern=r"^[0-9]+(kb|mb|gb)$")]
+
+
 class ExternalRedis(Section):
     """A Redis that is there already."""
 
@@ -96,6 +99,9 @@ class StateStore(Scheduling):
     """Leases, residency, quotas, usage."""
 
     enabled: bool = Field(default=True, description="Run one; off where `external.url` is given")
+    maxmemory: MaxMemory = Field(
+        default="384mb", description="Beyond this, what expires anyway goes, the least used first: leases stay"
+    )
     persistence: Persistence = Persistence()
     resources: Resources = Resources(requests={"cpu": "250m", "memory": "512Mi"}, limits={"memory": "512Mi"})
     external: ExternalRedis = ExternalRedis()
@@ -105,7 +111,7 @@ class CacheStore(Scheduling):
     """KV blocks; it may lose them at any time."""
 
     enabled: bool = Field(default=False, description="Run one, for pools with engine.redis_tier")
-    maxmemory: Annotated[str, Field(pattern=r"^[0-9]+(kb|mb|gb)$")] = Field(
+    maxmemory: MaxMemory = Field(
         default="8gb", description="Blocks beyond this are evicted, the least recently used first"
     )
     resources: Resources = Resources(requests={"cpu": "1", "memory": "10Gi"}, limits={"memory": "10Gi"})

@@ -8,7 +8,7 @@ import pytest
 
 from cluster.bootstrap.__main__ import _cache_home
 from cluster.environment import read_environment
-from cluster.local.weights import open_store
+from cluster.models.opening import open_store
 from cluster.models.store import default_root
 
 

@@ -27,6 +27,8 @@ class Hub:
     commit: str = "c0ffee00" * 5
     cut_after_bytes: int | None = None
     """Ends the next weight download early, once."""
+    refuses_with: int | None = None
+    """The status of every answer."""
     changed: set[str] = field(default_factory=set)
     """Files served with one byte changed."""
     requests: list[tuple[str, str | None]] = field(default_factory=list)
@@ -44,7 +46,9 @@ def _answer(hub: Hub, handler: BaseHTTPRequestHandler) -> None:
     path = urlsplit(handler.path).path
     hub.requests.append((path, handler.headers.get("Range")))
     hub.tokens.add(handler.headers.get("Authorization"))
-    if path.startswith("/api/models/org/model"):
+    if hub.refuses_with is not None:
+        _send(handler, hub.refuses_with, b"")
+    elif path.startswith("/api/models/org/model"):
         _send(handler, 200, json.dumps(_model_info(hub)).encode())
     elif path.startswith(f"/org/model/resolve/{hub.commit}/") and path.rpartition("/")[2] in hub.files:
         _send_file(hub, handler, path.rpartition("/")[2])

@@ -122,6 +122,13 @@ def test_an_unknown_repository_and_no_hub_read_differently(hub_store: ModelStore
         store.pull("org/model")
 
 
+@pytest.mark.parametrize("status", [401, 403])
+def test_a_hub_that_refuses_is_told_with_the_variable_that_helps(hub: Hub, hub_store: ModelStore, status: int) -> None:
+    hub.refuses_with = status
+    with pytest.raises(ModelStoreError, match="HF_TOKEN_PATH"):
+        hub_store.pull("org/model")
+
+
 def test_pickles_alone_are_refused(hub: Hub, hub_store: ModelStore) -> None:
     del hub.files["model.safetensors"]
     with pytest.raises(ModelStoreError, match="no safetensors weights"):

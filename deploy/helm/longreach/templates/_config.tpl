@@ -66,6 +66,20 @@ each Serve application gets what its pool needs.
 {{- toJson $config -}}
 {{- end -}}
 
+{{/* Whether there is a RayService at all; a gateway may stand before static endpoints only. */}}
+{{- define "longreach.serves" -}}
+{{- range .Values.config.pools -}}{{- if not .endpoints -}}true{{- end -}}{{- end -}}
+{{- end -}}
+
+{{/* Whether Ray's autoscaler runs: some pool has more replicas at most than at least, or KubeRay's way to upgrade wants it. */}}
+{{- define "longreach.scales" -}}
+{{- $scales := eq .Values.upgrade.strategy "NewClusterWithIncrementalUpgrade" -}}
+{{- range .Values.config.pools -}}
+{{- if gt (int (dig "replicas" "max" 1 .)) (int (dig "replicas" "min" 1 .)) -}}{{- $scales = true -}}{{- end -}}
+{{- end -}}
+{{- if $scales }}true{{ end -}}
+{{- end -}}
+
 {{/* One pool, with its worker group and what follows from that. (dict "root" . "pool" $pool "stream" seconds) */}}
 {{- define "longreach.pool" -}}
 {{- $pool := deepCopy .pool -}}
@@ -166,8 +180,8 @@ http_options: {host: 0.0.0.0, port: 8000}
 applications:
 {{- $of := . }}
 {{- range $pool := .served.pools }}
-  - name: pool-{{ $pool.name }}
-    route_prefix: /{{ $pool.name }}
+  - name: {{ printf "pool-%s" $pool.name | quote }}
+    route_prefix: {{ printf "/%s" $pool.name | quote }}
     import_path: cluster.control.kuberay:pool
     args:
       {{- include "longreach.poolArguments" (dict "config" $of.config "models" $of.served.models "pool" $pool) | fromJson | toYaml | nindent 6 }}

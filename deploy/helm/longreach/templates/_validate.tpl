@@ -85,7 +85,7 @@ stopped misspelled keys and wrong types before.
 {{- $_ := set $urls $external.url $role -}}
 {{- end -}}
 {{- end -}}
-{{- if and $values.ray.gcsFaultTolerance (not (include "longreach.redis.isUsed" (dict "root" . "role" "gcs"))) -}}
+{{- if and $served $values.ray.gcsFaultTolerance (not (include "longreach.redis.isUsed" (dict "root" . "role" "gcs"))) -}}
 {{- $found = append $found "ray.gcsFaultTolerance needs redis.gcs, its own or external; or switch it off" -}}
 {{- end -}}
 {{- range $env := concat $values.ray.extraEnv -}}

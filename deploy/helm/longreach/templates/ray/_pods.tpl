@@ -136,7 +136,7 @@ spec:
 metadata:
   labels:
     {{- include "longreach.labels" (dict "root" $root "component" "ray-worker") | nindent 4 }}
-    longreach.dev/worker-group: {{ .groupName }}
+    longreach.dev/worker-group: {{ .groupName | quote }}
     longreach.dev/revision: {{ ternary "canary" "stable" .canary }}
     {{- with $group.podLabels }}
     {{- toYaml . | nindent 4 }}

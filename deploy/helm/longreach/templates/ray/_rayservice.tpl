@@ -6,8 +6,7 @@
 {{- $name := include "longreach.fullname" $root -}}
 {{- if .canary -}}{{- $name = printf "%s-canary" $name -}}{{- end -}}
 {{- $longest := 0 -}}
-{{- $scales := false -}}
-{{- $arguments := list -}}
+{{- $scales := eq $values.upgrade.strategy "NewClusterWithIncrementalUpgrade" -}}
 {{- range $pool := $served.pools -}}
 {{- $longest = max $longest (ceil (dig "engine" "drain_s" 0 $pool) | int) -}}
 {{- if gt (int (dig "replicas" "max" 1 $pool)) (int (dig "replicas" "min" 1 $pool)) -}}{{- $scales = true -}}{{- end -}}
@@ -54,7 +53,7 @@ spec:
             key: {{ include "longreach.redis.passwordKey" $gcs }}
       {{- end }}
     {{- end }}
-    {{- if or $scales (eq $values.upgrade.strategy "NewClusterWithIncrementalUpgrade") }}
+    {{- if $scales }}
     enableInTreeAutoscaling: true
     autoscalerOptions:
       version: v2
@@ -87,7 +86,7 @@ spec:
       {{- range $pools }}{{- $ranks = max $ranks (int (default 1 .tensor_parallel)) }}{{- end }}
       {{- $cpus := mul $ranks (int $group.replicasPerWorker) }}
       {{- if gt (int $group.gpu.count) 0 }}{{- $cpus = add (int $group.gpu.count) 1 }}{{- end }}
-      - groupName: {{ $groupName }}
+      - groupName: {{ $groupName | quote }}
         replicas: {{ $workers.min }}
         minReplicas: {{ $workers.min }}
         maxReplicas: {{ $workers.max }}

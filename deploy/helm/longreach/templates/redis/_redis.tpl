@@ -2,7 +2,7 @@
 {{- define "longreach.redis.isOwn" -}}
 {{- $store := index .root.Values.redis .role -}}
 {{- if and $store.enabled (not $store.external.url) (ne .role "gcs") }}true{{ end -}}
-{{- if and (eq .role "gcs") .root.Values.ray.gcsFaultTolerance $store.enabled (not $store.external.url) }}true{{ end -}}
+{{- if and (eq .role "gcs") (include "longreach.serves" .root) .root.Values.ray.gcsFaultTolerance $store.enabled (not $store.external.url) }}true{{ end -}}
 {{- end -}}
 
 {{- define "longreach.redis.isUsed" -}}

@@ -14,8 +14,26 @@
 - to: [{podSelector: {matchLabels: {{ include "longreach.selectorLabels" (dict "root" $root "component" (printf "redis-%s" $role)) | fromYaml | toJson }}}}]
   ports: [{port: redis}]
 {{- else if $external.url }}
-- ports: [{port: {{ regexFind ":[0-9]+" ($external.url | replace "://" "//") | trimPrefix ":" | default "6379" }}}]
+- ports: [{port: {{ regexFind ":[0-9]+$" (urlParse $external.url).host | trimPrefix ":" | default "6379" }}}]
 {{- end }}
+{{- end }}
+{{- end -}}
+
+{{/* Static endpoints by the ports of their addresses, to anywhere. */}}
+{{- define "longreach.endpointEgress" -}}
+{{- $ports := dict -}}
+{{- range .Values.config.pools -}}
+{{- range .endpoints -}}
+{{- $default := ternary "443" "80" (hasPrefix "https:" .url) -}}
+{{- $host := (urlParse .url).host -}}
+{{- $_ := set $ports (regexFind ":[0-9]+$" $host | trimPrefix ":" | default $default) true -}}
+{{- end -}}
+{{- end -}}
+{{- if $ports }}
+- ports:
+    {{- range keys $ports | sortAlpha }}
+    - {port: {{ . }}}
+    {{- end }}
 {{- end }}
 {{- end -}}
 
@@ -34,6 +52,6 @@
 {{- end }}
 {{- end }}
 {{- if .Values.otel.endpoint }}
-- ports: [{port: {{ regexFind ":[0-9]+" (.Values.otel.endpoint | replace "://" "//") | trimPrefix ":" | default "4317" }}}]
+- ports: [{port: {{ regexFind ":[0-9]+$" (urlParse .Values.otel.endpoint).host | trimPrefix ":" | default "4317" }}}]
 {{- end }}
 {{- end -}}
