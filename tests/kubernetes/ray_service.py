@@ -5,6 +5,8 @@ What must not live here: what is right or wrong with it.
 
 from __future__ import annotations
 
+import copy
+import json
 from dataclasses import dataclass
 from typing import Any
 
@@ -82,6 +84,21 @@ class RayService:
     def upgrade_options(self) -> Body | None:
         found: Body | None = (self.spec.get("upgradeStrategy") or {}).get("clusterUpgradeOptions")
         return found
+
+
+def cluster_identity(service: RayService) -> str:
+    """What the operator compares to decide whether a change needs a new cluster.
+
+    As GenerateHashWithoutReplicasAndWorkersToDelete of KubeRay 1.7.0's controllers/ray/utils/util.go has it.
+    """
+    cluster = copy.deepcopy(service.cluster)
+    cluster.pop("upgradeStrategy", None)
+    for group in (cluster["headGroupSpec"], *cluster.get("workerGroupSpecs", [])):
+        for key in ("replicas", "minReplicas", "maxReplicas"):
+            group.pop(key, None)
+        for key in ("tolerations", "schedulingGates"):
+            group["template"]["spec"].pop(key, None)
+    return json.dumps(cluster, sort_keys=True)
 
 
 def pod(group: Body) -> Body:
