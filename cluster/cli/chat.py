@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import contextlib
 import sys
-from collections.abc import Sequence
+import time
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Protocol
+from typing import TYPE_CHECKING, Annotated, Protocol, TypeVar
 
 import typer
 
@@ -21,6 +22,12 @@ if TYPE_CHECKING:
     from cluster.local.client import ChatAnswer, GatewayClient, Message
     from cluster.local.grpc_client import GrpcGatewayClient
 
+KEY_VARIABLE = "LONGREACH_API_KEY"
+TIMEOUT_S = 3600.0
+"""As long as a gateway lets a request take that names no deadline (gateway.limits.request_s)."""
+ASK_AGAIN_S = 2.0
+"""A replica takes a minute or more to start."""
+T = TypeVar("T")
 LEAVE = frozenset({"/exit", "/quit"})
 FORGET = "/new"
 
@@ -36,39 +43,115 @@ def chat(
     max_tokens: Annotated[int | None, typer.Option(min=1, help="Longest answer, in tokens.")] = None,
     grpc: Annotated[bool, typer.Option("--grpc", help="Over gRPC; --url is then host:port.")] = False,
     url: UrlOption = None,
+    api_key_env: Annotated[
+        str | None, typer.Option("--api-key-env", help=f"Variable that holds the API key; default: {KEY_VARIABLE}.")
+    ] = None,
+    ca_file: Annotated[
+        Path | None, typer.Option("--ca-file", help="CA of a gateway with TLS, PEM; default: the usual ones.")
+    ] = None,
+    wait_s: Annotated[
+        float, typer.Option("--wait-s", min=0, help="Ask again for so long while no gateway or replica is there.")
+    ] = 0.0,
+    timeout_s: Annotated[
+        float, typer.Option("--timeout-s", min=0.1, help="Longest an answer may take, to its end.")
+    ] = TIMEOUT_S,
     config: ConfigOption = None,
     json: JsonOption = False,
 ) -> None:
     """Ask the model, or talk to it; answers stream, and their pool and reason are shown."""
-    from cluster.environment import read_environment
-
-    key = read_environment().secret("LONGREACH_API_KEY")
+    key = _api_key(api_key_env)
     if prompt is None and (json or not sys.stdin.isatty()):
         prompt = sys.stdin.read().strip()
         if not prompt:
             raise typer.BadParameter("no question: give one as the argument or on standard input")
-    client = _over_grpc(url, config, key) if grpc else _over_http(url, config, key)
+    client = _client(grpc_url(url, config) if grpc else gateway_url(url, config), grpc, key, ca_file, timeout_s)
+    patience = Patience(wait_s=wait_s)
     with contextlib.closing(client):
-        talk = Talk(client, model=model or client.default_model(), max_tokens=max_tokens)
-        talk.begin(system, file or [], directory or [])
+        used = model or patience.ask(client.default_model)
+        talk = Talk(client, model=used, max_tokens=max_tokens)
+        patience.ask(lambda: talk.begin(system, file or [], directory or []))
         if prompt is None:
             talk.converse()
-        elif json:
-            print_json(talk.ask(prompt, quiet=True).summary())
-        else:
-            talk.ask(prompt)
+            return
+        question = prompt
+        answer = patience.ask(lambda: talk.ask(question, quiet=json))
+        _require_tokens(answer)
+        if json:
+            print_json(answer.summary())
 
 
-def _over_http(url: str | None, config: Path | None, key: str | None) -> GatewayClient:
+def _api_key(variable: str | None) -> str | None:
+    """The key of the variable that was named, which must be there then; else of the usual one, if it is there.
+
+    Raises:
+        SetupError: the variable that was named is not set.
+    """
+    from cluster.core.errors import SetupError
+    from cluster.environment import read_environment
+
+    key = read_environment().secret(variable or KEY_VARIABLE)
+    if variable is not None and not key:
+        raise SetupError(f"the variable {variable} is not set", f"set {variable} to an API key of the gateway")
+    return key
+
+
+def _client(
+    url: str, is_grpc: bool, key: str | None, ca_file: Path | None, timeout_s: float
+) -> GatewayClient | GrpcGatewayClient:
+    if is_grpc:
+        from cluster.local.grpc_client import GrpcGatewayClient
+
+        return GrpcGatewayClient(url, api_key=key, ca_file=ca_file, timeout_s=timeout_s)
     from cluster.local.client import GatewayClient
 
-    return GatewayClient(gateway_url(url, config), api_key=key)
+    return GatewayClient(url, api_key=key, ca_file=ca_file, timeout_s=timeout_s)
 
 
-def _over_grpc(url: str | None, config: Path | None, key: str | None) -> GrpcGatewayClient:
-    from cluster.local.grpc_client import GrpcGatewayClient
+def _require_tokens(answer: ChatAnswer) -> None:
+    """An answer without a token is none, whatever its status.
 
-    return GrpcGatewayClient(grpc_url(url, config), api_key=key)
+    Raises:
+        GatewayRefusedError: it has none.
+    """
+    from cluster.local.client import GatewayRefusedError
+
+    if not answer.output_tokens and not answer.text:
+        raise GatewayRefusedError(f"the answer has no tokens (model {answer.model}, replica {answer.replica})")
+
+
+class Patience:
+    """Asks again while a refusal may pass, for so long in all."""
+
+    def __init__(
+        self,
+        *,
+        wait_s: float,
+        clock: Callable[[], float] = time.monotonic,
+        sleep: Callable[[float], None] = time.sleep,
+    ) -> None:
+        self._clock = clock
+        self._sleep = sleep
+        self._until_s = clock() + wait_s
+        self._told = ""
+
+    def ask(self, question: Callable[[], T]) -> T:
+        """What `question` gives.
+
+        Raises:
+            GatewayRefusedError: its own, when it does not pass, or the time is over.
+        """
+        from cluster.local.client import GatewayRefusedError
+
+        while True:
+            try:
+                return question()
+            except GatewayRefusedError as error:
+                if not error.may_pass or self._clock() + ASK_AGAIN_S > self._until_s:
+                    raise
+                if str(error) != self._told:
+                    self._told = str(error)
+                    typer.secho(f"waiting: {self._told.splitlines()[0]}", dim=True, err=True)
+            self._sleep(ASK_AGAIN_S)
 
 
 class Asked(Protocol):

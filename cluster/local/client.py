@@ -7,29 +7,41 @@ from __future__ import annotations
 
 import contextlib
 import json
+import ssl
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
 import httpx
 
-from cluster.core.errors import LongreachError
+from cluster.core.errors import LongreachError, SetupError
 from cluster.core.wire import HEADER_POOL, HEADER_REASON, HEADER_REPLICA
 from cluster.sockets import is_loopback
 
 CONNECT_TIMEOUT_S = 5.0
 ANSWER_TIMEOUT_S = 1800.0
 """Between two bytes: a long document's prefill on a slow machine takes minutes before the first token."""
+REQUEST_TIMEOUT_S = 3600.0
+"""As long as a gateway lets a request take that names no deadline (gateway.limits.request_s)."""
 PROBE_TIMEOUT_S = 3.0
 DONE = "[DONE]"
 
 Message = Mapping[str, str]
 
 
+MAY_PASS = frozenset({429, 502, 503})
+"""Answers of a gateway that has no replica yet, or too few."""
+
+
 class GatewayRefusedError(LongreachError):
-    """The gateway cannot be reached, or answered with an error."""
+    """The gateway cannot be reached, or answered with an error; `may_pass` where asking again may help."""
+
+    def __init__(self, text: str, *, may_pass: bool = False) -> None:
+        self.may_pass = may_pass
+        super().__init__(text)
 
 
 @dataclass(kw_only=True)
@@ -112,15 +124,24 @@ class GatewayClient:
     Args:
         url: its address, without /v1.
         api_key: sent as a bearer token, where there is one.
+        ca_file: vouches for an https:// gateway; None: the usual authorities.
+        timeout_s: of one answer, to its end.
+
+    Raises:
+        SetupError: the CA file cannot be used.
     """
 
-    def __init__(self, url: str, *, api_key: str | None = None) -> None:
+    def __init__(
+        self, url: str, *, api_key: str | None = None, ca_file: Path | None = None, timeout_s: float = REQUEST_TIMEOUT_S
+    ) -> None:
+        self._timeout_s = timeout_s
         self.url = url.rstrip("/").removesuffix("/v1")
         headers = {"authorization": f"Bearer {api_key}"} if api_key else {}
         self._http = httpx.Client(
             base_url=self.url,
             headers=headers,
-            timeout=httpx.Timeout(ANSWER_TIMEOUT_S, connect=CONNECT_TIMEOUT_S),
+            timeout=httpx.Timeout(min(ANSWER_TIMEOUT_S, timeout_s), connect=min(CONNECT_TIMEOUT_S, timeout_s)),
+            verify=True if ca_file is None else _trusting(ca_file),
             # A proxy from the environment cannot reach this machine's own loopback.
             trust_env=not is_loopback(urlsplit(self.url).hostname or ""),
         )
@@ -148,7 +169,7 @@ class GatewayClient:
                 response.read()
                 raise _refusal(response)
             yield ChatAnswer(
-                events=_events(response.iter_lines()),
+                events=_in_time(_events(response.iter_lines()), until_s=sent_at + self._timeout_s),
                 sent_at=sent_at,
                 pool=response.headers.get(HEADER_POOL, "?"),
                 replica=response.headers.get(HEADER_REPLICA, "?"),
@@ -205,7 +226,8 @@ class GatewayClient:
             yield
         except httpx.ConnectError as error:
             raise GatewayRefusedError(
-                f"no gateway answers at {self.url} ({error})\n  remedy: start a cluster with `longreach up`"
+                f"no gateway answers at {self.url} ({error})\n  remedy: start a cluster with `longreach up`",
+                may_pass=True,
             ) from error
         except (httpx.HTTPError, ValueError) as error:
             raise GatewayRefusedError(f"{self.url}: {error or type(error).__name__}") from error
@@ -218,12 +240,28 @@ def _events(lines: Iterator[str]) -> Iterator[dict[str, Any]]:
             yield json.loads(data)
 
 
+def _in_time(events: Iterator[dict[str, Any]], *, until_s: float) -> Iterator[dict[str, Any]]:
+    """A stream that goes on and on is given up as well; silence is the transport's to notice."""
+    for event in events:
+        if time.monotonic() > until_s:
+            raise GatewayRefusedError("the answer did not end in time")
+        yield event
+
+
+def _trusting(ca_file: Path) -> ssl.SSLContext:
+    try:
+        return ssl.create_default_context(cafile=str(ca_file))
+    except (OSError, ssl.SSLError) as error:
+        raise SetupError(f"{ca_file} holds no certificate of an authority: {error}", "name a PEM file") from error
+
+
 def _refusal(response: httpx.Response) -> GatewayRefusedError:
     try:
         text = _error_text(response.json())
     except ValueError:
         text = response.text[:500]
-    return GatewayRefusedError(f"the gateway answered {response.status_code}: {text}")
+    may_pass = response.status_code in MAY_PASS
+    return GatewayRefusedError(f"the gateway answered {response.status_code}: {text}", may_pass=may_pass)
 
 
 def _error_text(body: Any) -> str:

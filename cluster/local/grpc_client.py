@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import time
 from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -21,12 +22,20 @@ from services.grpc.generated.longreach.v1.chat_pb2 import ChatStreamResponse
 from services.grpc.generated.longreach.v1.common_pb2 import FinishReason
 
 PLAIN, WITH_TLS = "grpc", "grpcs"
+MAY_PASS = frozenset({grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.RESOURCE_EXHAUSTED})
+"""Refusals of a gateway that has no replica yet, or too few."""
 DEADLINE_S = 3600.0
 """As long as a gateway lets a request take that names no deadline (gateway.limits.request_s)."""
 
 
-def connect(url: str, *, api_key: str | None) -> Client:
+def connect(url: str, *, api_key: str | None, ca_file: Path | None = None, timeout_s: float = DEADLINE_S) -> Client:
     """A client of the gateway at `url`: host:port, grpc://host:port, or grpcs://host:port for TLS.
+
+    Args:
+        url: its address.
+        api_key: sent with every call, where there is one.
+        ca_file: vouches for a grpcs:// gateway; None: the usual authorities.
+        timeout_s: of one call, to its end.
 
     Raises:
         SetupError: that is no such address, or the key cannot travel.
@@ -42,8 +51,8 @@ def connect(url: str, *, api_key: str | None) -> Client:
     return Client(
         parts.netloc,
         api_key=api_key,
-        tls=Tls() if parts.scheme == WITH_TLS else None,
-        timeout_s=DEADLINE_S,
+        tls=Tls(root_file=ca_file) if parts.scheme == WITH_TLS else None,
+        timeout_s=timeout_s,
         retries=RetryPolicy(attempts=1),
     )
 
@@ -57,9 +66,10 @@ def refusals(url: str) -> Iterator[None]:
         # What a gateway says has a reason; who has none was not reached.
         if error.code is grpc.StatusCode.UNAVAILABLE and error.reason is None:
             raise GatewayRefusedError(
-                f"no gateway answers gRPC at {url} ({error.message})\n  remedy: start a cluster with `longreach up`"
+                f"no gateway answers gRPC at {url} ({error.message})\n  remedy: start a cluster with `longreach up`",
+                may_pass=True,
             ) from error
-        raise GatewayRefusedError(f"the gateway answered {error}") from error
+        raise GatewayRefusedError(f"the gateway answered {error}", may_pass=error.code in MAY_PASS) from error
     except ValueError as error:
         raise GatewayRefusedError(f"{url}: {error}") from error
 
@@ -70,11 +80,15 @@ class GrpcGatewayClient:
     Args:
         url: its address, as `connect` takes it.
         api_key: sent with every call, where there is one.
+        ca_file: as for `connect`.
+        timeout_s: as for `connect`.
     """
 
-    def __init__(self, url: str, *, api_key: str | None = None) -> None:
+    def __init__(
+        self, url: str, *, api_key: str | None = None, ca_file: Path | None = None, timeout_s: float = DEADLINE_S
+    ) -> None:
         self.url = url
-        self._client = connect(url, api_key=api_key)
+        self._client = connect(url, api_key=api_key, ca_file=ca_file, timeout_s=timeout_s)
 
     def close(self) -> None:
         """Give the connections back."""
