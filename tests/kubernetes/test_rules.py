@@ -33,7 +33,7 @@ HEADINGS = ("## What it means", "## What users see", "## First look", "## Causes
 @pytest.fixture(scope="session")
 def program() -> Path:
     try:
-        return promtool.promtool()
+        return promtool.program_of_prometheus("promtool")
     except promtool.UnreachableError as error:
         pytest.skip(f"no promtool: {error}")
 
