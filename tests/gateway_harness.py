@@ -110,6 +110,7 @@ async def running(
     residency: ResidencySource | None = None,
     secrets: Mapping[str, str] | None = None,
     tokenizers: Mapping[str, Path] | None = None,
+    credential: str | None = None,
 ) -> AsyncIterator[Running]:
     """Serve a gateway with this configuration."""
     config = parse_config(textwrap.dedent(config_text))
@@ -126,7 +127,7 @@ async def running(
         kept=None,
         redis=None,
         usage_folder=None,
-        credential=None,
+        credential=credential,
         rng=random.Random(1),
     )
     parts = assemble(around)

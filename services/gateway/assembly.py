@@ -32,6 +32,7 @@ from services.gateway.metrics import Metrics
 from services.gateway.places import Places
 from services.gateway.probes import StaticProbes
 from services.gateway.residency import Residency, ResidencySource
+from services.gateway.scrapes import Scrapes
 from services.gateway.server import KEEPALIVE_S
 from services.gateway.tokens import PromptCounter
 from services.gateway.upstream import HttpUpstream
@@ -185,7 +186,7 @@ def assemble(around: Surroundings) -> Assembly:
     assembly = Assembly(
         gateway=gateway,
         front=Front(InferenceHandler(gateway, conduct, date), AsgiBridge(build_app(gateway), date), date),
-        admin=AdminFront(gateway, date),
+        admin=AdminFront(gateway, date, Scrapes(directory.leases, upstream, credential=around.credential)),
         probes=StaticProbes(current, directory, upstream),
         upstream=upstream,
         counter=around.counter,

@@ -186,21 +186,43 @@ class HttpUpstream:
 
     async def probe(self, url: str, api_key: str | None, timeout_s: float) -> bool:
         """Whether a foreign engine answers at all: any status below 500 on its list of models."""
-        origin, _ = self._target(url, "/v1/models", is_static=True)
-        key = f"authorization: Bearer {api_key}\r\n" if api_key else ""
-        path = urlsplit(url).path.rstrip("/")
-        request = f"GET {path}/v1/models HTTP/1.1\r\nhost: {_host(origin)}\r\n{key}connection: close\r\n\r\n"
+        headers = {"authorization": f"Bearer {api_key}"} if api_key else {}
+        answer = await self.get(url, "/v1/models", headers, timeout_s)
+        if isinstance(answer, UpstreamFailure):
+            return False
+        answer.close()
+        return answer.status < 500  # noqa: PLR2004 - HTTP's server errors
+
+    async def get(
+        self, url: str, path: str, headers: Mapping[str, str], timeout_s: float
+    ) -> UpstreamAnswer | UpstreamFailure:
+        """GET on a connection of its own, and wait for the first bytes of the answer's body; cancelling closes it.
+
+        Args:
+            url: of the endpoint.
+            path: below it.
+            headers: besides the host; Latin-1.
+            timeout_s: the longest wait to connect, for the first byte, and between two.
+        """
+        origin, _ = self._target(url, path, is_static=True)
+        below = urlsplit(url).path.rstrip("/") + path
+        lines = "".join(f"{name}: {value}\r\n" for name, value in headers.items())
+        request = f"GET {below} HTTP/1.1\r\nhost: {_host(origin)}\r\n{lines}connection: close\r\n\r\n"
         try:
             connection = await self._pool.connect(origin, timeout_s)
-        except OSError:
-            return False
+        except TimeoutError:
+            return UpstreamFailure(kind=FailureKind.TIMEOUT, detail=f"no connection within {timeout_s:g} s")
+        except OSError as error:
+            return UpstreamFailure(kind=FailureKind.CONNECT, detail=str(error))
         first: asyncio.Future[UpstreamFailure | None] = asyncio.get_running_loop().create_future()
         answer = UpstreamAnswer(connection, first)
         connection.exchange(request.encode("latin-1", "replace"), answer, first_s=timeout_s, idle_s=timeout_s)
         try:
-            return await first is None and answer.status < 500  # noqa: PLR2004 - HTTP's server errors
-        finally:
+            failure = await first
+        except asyncio.CancelledError:
             answer.close()
+            raise
+        return answer if failure is None else failure
 
     def _target(self, url: str, path: str, *, is_static: bool) -> tuple[Origin, bytes]:
         """Where an endpoint is, and the head lines that every request for this path there begins with."""

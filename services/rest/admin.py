@@ -1,15 +1,16 @@
-"""The admin listener's routes: metrics, a decision without sending it, health. Clients cannot reach them.
+"""The admin listener's routes: metrics, those of replicas too, a decision without sending it, health.
 
-What must not live here: the routes of the client listener (front.py, app.py).
+Clients cannot reach them. What must not live here: the routes of the client listener (front.py, app.py).
 """
 
 from __future__ import annotations
 
 from starlette.applications import Starlette
 from starlette.requests import Request
-from starlette.responses import JSONResponse, Response
+from starlette.responses import JSONResponse, PlainTextResponse, Response
 from starlette.routing import Route as Path
 
+from cluster.core.lease import ReplicaId
 from cluster.core.request import OverCap, Route
 from cluster.core.routing import explain
 from cluster.core.tenant import Priority
@@ -20,6 +21,7 @@ from services.api.sender import ask_of, identify
 from services.gateway.admin_relay import METRICS_TYPE, SNAPSHOT_PATH
 from services.gateway.exposition import Snapshot, merge
 from services.gateway.outcome import UnknownModel
+from services.gateway.scrapes import NotScraped, Scrapes
 from services.http1.answer import HttpDate
 from services.http1.asgi import AsgiBridge
 from services.http1.exchange import Exchange, Fault
@@ -34,10 +36,10 @@ OPEN_PATHS = frozenset({"/health", "/ready"})
 class AdminFront:
     """A `services.http1` handler for the admin listener: role admin, where there are keys."""
 
-    def __init__(self, gateway: Gateway, date: HttpDate) -> None:
+    def __init__(self, gateway: Gateway, date: HttpDate, scrapes: Scrapes) -> None:
         self._gateway = gateway
         self._date = date
-        self._bridge = AsgiBridge(_app(gateway), date)
+        self._bridge = AsgiBridge(_app(gateway, scrapes), date)
 
     def __call__(self, request: HttpRequest, exchange: Exchange) -> None:
         """Begin to answer one request."""
@@ -65,14 +67,16 @@ class AdminFront:
         return not_admin()
 
 
-def _app(gateway: Gateway) -> Starlette:
+def _app(gateway: Gateway, scrapes: Scrapes) -> Starlette:
     listing = Listing(gateway, {})
-    admin = _Admin(gateway)
+    admin = _Admin(gateway, scrapes)
     return Starlette(
         routes=[
             Path("/health", listing.health, methods=["GET"]),
             Path("/ready", listing.ready, methods=["GET"]),
             Path("/metrics", admin.metrics, methods=["GET"]),
+            Path("/sd/replicas", admin.replicas, methods=["GET"]),
+            Path("/replicas/{replica}/metrics", admin.replica_metrics, methods=["GET"]),
             Path(SNAPSHOT_PATH, admin.snapshot, methods=["GET"]),
             Path("/debug/route", admin.debug_route, methods=["POST"]),
         ]
@@ -80,12 +84,24 @@ def _app(gateway: Gateway) -> Starlette:
 
 
 class _Admin:
-    def __init__(self, gateway: Gateway) -> None:
+    def __init__(self, gateway: Gateway, scrapes: Scrapes) -> None:
         self._gateway = gateway
+        self._scrapes = scrapes
 
     async def metrics(self, _request: Request) -> Response:
         """GET /metrics: Prometheus text."""
         return Response(merge([self._snapshot()]), media_type=METRICS_TYPE)
+
+    async def replicas(self, request: Request) -> Response:
+        """GET /sd/replicas: Prometheus's HTTP service discovery; all targets are this gateway, by the asker's name."""
+        return JSONResponse(self._scrapes.targets(request.headers.get("host", "")))
+
+    async def replica_metrics(self, request: Request) -> Response:
+        """GET /replicas/{id}/metrics: the replica's own page, byte for byte."""
+        page = await self._scrapes.scrape(ReplicaId(request.path_params["replica"]))
+        if isinstance(page, NotScraped):
+            return PlainTextResponse(f"{page.message}\n", status_code=page.status)
+        return Response(page.body, headers={"content-type": page.content_type})
 
     async def snapshot(self, _request: Request) -> Response:
         """GET /snapshot: this worker's tallies, for the parent process to add up."""

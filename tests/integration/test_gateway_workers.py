@@ -60,6 +60,8 @@ async def test_two_workers_share_a_port_and_one_may_die(tmp_path: Path) -> None:
         served = 'longreach_requests_total{outcome="ok",pool="short",route="chat/completions"}'
         async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{gateway.admin_port}", timeout=30) as admin:
             assert f"{served} {2 * REQUESTS}.0" in (await admin.get("/metrics")).text
+            assert (await admin.get("/sd/replicas")).json() == []
+            assert (await admin.get("/replicas/gone/metrics")).status_code == 404
             explained = (await admin.post("/debug/route", json=CHAT)).json()
             assert explained["choices"][0]["pool"] == "short"
             os.kill(workers[0].pid, signal.SIGKILL)

@@ -187,7 +187,10 @@ class PrometheusRule(Section):
 
     enabled: bool = False
     labels: dict[str, str] = Field(default_factory=dict, description="What your Prometheus selects by")
-    runbookUrl: str = Field(default="", description="Where docs/runbooks is published; empty: this repository's path")
+    runbookUrl: str = Field(default="", description="Where docs/runbooks is published; empty: the project's repository")
+    thresholds: dict[str, int | float] = Field(
+        default_factory=dict, description="By the names in docs/monitoring.md; unknown ones are refused"
+    )
 
 
 class Dashboards(Section):
@@ -203,6 +206,9 @@ class Monitoring(Section):
 
     serviceMonitor: Monitor = Monitor()
     podMonitor: Monitor = Monitor()
+    scrapeConfig: Monitor = Field(
+        default=Monitor(), description="Replicas' own metrics, through the gateways; Prometheus operator 0.65 or newer"
+    )
     prometheusRule: PrometheusRule = PrometheusRule()
     dashboards: Dashboards = Dashboards()
 
