@@ -6,11 +6,13 @@ What must not live here: settings (they are in the configuration file) and anyth
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 import platformdirs
+
+from cluster.core.errors import SetupError
 
 CREDENTIAL_VARIABLE = "LONGREACH_REPLICA_CREDENTIAL"
 """The cluster's secret, for its gateways and replicas: never in an argument, a log or a file others can read."""
@@ -24,14 +26,33 @@ class Environment:
     `HF_TOKEN_PATH`, `HF_HUB_OFFLINE` and `HF_HOME` mean what they mean to the model hub's own tools.
     """
 
-    cache_home: Path
-    state_home: Path
+    cache_folder: Path | None
+    """None where nothing says where, not even a home directory: a container's user may have none."""
+    state_folder: Path | None
     hub_endpoint: str | None
     hub_token_file: Path | None
     hub_offline: bool
     replica_credential: str | None
     """What a gateway shows to replicas and a replica asks of gateways; None where no cluster gave one."""
     variables: Mapping[str, str]
+
+    @property
+    def cache_home(self) -> Path:
+        """The folder for models and what else can be fetched again.
+
+        Raises:
+            SetupError: nothing says where it is.
+        """
+        return _named(self.cache_folder, "LONGREACH_CACHE")
+
+    @property
+    def state_home(self) -> Path:
+        """The folder for clusters and their gateways' journals.
+
+        Raises:
+            SetupError: nothing says where it is.
+        """
+        return _named(self.state_folder, "LONGREACH_STATE")
 
     def run_dir(self, cluster: str) -> Path:
         """Where a local cluster keeps its sockets, logs and process list."""
@@ -47,11 +68,26 @@ def read_environment(variables: Mapping[str, str] | None = None) -> Environment:
     env = dict(os.environ if variables is None else variables)
     token = env.get("HF_TOKEN_PATH")
     return Environment(
-        cache_home=Path(env.get("LONGREACH_CACHE") or platformdirs.user_cache_path("longreach")),
-        state_home=Path(env.get("LONGREACH_STATE") or platformdirs.user_state_path("longreach")),
+        cache_folder=_folder(env.get("LONGREACH_CACHE"), platformdirs.user_cache_path),
+        state_folder=_folder(env.get("LONGREACH_STATE"), platformdirs.user_state_path),
         hub_endpoint=env.get("HF_ENDPOINT"),
         hub_token_file=Path(token) if token else None,
         hub_offline=env.get("HF_HUB_OFFLINE", "").lower() in {"1", "true", "yes", "on"},
         replica_credential=env.get(CREDENTIAL_VARIABLE) or None,
         variables=env,
     )
+
+
+def _folder(named: str | None, usual: Callable[[str], Path]) -> Path | None:
+    if named:
+        return Path(named)
+    try:
+        return usual("longreach")
+    except RuntimeError:  # neither HOME nor an entry in the system's list of users
+        return None
+
+
+def _named(folder: Path | None, variable: str) -> Path:
+    if folder is None:
+        raise SetupError("this user has no home directory", f"set {variable} to a folder that it may write")
+    return folder

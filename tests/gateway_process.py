@@ -59,14 +59,16 @@ class GatewayProcess:
 
 
 @asynccontextmanager
-async def gateway_process(folder: Path, config: Mapping[str, Any], **env: str) -> AsyncIterator[GatewayProcess]:
-    """Run a gateway with this configuration in `folder`."""
+async def gateway_process(
+    folder: Path, config: Mapping[str, Any], *more_arguments: str, program: Sequence[str] = (), **env: str
+) -> AsyncIterator[GatewayProcess]:
+    """Run a gateway with this configuration in `folder`, by way of `program` where one is given."""
     path, ready_file, log = folder / "longreach.yaml", folder / "ready.json", folder / "gateway.log"
     path.write_text(json.dumps(config), encoding="utf-8")  # YAML takes JSON as it is
-    arguments = ["-m", "services.gateway", "--config", str(path), "--ready-file", str(ready_file)]
+    arguments = ["-m", "services.gateway", "--config", str(path), "--ready-file", str(ready_file), *more_arguments]
     with log.open("wb") as stream:
         process = await asyncio.create_subprocess_exec(
-            sys.executable, *arguments, stderr=stream, env={**os.environ, **env}, cwd=ROOT
+            *program, sys.executable, *arguments, stderr=stream, env={**os.environ, **env}, cwd=ROOT
         )
     try:
         async with asyncio.timeout(START_TIMEOUT_S):

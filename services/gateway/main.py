@@ -14,7 +14,7 @@ import random
 import socket
 import ssl
 import sys
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -31,9 +31,9 @@ from cluster.state.kept import KeptReader
 from cluster.state.leases import LeaseStore, connect
 from cluster.state.login import StateServer, state_server
 from cluster.state.residency import ResidencyReader, connect_binary
-from cluster.tasks import end_tasks
 from services.gateway.access import Access
 from services.gateway.assembly import Assembly, Surroundings, assemble
+from services.gateway.background import background
 from services.gateway.catalog import Catalog
 from services.gateway.current import Current
 from services.gateway.logs import configure_logging, set_level
@@ -42,6 +42,7 @@ from services.gateway.tls import build_context
 from services.gateway.tls import reload as reload_context
 from services.gateway.tokenizer_folders import tokenizer_folders
 from services.gateway.tokens import PromptCounter
+from services.gateway.watching import Contents, FileWatch, contents, watched_files
 from services.gateway.workers import run_workers
 from services.grpc.server import GrpcServer
 from services.http1.listener import Listener, bind, bind_path
@@ -53,8 +54,6 @@ EXIT_UNUSABLE = 2
 """The configuration or this machine cannot be used; the reason is on standard error."""
 COLLECT_AFTER = 50_000
 """New objects between two looks for garbage in circles; Python's own 700 costs some 3% of the time."""
-RESTART_S = 1.0
-"""Between two tries of a background task that failed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,6 +74,7 @@ def run(
     deployment_path: Path | None = None,
     ready_file: Path | None = None,
     sockets: Sockets | None = None,
+    is_watching: bool = False,
 ) -> int:
     """Run a gateway in this process until it is told to stop.
 
@@ -85,17 +85,20 @@ def run(
         ready_file: written as `{"port": …, "pid": …, "admin_port": …, "grpc_port": …}` once connections are accepted,
             removed at the end.
         sockets: of one worker among several; None for a whole gateway.
+        is_watching: whether a change of the configuration or TLS files is as good as SIGHUP.
 
     Returns:
         The process's exit status.
     """
     try:
+        # Before it is read: a change that comes between the two is seen later, and not lost.
+        seen = contents([config_path])
         config = load_config(config_path)
         deployment = None if deployment_path is None else load_deployment(deployment_path)
         configure_logging(config.telemetry)
         if sockets is None and config.gateway.workers > 1:
             Access(config)  # raises what every worker would raise, once
-            return run_workers(config, _arguments(config_path, deployment_path), ready_file)
+            return run_workers(config, _arguments(config_path, deployment_path, is_watching=is_watching), ready_file)
         # What is loaded by now stays; requests make no circles, so looking for some 100 times less often is enough.
         gc.collect()
         gc.freeze()
@@ -110,6 +113,7 @@ def run(
                     ready_file=ready_file,
                     environment=read_environment(),
                     sockets=sockets,
+                    seen=seen if is_watching else None,
                 )
             )
     except ConfigError as error:
@@ -127,6 +131,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--config", type=Path, required=True, help="configuration file")
     parser.add_argument("--deployment", type=Path, help="deployment.json of a running cluster")
     parser.add_argument("--ready-file", type=Path, help="written with port and pid once connections are accepted")
+    parser.add_argument("--watch", action="store_true", help="follow the configuration and TLS files")
     parser.add_argument("--listen-fd", type=int, help=argparse.SUPPRESS)
     parser.add_argument("--admin-socket", type=Path, help=argparse.SUPPRESS)
     parser.add_argument("--grpc-port", type=int, help=argparse.SUPPRESS)
@@ -134,7 +139,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     sockets = None
     if options.listen_fd is not None:
         sockets = Sockets(options.listen_fd, options.admin_socket, options.grpc_port)
-    return run(options.config, deployment_path=options.deployment, ready_file=options.ready_file, sockets=sockets)
+    return run(
+        options.config,
+        deployment_path=options.deployment,
+        ready_file=options.ready_file,
+        sockets=sockets,
+        is_watching=options.watch,
+    )
 
 
 async def _serve(
@@ -146,7 +157,10 @@ async def _serve(
     ready_file: Path | None,
     environment: Environment,
     sockets: Sockets | None,
+    seen: Contents | None,
 ) -> None:
+    if seen is not None:
+        seen = {**contents(watched_files(config_path, config)), **seen}
     access = Access(config)
     tls = None if config.gateway.tls is None else build_context(config.gateway.tls)
     clients, admins = _listeners(config, sockets)
@@ -202,7 +216,10 @@ async def _serve(
         await parts.ready()
         server.listen_to_signals(reload)
         loops = parts.loops if grpc_server is None else (*parts.loops, grpc_server.follow)
-        async with _background(*loops):
+        if seen is not None:
+            watch = FileWatch(lambda: watched_files(config_path, current.catalog.config), reload, seen=seen)
+            loops = (*loops, watch.follow)
+        async with background(*loops):
             await server.run()
 
 
@@ -223,8 +240,8 @@ def _grpc_server(config: Config, parts: Assembly, sockets: Sockets | None) -> Gr
     return GrpcServer(config.gateway, parts.grpc, parts.gateway.is_ready, shared_port=shared)
 
 
-def _arguments(config_path: Path, deployment_path: Path | None) -> list[str]:
-    arguments = ["--config", str(config_path.absolute())]
+def _arguments(config_path: Path, deployment_path: Path | None, *, is_watching: bool) -> list[str]:
+    arguments = ["--config", str(config_path.absolute()), *(["--watch"] if is_watching else [])]
     return arguments if deployment_path is None else [*arguments, "--deployment", str(deployment_path.absolute())]
 
 
@@ -267,25 +284,6 @@ async def binary_store(state: str | StateServer | None) -> AsyncIterator[Redis |
     finally:
         with contextlib.suppress(OSError):
             await redis.aclose()
-
-
-@contextlib.asynccontextmanager
-async def _background(*loops: Callable[[], Awaitable[None]]) -> AsyncIterator[None]:
-    """Run coroutines beside the server; one that fails is logged and started again."""
-    tasks = [asyncio.create_task(_keep_running(loop)) for loop in loops]
-    try:
-        yield
-    finally:
-        await end_tasks(tasks)
-
-
-async def _keep_running(loop: Callable[[], Awaitable[None]]) -> None:
-    while True:
-        try:
-            return await loop()
-        except Exception:
-            logger.exception("background task failed, starting it again")
-        await asyncio.sleep(RESTART_S)
 
 
 def _reread(deployment: Deployment | None, path: Path | None) -> Deployment | None:

@@ -16,6 +16,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
 
 from cluster.config import Config
+from services.gateway.ready_file import write_ready_file
 from services.grpc.server import GrpcServer
 from services.http1.listener import Listener, bind, or_free
 
@@ -142,9 +143,7 @@ class GatewayServer:
             told["grpc_port"] = self._grpc.port
         logger.info("gateway listens", extra=told)
         if self._ready_file is not None:
-            partial = self._ready_file.with_name(self._ready_file.name + ".partial")
-            partial.write_text(json.dumps(told), encoding="utf-8")
-            partial.replace(self._ready_file)
+            write_ready_file(self._ready_file, told)
 
     def _withdraw(self) -> None:
         """Take the ready file back, unless it is another process's by now."""

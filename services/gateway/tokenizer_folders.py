@@ -9,7 +9,7 @@ import logging
 from pathlib import Path
 
 from cluster.config import Config
-from cluster.core.errors import ModelStoreError
+from cluster.core.errors import ModelStoreError, SetupError
 from cluster.deployment import Deployment
 from cluster.environment import Environment
 
@@ -46,6 +46,6 @@ def _in_store(source: str, revision: str | None, environment: Environment) -> Pa
         return TokenizerStore(default_root(environment.cache_home), settings=HubSettings()).path(
             source, revision=revision
         )
-    except (ModelStoreError, OSError) as error:
+    except (ModelStoreError, SetupError, OSError) as error:
         logger.info("no tokenizer in the model store: %s", error)
         return None

@@ -244,7 +244,8 @@ def _lock_new(folder: Path, writer: str) -> int:
         partial.replace(path)
     except OSError as error:
         raise SetupError(
-            f"usage cannot be journalled in {folder}: {error}", "make the folder writable for the gateway"
+            f"usage cannot be journalled in {folder}: {error}",
+            "make the folder writable for the gateway, or set LONGREACH_STATE to one that is",
         ) from error
     return descriptor
 

@@ -8,7 +8,6 @@ hands everything else to one of them. What must not live here: what a worker doe
 from __future__ import annotations
 
 import asyncio
-import json
 import logging
 import os
 import signal
@@ -22,6 +21,7 @@ from cluster.config import Config
 from cluster.core.errors import SetupError
 from services.gateway.admin_relay import AdminRelay
 from services.gateway.exposition import Snapshot
+from services.gateway.ready_file import write_ready_file
 from services.gateway.server import KEEPALIVE_S, bind_admin, bind_grpc
 from services.http1.listener import Listener, bind
 from services.http1.request import ServerLimits
@@ -198,9 +198,7 @@ class Supervisor:
             told["grpc_port"] = self._grpc_port
         logger.info("gateway listens", extra={**told, "workers": len(self._workers)})
         if self._ready_file is not None:
-            partial = self._ready_file.with_name(self._ready_file.name + ".partial")
-            partial.write_text(json.dumps(told), encoding="utf-8")
-            partial.replace(self._ready_file)
+            write_ready_file(self._ready_file, told)
 
 
 def run_workers(config: Config, arguments: Sequence[str], ready_file: Path | None) -> int:
@@ -209,6 +207,12 @@ def run_workers(config: Config, arguments: Sequence[str], ready_file: Path | Non
     Raises:
         SetupError: an address cannot be had, or a worker did not start.
     """
-    with tempfile.TemporaryDirectory(prefix="longreach-gateway-") as folder:
+    try:
+        made = tempfile.TemporaryDirectory(prefix="longreach-gateway-")
+    except OSError as error:
+        raise SetupError(
+            f"there is no folder for the workers' sockets: {error}", "make /tmp writable, or set TMPDIR to one that is"
+        ) from error
+    with made as folder:
         supervisor = Supervisor(config, arguments, ready_file=ready_file, folder=Path(folder))
         return asyncio.run(supervisor.run())
