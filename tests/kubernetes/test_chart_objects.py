@@ -10,8 +10,10 @@ import pytest
 import yaml
 
 from tests.kubernetes.cases import ALL, EVERYTHING, LEAST, LONGEST_RELEASE, Case, merged, pool, serving
+from tests.kubernetes.operator_rules import violations
 from tests.kubernetes.pods import PodView, pods, pods_of, selects
-from tests.kubernetes.render import Manifest, Renderer
+from tests.kubernetes.ray_service import RayService
+from tests.kubernetes.render import Manifest, Rendered, Renderer
 
 RECOMMENDED = frozenset(
     f"app.kubernetes.io/{name}" for name in ("name", "instance", "version", "component", "part-of", "managed-by")
@@ -31,13 +33,24 @@ each_case = pytest.mark.parametrize("case", ALL, ids=lambda case: case.name)
 @each_case
 def test_names_are_legal(render: Renderer, case: Case) -> None:
     for release in (case.release, LONGEST_RELEASE):
-        for one in case.render(render, release=release):
-            assert len(one.name) <= LONGEST.get(one.kind, 253), f"{one}: {len(one.name)} characters"
-            assert SUBDOMAIN.fullmatch(one.name), str(one)
-            if one.kind == "Service":
-                assert DNS_1035.fullmatch(one.name), str(one)
-            for template in _templates(one):
-                assert len(template["name"]) <= 63, f"{one} {template}"
+        _legal(case.render(render, release=release))
+
+
+@pytest.mark.parametrize("length", [1, 20, 30, 31, 36, 40, 41, 47, 52])
+def test_names_are_legal_at_every_length_of_a_release(render: Renderer, length: int) -> None:
+    rendered = render(EVERYTHING, release=("release" * 8)[:length])
+    _legal(rendered)
+    assert [line for one in rendered.by_kind("RayService") for line in violations(RayService.of(one))] == []
+
+
+def _legal(rendered: Rendered) -> None:
+    for one in rendered:
+        assert len(one.name) <= LONGEST.get(one.kind, 253), f"{one}: {len(one.name)} characters"
+        assert SUBDOMAIN.fullmatch(one.name), str(one)
+        if one.kind == "Service":
+            assert DNS_1035.fullmatch(one.name), str(one)
+        for template in _templates(one):
+            assert len(template["name"]) <= 63, f"{one} {template}"
 
 
 def _templates(manifest: Manifest) -> Iterator[dict[str, Any]]:
