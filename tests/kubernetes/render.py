@@ -30,6 +30,8 @@ API_VERSIONS = (
     "monitoring.coreos.com/v1/ServiceMonitor",
     "monitoring.coreos.com/v1/PodMonitor",
     "monitoring.coreos.com/v1/PrometheusRule",
+    "monitoring.coreos.com/v1alpha1",
+    "monitoring.coreos.com/v1alpha1/ScrapeConfig",
     "cert-manager.io/v1",
     "cert-manager.io/v1/Certificate",
 )

@@ -30,17 +30,19 @@ KUBERNETES = Wheel(
     version="1.37.0",
     sha256="85136d018a27b50ec7fc049d902bfa5193f5976807e6c0f408e3ab6fe078cad9",
 )
+PROMETHEUS = NpmTarball(
+    name="@kubernetes-models/prometheus-operator",
+    version="6.0.0",
+    sha256="e92402ebff400ea1ca5fe60546554841ab6f5986b317f3f0d4cb756dc88fbd37",
+)
 MODELS = {
     "gateway.networking.k8s.io/v1": NpmTarball(
         name="@kubernetes-models/gateway-api",
         version="2.0.0",
         sha256="505c284b74d2f71803803543816abe3fe58e4b0ec6d98f3bd4989726d469b81b",
     ),
-    "monitoring.coreos.com/v1": NpmTarball(
-        name="@kubernetes-models/prometheus-operator",
-        version="6.0.0",
-        sha256="e92402ebff400ea1ca5fe60546554841ab6f5986b317f3f0d4cb756dc88fbd37",
-    ),
+    "monitoring.coreos.com/v1": PROMETHEUS,
+    "monitoring.coreos.com/v1alpha1": PROMETHEUS,
     "cert-manager.io/v1": NpmTarball(
         name="@kubernetes-models/cert-manager",
         version="6.0.0",
@@ -51,6 +53,7 @@ MODEL_KINDS = {
     "cert-manager.io/v1": ("Certificate",),
     "gateway.networking.k8s.io/v1": ("Gateway", "HTTPRoute", "GRPCRoute", "ReferenceGrant"),
     "monitoring.coreos.com/v1": ("ServiceMonitor", "PodMonitor", "PrometheusRule"),
+    "monitoring.coreos.com/v1alpha1": ("ScrapeConfig",),
 }
 REFINED: dict[str, dict[str, Any]] = {
     # What Go says in comments to its generators, which the declarations lack; from both projects' API references.

@@ -187,7 +187,7 @@ class PrometheusRule(Section):
 
     enabled: bool = False
     labels: dict[str, str] = Field(default_factory=dict, description="What your Prometheus selects by")
-    runbookUrl: str = Field(default="", description="Where docs/runbooks is published; empty: the project's repository")
+    runbookUrl: str = Field(default="", description="Where docs/runbooks is; empty: the path in the repository")
     thresholds: dict[str, int | float] = Field(
         default_factory=dict, description="By the names in docs/monitoring.md; unknown ones are refused"
     )
@@ -222,7 +222,8 @@ class Otel(Section):
 
 
 class Tests(Section):
-    """The pods of `helm test`: one request over REST, one over gRPC."""
+    """The pods of `helm test`: a request over REST, one over gRPC; none with tls.clientCa, having no certificate."""
 
     enabled: bool = True
     waitSeconds: int = Field(default=600, ge=1, description="Longest wait for a first replica")
+    caKey: str = Field(default="ca.crt", description="With TLS: key of the CA in its Secret; empty: the system's CAs")
