@@ -29,7 +29,6 @@ logger = logging.getLogger(__name__)
 KEYS_MAX = 10_000
 """Keys of one file. Reading that many takes about a second, beside the requests."""
 PRIVATE_MODE = 0o600
-_READABLE_BY_OTHERS = stat.S_IRGRP | stat.S_IROTH
 _HEADER = "# API keys of Longreach, hashed. Written by `longreach keys`, which keeps no comments but `comment:`.\n"
 
 
@@ -83,10 +82,17 @@ def load_keys(path: Path) -> KeysFile:
     """
     text = read_text(path)
     with contextlib.suppress(OSError):
-        mode = path.stat().st_mode
-        if mode & _READABLE_BY_OTHERS:
-            logger.warning("%s can be read by others: chmod 600 it", path, extra={"mode": oct(stat.S_IMODE(mode))})
+        status = path.stat()
+        if _is_open(status):
+            mode = oct(stat.S_IMODE(status.st_mode))
+            logger.warning("%s can be read by others: chmod 600 it", path, extra={"mode": mode})
     return parse_section(text, KeysFile, origin=str(path), expects="the key keys", is_secret=True)
+
+
+def _is_open(status: os.stat_result) -> bool:
+    """Whether more may read a file than must; one of somebody else's, as Kubernetes mounts it, comes by its group."""
+    is_own = status.st_uid == os.geteuid()
+    return bool(status.st_mode & (stat.S_IROTH | (stat.S_IRGRP if is_own else 0)))
 
 
 def save_keys(path: Path, file: KeysFile) -> None:

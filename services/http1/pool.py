@@ -10,6 +10,7 @@ import ssl
 from typing import NamedTuple
 
 from services.http1.client import READ_BYTES, ClientConnection
+from services.http1.silence import end_when_silent
 
 SWEEP_S = 0.05
 """How late a time limit may be noticed."""
@@ -65,6 +66,7 @@ class ConnectionPool:
                 origin.port,
                 ssl=self._tls_context() if origin.is_tls else None,
             )
+        end_when_silent(connection.transport)
         self._all.add(connection)
         return connection
 

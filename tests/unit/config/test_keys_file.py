@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import stat
 from pathlib import Path
 
@@ -47,6 +48,16 @@ def test_others_that_may_read_it_are_warned_about(tmp_path: Path, caplog: pytest
     with caplog.at_level(logging.WARNING):
         load_keys(write(tmp_path, GOOD, mode))
     assert "can be read by others: chmod 600" in caplog.text
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="needs root: makes a file somebody else's")
+def test_a_file_of_somebody_elses_that_comes_by_its_group_is_fine(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    path = write(tmp_path, GOOD, 0o440)
+    os.chown(path, 12345, os.getegid())
+    load_keys(path)
+    assert caplog.text == ""
 
 
 @pytest.mark.parametrize(

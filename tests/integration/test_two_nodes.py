@@ -1,0 +1,224 @@
+"""The chart's cluster on two Ray nodes, and one of them cut off.
+
+Everything comes out of `helm template`: configuration, commands, variables, Secrets, mounts, names, probes, policies.
+Each pod is a set of namespaces of this machine; stores, head, two workers with a pool each, and a gateway run as in
+Kubernetes, and Serve's applications are submitted as KubeRay does. What no machine without a cluster can show is told
+in docs/kubernetes.md.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+import yaml
+
+from tests import two_nodes_kuberay as kuberay
+from tests.cluster_harness import until
+from tests.kubernetes.conftest import or_skip
+from tests.kubernetes.network import Peer, Policies
+from tests.kubernetes.render import Rendered, Renderer, Values
+from tests.kubernetes.tools import tool
+from tests.two_nodes_cluster import ENGINES_LIMIT_S, GATEWAY, HEAD, STORES, Nodes, two_nodes
+from tests.two_nodes_network import NoNamespacesError, require_namespaces
+from tests.two_nodes_pod import secret
+from tests.two_nodes_traffic import LONG_OUTPUT_TOKENS, OUTPUT_TOKENS, SHORT_TOKENS, Asked, Cut, Traffic, traffic
+
+pytestmark = [pytest.mark.integration, pytest.mark.slow, pytest.mark.timeout(1800)]
+
+VALUES = Path(__file__).with_name("two_nodes.yaml")
+CUT = "ray-worker-near"
+"""The node of the pool `short`, whose requests the pool `long` can hold."""
+STREAMS_AT_CUT = 3
+TEST_LIMIT_S = 120
+AFTER_EXPIRY = 20
+"""Short requests that come while the node is away and its lease gone: ten seconds of them. Serve gives up a replica that
+it has not reached for half a minute, and the figures are about one that comes back before."""
+
+
+@pytest.fixture(scope="module")
+def render(tmp_path_factory: pytest.TempPathFactory) -> Renderer:
+    helm = or_skip(lambda: tool("helm", home=tmp_path_factory.mktemp("helm")))
+    return Renderer(helms={"4": helm}, scratch=tmp_path_factory.mktemp("values"))
+
+
+@pytest.fixture(scope="module")
+def rendered(render: Renderer) -> Rendered:
+    return render(VALUES)
+
+
+@pytest.fixture(scope="module")
+def nodes(rendered: Rendered, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Nodes]:
+    try:
+        require_namespaces()
+    except NoNamespacesError as error:
+        pytest.skip(f"two Ray nodes on one machine: {error}")
+    with two_nodes(rendered, tmp_path_factory.mktemp("pods")) as running:
+        yield running
+
+
+def test_probes_of_the_chart_pass(nodes: Nodes) -> None:
+    probed, wrong = 0, []
+    serving = [pod for pod in nodes.pods.values() if pod.view.component not in {"test", *STORES}]
+    for pod in serving:
+        probes = [pod.view.main.get(f"{kind}Probe") for kind in ("startup", "readiness", "liveness")]
+        for probe in probes:
+            if probe is not None and "httpGet" in probe:
+                probed += 1
+                wrong.append(nodes.kubelet.run(nodes.answers(pod, probe)))
+    assert probed == 3 * len(serving), "a pod has no HTTP probe"
+    assert [one for one in wrong if one is not None] == []
+
+
+def test_policies_allow_every_connection_there_is(nodes: Nodes) -> None:
+    """Connections as the kernel lists them, while requests run, against the chart's NetworkPolicies."""
+    nodes.kubelet.run(_serve_some(nodes))
+    names = {pod.address: name for name, pod in nodes.pods.items()}
+    peers = {name: Peer.of(pod.view) for name, pod in nodes.pods.items()}
+    listening = {name: nodes.network.listening(name) for name in nodes.pods}
+    policies = Policies.of(nodes.rendered)
+    seen, refused = set(), []
+    for name in nodes.pods:
+        for address, port in nodes.network.connections(name):
+            other = names.get(address)
+            # Each connection is seen from both ends; who listens is who was connected to.
+            if other in {None, name} or port not in listening[other]:
+                continue
+            seen.add((name, other))
+            if not policies.allow(peers[name], peers[other], port):
+                refused.append(f"{name} -> {other}:{port}")
+    assert refused == []
+    # That the table is not empty: what this cluster cannot do without.
+    assert {(GATEWAY, "redis-state"), (GATEWAY, CUT), (HEAD, "redis-gcs"), (CUT, HEAD), (CUT, "redis-state")} <= seen
+
+
+@pytest.mark.parametrize("api", ["rest", "grpc"])
+def test_the_charts_own_test_passes(nodes: Nodes, api: str) -> None:
+    """The pod that `helm test` runs."""
+    pod = nodes.pods[f"{nodes.rendered.release}-test-{api}"]
+    pod.start()
+    status = pod.finished(TEST_LIMIT_S)
+    assert status == 0, pod.log(pod.view.main["name"]).read_text(encoding="utf-8")
+
+
+def test_another_replica_count_replaces_no_replica(nodes: Nodes, render: Renderer, rendered: Rendered) -> None:
+    pools = yaml.safe_load(VALUES.read_text(encoding="utf-8"))["config"]["pools"]
+    more: Values = {"config": {"pools": [{**pool, "replicas": {"min": 2, "max": 2}} for pool in pools]}}
+    before = nodes.kubelet.run(nodes.leases())
+
+    async def counts() -> dict[str, int]:
+        found = await kuberay.applications(nodes.dashboard)
+        return {name: one["deployments"]["replica"]["target_num_replicas"] for name, one in found.items()}
+
+    async def become(render: Rendered, count: int) -> dict[str, Any]:
+        await nodes.submit(render)
+
+        async def is_so() -> bool:
+            return set((await counts()).values()) == {count}
+
+        await until(is_so, timeout_s=60, what=f"Serve wants {count} replicas of each pool")
+        return await kuberay.applications(nodes.dashboard)
+
+    for other, count in ((render(VALUES, more), 2), (rendered, 1)):
+        found = nodes.kubelet.run(become(other, count))
+        for pool, lease in before.items():
+            replicas = {
+                one["replica_id"]: one["state"] for one in found[f"pool-{pool}"]["deployments"]["replica"]["replicas"]
+            }
+            assert replicas.get(lease.replica_id) == "RUNNING", f"pool {pool}, {count} wanted: {replicas}"
+    after = nodes.kubelet.run(nodes.leases())
+    assert {pool: lease.replica_id for pool, lease in after.items()} == {
+        pool: lease.replica_id for pool, lease in before.items()
+    }
+
+
+def test_a_node_cut_off_loses_no_request_that_comes_after_its_lease(
+    nodes: Nodes, capsys: pytest.CaptureFixture[str]
+) -> None:
+    before = nodes.kubelet.run(nodes.leases())
+    cut, asked = nodes.kubelet.run(_cut_off(nodes))
+    after = nodes.kubelet.run(nodes.leases())
+    figures = cut.figures(asked) | {"same_replica": after["short"].replica_id == before["short"].replica_id}
+    with capsys.disabled():
+        print("\ntwo nodes, one cut off:", json.dumps(figures))  # noqa: T201 - the figures are the point
+    late = [one for one in cut.after_expiry(asked) if one.is_lost]
+    assert late == [], [str(one) for one in late]
+    assert [str(one) for one in asked if one.kind == "document" and one.is_lost] == []
+    assert {one.pool for one in asked if one.kind == "short" and cut.unchosen_s < one.began_s < cut.mended_s} == {
+        "long"
+    }
+
+
+async def _serve_some(nodes: Nodes) -> None:
+    async with traffic(nodes.gateway_url, nodes.client_key) as running:
+        await _warm(running)
+
+
+async def _warm(running: Traffic) -> None:
+    def is_warm() -> bool:
+        served = [one.pool for one in running.asked if not one.is_lost]
+        return served.count("short") > 3 and served.count("long") > 0
+
+    await until(is_warm, timeout_s=120, what="both pools answer")
+
+
+async def _cut_off(nodes: Nodes) -> tuple[Cut, list[Asked]]:
+    async with traffic(nodes.gateway_url, nodes.client_key) as running:
+        await _warm(running)
+        streams = [
+            running.begin("stream", is_streamed=True, output_tokens=LONG_OUTPUT_TOKENS) for _ in range(STREAMS_AT_CUT)
+        ]
+        await until(lambda: all(one.pool for one in streams), timeout_s=60, what="streams are under way")
+        nodes.network.cut(CUT)
+        cut_s = time.monotonic()
+        try:
+            watching = asyncio.create_task(_until_unchosen(nodes))
+            expired_s = await _when_lease_is(nodes, held=False)
+            unchosen_s = await watching
+
+            def are_enough() -> bool:
+                return sum(one.kind == "short" and one.began_s > expired_s for one in running.asked) >= AFTER_EXPIRY
+
+            await until(are_enough, timeout_s=60, what="enough requests came after the lease")
+        finally:
+            nodes.network.mend(CUT)
+        mended_s = time.monotonic()
+        leased_s = await _when_lease_is(nodes, held=True)
+
+        def serves_again() -> bool:
+            return any(one.pool == "short" and one.began_s > mended_s and one.ended_s for one in running.asked)
+
+        await until(serves_again, timeout_s=ENGINES_LIMIT_S, what="the pool short serves again")
+    cut = Cut(cut_s=cut_s, expired_s=expired_s, unchosen_s=unchosen_s, mended_s=mended_s, leased_s=leased_s)
+    return cut, running.asked
+
+
+async def _when_lease_is(nodes: Nodes, *, held: bool) -> float:
+    async with nodes.store() as store:
+
+        async def is_so() -> bool:
+            return any(lease.pool == "short" for lease in await store.leases()) is held
+
+        await until(is_so, timeout_s=60, what=f"the node's lease is {'held' if held else 'gone'}")
+    return time.monotonic()
+
+
+async def _until_unchosen(nodes: Nodes) -> float:
+    """When the gateway's decision for a short request has no place for the pool that was cut off."""
+    key = secret(nodes.rendered, f"{nodes.rendered.release}-keys")["admin"]
+    url = f"http://{nodes.pods[GATEWAY].address}:8081/debug/route?route=completions"
+    body = {"model": "tiny", "prompt": [100] * SHORT_TOKENS, "max_tokens": OUTPUT_TOKENS}
+    async with httpx.AsyncClient(headers={"authorization": f"Bearer {key}"}) as http:
+
+        async def is_unchosen() -> bool:
+            decision = (await http.post(url, json=body)).raise_for_status().json()
+            return all(choice["pool"] != "short" for choice in decision.get("choices", []))
+
+        await until(is_unchosen, timeout_s=60, what="the gateway no longer chooses the node")
+    return time.monotonic()
