@@ -38,8 +38,8 @@ CUT = "ray-worker-near"
 STREAMS_AT_CUT = 3
 TEST_LIMIT_S = 120
 AFTER_EXPIRY = 20
-"""Short requests that come while the node is away and its lease gone: ten seconds of them. Serve gives up a replica that
-it has not reached for half a minute, and the figures are about one that comes back before."""
+"""Short requests that come while the node is away and its lease gone: ten seconds of them. Serve gives up a replica
+that it has not reached for half a minute, and the figures are about one that comes back before."""
 
 
 @pytest.fixture(scope="module")
