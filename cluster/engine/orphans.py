@@ -31,14 +31,14 @@ START_FIELD = 19
 
 def mark_own_engine(scope: str) -> None:
     """Mark this process as the owner of the engine it is about to start; `scope` names its cluster."""
-    os.environ[OWNER_VARIABLE] = f"{scope}:{_identity(os.getpid())}"
+    os.environ[OWNER_VARIABLE] = f"{scope}:{identity(os.getpid())}"
     # vLLM renames its processes, by default over the memory that holds the mark. Named in setproctitle's documentation.
     os.environ["SPT_NOENV"] = "1"
 
 
 def engine_processes() -> list[psutil.Process]:
     """The processes this replica's engine runs in, wherever they hang in the process tree."""
-    own = _identity(os.getpid())
+    own = identity(os.getpid())
     return [process for process, _, owner in _marked() if owner == own and process.pid != os.getpid()]
 
 
@@ -62,7 +62,7 @@ def reap_orphans(scope: str) -> list[int]:
     orphans = [
         process
         for process, marked_scope, owner in _marked()
-        if marked_scope == scope and process.pid != os.getpid() and not _is_alive(owner)
+        if marked_scope == scope and process.pid != os.getpid() and not is_alive(owner)
     ]
     end(orphans)
     return [process.pid for process in orphans]
@@ -91,15 +91,20 @@ def _marked() -> Iterator[tuple[psutil.Process, str, str]]:
                     yield psutil.Process(int(entry.name)), scope, owner
 
 
-def _is_alive(owner: str) -> bool:
+def is_alive(owner: str) -> bool:
+    """Whether the process with this `identity` still runs; a zombie does not."""
     pid, _, _ = owner.partition(":")
     try:
-        return _identity(int(pid)) == owner and psutil.Process(int(pid)).status() != psutil.STATUS_ZOMBIE
+        return identity(int(pid)) == owner and psutil.Process(int(pid)).status() != psutil.STATUS_ZOMBIE
     except (psutil.Error, OSError, ValueError):
         return False
 
 
-def _identity(pid: int) -> str:
-    """Ticks since boot, unlike psutil's creation time, do not move when the machine's clock is set."""
+def identity(pid: int) -> str:
+    """`PID:START` of a process. Ticks since boot, unlike psutil's creation time, do not move when the clock is set.
+
+    Raises:
+        OSError: it does not run.
+    """
     fields = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace").rpartition(")")[2].split()
     return f"{pid}:{fields[START_FIELD]}"

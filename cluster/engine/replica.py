@@ -22,6 +22,7 @@ from cluster.core.lease import LEASE_RENEW_S, Lease, PoolName, ReplicaId, Replic
 from cluster.core.liveness import Health
 from cluster.engine import orphans
 from cluster.engine.arguments import engine_environment
+from cluster.engine.drain_folder import ReplicaDrain
 from cluster.engine.gate import Gate
 from cluster.engine.heartbeat import Heartbeat
 from cluster.engine.layer import EngineLayer
@@ -54,6 +55,8 @@ class EngineReplica:
         _redirect_output(pool, self._replica_id)
         _log_to_stderr()
         environment = read_environment()
+        self._ray_cluster = environment.ray_cluster
+        self._drain = ReplicaDrain(environment.drain_dir, self._replica_id)
         node = _node_address()
         self._heart = Heartbeat(
             state=wanted.state,
@@ -160,9 +163,10 @@ class EngineReplica:
             if verdict.health is Health.STALLED:
                 await self._give_up(verdict.reason)
                 return
-            if not self._gate.draining and await _status(session, f"{url}/-/healthz") == HTTPStatus.SERVICE_UNAVAILABLE:
+            if not self._gate.draining and (self._drain.is_asked() or await _is_stopping(session, url)):
                 self._gate.draining = True
                 log.info("replica=%s drains, %d requests in flight", self._replica_id, self._gate.in_flight)
+            self._drain.tell(is_draining=self._gate.draining, in_flight=self._gate.in_flight)
             # A state store that hangs must not slow the look at the engine: one renewal at a time, and none awaited.
             if self._renewal is None or self._renewal.done():
                 if self._renewal is not None and (fault := self._renewal.exception()) is not None:
@@ -203,11 +207,14 @@ class EngineReplica:
             adapters=tuple(name for name, _ in self._plan.lora),
             prefix=self._residency.facts,
             tier=self._engine.tier_terms,
+            revision=self._plan.revision,
+            ray_cluster=self._ray_cluster,
         )
 
     async def _give_up(self, reason: str) -> None:
         """Fail what is in flight, leave the routing tables, end the engine; Serve replaces the replica."""
         self._gate.break_off(reason)
+        self._drain.leave()
         await asyncio.to_thread(_end_engine)
         await self._withdraw()
         await self._residency.stop()
@@ -218,6 +225,7 @@ class EngineReplica:
         if not hasattr(self, "_life"):
             return
         self._life.cancel()
+        self._drain.leave()
         self._vitals.close()
         await self._withdraw()
         await self._residency.stop()
@@ -254,6 +262,11 @@ async def _status(session: aiohttp.ClientSession, url: str) -> int | None:
             return response.status
     except (aiohttp.ClientError, TimeoutError):
         return None
+
+
+async def _is_stopping(session: aiohttp.ClientSession, url: str) -> bool:
+    """Whether Serve drains the replica, which nothing else shows."""
+    return await _status(session, f"{url}/-/healthz") == HTTPStatus.SERVICE_UNAVAILABLE
 
 
 def _import_vllm() -> None:

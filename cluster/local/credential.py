@@ -18,9 +18,14 @@ SECRET_BYTES = 32
 OWNER_ONLY = 0o600
 
 
-def make_credential(path: Path) -> str:
-    """A new secret, written to `path`; one of an earlier run is replaced."""
-    secret = secrets.token_urlsafe(SECRET_BYTES)
+def make_credential(path: Path, shared: str | None = None) -> str:
+    """The secret of this run, written to `path`; one of an earlier run is replaced.
+
+    Args:
+        path: the file.
+        shared: what the caller of `up` gave, for clusters behind one gateway; None makes a new one.
+    """
+    secret = shared or secrets.token_urlsafe(SECRET_BYTES)
     path.unlink(missing_ok=True)
     # Created with its mode, and never open to others for a moment; a file or link that somebody put there is refused.
     descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, OWNER_ONLY)

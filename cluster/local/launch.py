@@ -11,6 +11,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from cluster.core.errors import SetupError
+from cluster.environment import DRAIN_DIR_VARIABLE
 from cluster.local.credential import without_credential
 from cluster.local.journal import Journal, StartedProcess, start_ticks
 from cluster.local.rundir import RUN_DIR_VARIABLE, RUN_VARIABLE, RunDir
@@ -26,6 +27,8 @@ def marked(variables: Mapping[str, str], *, run_dir: RunDir, run: str) -> dict[s
         **without_credential(variables),
         RUN_DIR_VARIABLE: str(run_dir.root),
         RUN_VARIABLE: run,
+        # Clusters of one user share /tmp, where it is by default.
+        DRAIN_DIR_VARIABLE: str(run_dir.drain),
         # Ray and vLLM rename their processes, by default over the memory that holds the environment: without this
         # the marker is lost. Named in the documentation of setproctitle.
         "SPT_NOENV": "1",

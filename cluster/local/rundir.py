@@ -78,6 +78,11 @@ class RunDir:
         name = hashlib.sha256(str(self.root).encode()).hexdigest()[:8]
         return SHORT_HOME / f"longreach-{os.getuid()}" / name
 
+    @property
+    def drain(self) -> Path:
+        """Where replicas look whether their node is to be drained (cluster/engine/drain_folder.py)."""
+        return self.root / "drain"
+
     def log(self, name: str) -> Path:
         """The log of the process called `name`."""
         return self.logs / f"{name}.log"
@@ -105,4 +110,5 @@ class RunDir:
             path.with_suffix(".partial").unlink(missing_ok=True)
         shutil.rmtree(self.valkey, ignore_errors=True)
         shutil.rmtree(self.valkey_cache, ignore_errors=True)
+        shutil.rmtree(self.drain, ignore_errors=True)
         shutil.rmtree(self.ray, ignore_errors=True)

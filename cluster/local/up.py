@@ -144,7 +144,7 @@ def _climb(start: _Start) -> UpResult:
     if config.needs_cache:
         cache_url, journal = stores.start_cache(config, env, run_dir=run_dir, journal=journal)
     # From here on for those who need it: the gateway, and Ray's head, whose environment the replicas inherit.
-    env = with_credential(env, make_credential(run_dir.credential))
+    env = with_credential(env, make_credential(run_dir.credential, start.environment.replica_credential))
     write_config(config, run_dir.config, origin=str(start.config_path))
     deployment = Deployment(
         config_path=str(run_dir.config), state_url=own_state_url, model_folders=prepared.folders, cache_url=cache_url

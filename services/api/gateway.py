@@ -51,6 +51,14 @@ class Gateway:
         found = self.directory.states(self.current.catalog) if states is None else states
         return not self.is_draining and any(counts[EndpointState.READY] for counts in found.values())
 
+    def takes_part(self, states: Mapping[PoolName, Mapping[EndpointState, int]] | None = None) -> bool:
+        """Whether this gateway is as good as any other, even where no replica is: it knows who is there, and stays.
+
+        Args:
+            states: as for `is_ready`.
+        """
+        return not self.is_draining and (self.directory.is_informed or self.is_ready(states))
+
     def drain(self) -> None:
         """From now on /ready says that this gateway is leaving."""
         self.is_draining = True

@@ -137,6 +137,11 @@ class Directory:
         """Seconds since the store last answered; None where there is none or it never did."""
         return None if self._read_s is None else self._clock() - self._read_s
 
+    @property
+    def is_informed(self) -> bool:
+        """Whether the store has told once who is there; there may be none to ask."""
+        return self._store is None or self._read_s is not None
+
     def leases(self) -> Mapping[ReplicaId, Lease]:
         """What every live replica last said."""
         return self._leases

@@ -31,6 +31,8 @@ from services.rest.refusal import body_of, refusal_bytes
 
 OPEN_PATHS = frozenset({"/health", "/ready"})
 """What an orchestrator asks without a key."""
+METRICS_PATHS = frozenset({"/metrics", SNAPSHOT_PATH})
+"""The same counts twice: for Prometheus, and for the parent of several workers."""
 
 
 class AdminFront:
@@ -43,7 +45,7 @@ class AdminFront:
 
     def __call__(self, request: HttpRequest, exchange: Exchange) -> None:
         """Begin to answer one request."""
-        refusal = None if request.path in OPEN_PATHS else self._refusal(request)
+        refusal = None if self._is_open(request.path) else self._refusal(request)
         if refusal is None:
             self._bridge(request, exchange)
             return
@@ -57,6 +59,10 @@ class AdminFront:
         headers = {} if request is None else request.headers
         refusal = Refusal(status=fault.status, message=fault.message, code=fault.code)
         return refusal_bytes(refusal, None, request_id_of(headers), self._date, keep_alive=False)
+
+    def _is_open(self, path: str) -> bool:
+        admin = self._gateway.current.catalog.config.gateway.admin
+        return path in OPEN_PATHS or (admin.metrics_without_key and path in METRICS_PATHS)
 
     def _refusal(self, request: HttpRequest) -> Refusal | None:
         identity = identify(self._gateway, request.headers)

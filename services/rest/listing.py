@@ -55,11 +55,16 @@ class Listing:
         return _json(request, {"status": "ok"})
 
     async def ready(self, request: Request) -> Response:
-        """GET /ready: 200 while at least one model has an endpoint that is neither draining nor failing."""
-        directory = self._gateway.directory
-        states = directory.states(self._gateway.current.catalog)
-        is_ready = self._gateway.is_ready(states)
-        status = "ready" if is_ready else "draining" if self._gateway.is_draining else "no endpoint"
+        """GET /ready: 200 while at least one model has an endpoint that is neither draining nor failing.
+
+        With `?replicas=0` the gateway alone is asked: 200 once it knows who is there, until it leaves.
+        """
+        gateway, directory = self._gateway, self._gateway.directory
+        states = directory.states(gateway.current.catalog)
+        is_alone = request.query_params.get("replicas") == "0"
+        is_ready = gateway.takes_part(states) if is_alone else gateway.is_ready(states)
+        unready = "no endpoint" if directory.is_informed else "state store not read yet"
+        status = "ready" if is_ready else "draining" if gateway.is_draining else unready
         pools = {
             pool: {state.value: count for state, count in counts.items() if count} for pool, counts in states.items()
         }

@@ -91,7 +91,7 @@ EVERYTHING = merged(
             "extraVolumeMounts": [{"name": "extra", "mountPath": "/extra"}],
             "priorityClassName": "serving",
         },
-        "tls": {"enabled": True, "clientCa": True, "certManager": {"enabled": True, "issuerRef": {"name": "ca"}}},
+        "tls": {"enabled": True, "certManager": {"enabled": True, "issuerRef": {"name": "ca"}}},
         "redis": {"cache": {"enabled": True}},
         "monitoring": {
             name: {"enabled": True} for name in ("serviceMonitor", "podMonitor", "prometheusRule", "dashboards")

@@ -162,7 +162,7 @@ def test_ray_serves_the_paths_that_its_probes_ask() -> None:
 
 def test_a_gateway_is_ready_by_its_own_word(render: Renderer) -> None:
     (gateway,) = (pod for pod in pods(render(LEAST)) if pod.component == "gateway")
-    assert gateway.main["readinessProbe"]["httpGet"]["path"] == "/ready"
+    assert gateway.main["readinessProbe"]["httpGet"]["path"] == "/ready?replicas=0"
     assert gateway.main["livenessProbe"]["httpGet"]["path"] == "/health"
 
 

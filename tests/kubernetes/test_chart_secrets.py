@@ -92,3 +92,12 @@ def test_every_install_makes_its_own(render: Renderer) -> None:
     assert made[0]
     values = [{value for one in secrets for value in values_of(one) if len(value) >= 20} for secrets in made]
     assert not values[0] & values[1]
+
+
+def test_a_gateway_that_asks_for_certificates_gets_the_ca_and_no_test_pods(render: Renderer) -> None:
+    """The pods of `helm test` have no certificate to show."""
+    tls = {"enabled": True, "existingSecret": "mine", "clientCa": True}
+    rendered = render(EVERYTHING, {"tls": {**tls, "certManager": {"enabled": False}}})
+    (text,) = (one.body["data"]["config.yaml"] for one in rendered.by_kind("ConfigMap") if one.name.endswith("-config"))
+    assert yaml.safe_load(text)["gateway"]["tls"]["client_ca_file"] == "/etc/longreach/tls/ca.crt"
+    assert not rendered.has("Pod", component="test")

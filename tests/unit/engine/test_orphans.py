@@ -84,7 +84,7 @@ def spawn() -> Iterator[Spawn]:
 
 
 def identity(process: psutil.Process) -> str:
-    return orphans._identity(process.pid)
+    return orphans.identity(process.pid)
 
 
 def dead_owner() -> str:

@@ -64,6 +64,18 @@ def test_what_a_reload_cannot_change_is_named(
     assert says in caplog.text
 
 
+def test_weights_take_effect_without_a_word(current: Current, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    text = TWO_POOLS.replace("context_tokens: 4000", "context_tokens: 4000, traffic: {a: 0.5, b: 0}")
+    catalog = current.reload(write(tmp_path, text))
+    assert catalog is not None
+    assert [[(share.revision, share.weight) for share in pool.shares] for pool in catalog.models[0].pools] == [
+        [],
+        [("a", 0.5)],
+    ]
+    assert catalog.revisions() == {"a", "b"}
+    assert "take effect" not in caplog.text
+
+
 def test_keys_come_from_the_environment_and_missing_ones_are_named() -> None:
     text = """
 models: [{id: m}]

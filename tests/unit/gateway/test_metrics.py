@@ -35,6 +35,7 @@ def busy() -> Metrics:
     """A worker that has seen everything once."""
     metrics = Metrics()
     metrics.use_tenants([TenantName("acme")])
+    metrics.use_revisions(["v1"])
     metrics.started()
     metrics.started()
     metrics.attempt(SHORT, "answered")
@@ -50,6 +51,8 @@ def busy() -> Metrics:
     metrics.counted(PromptCounted.BOUND)
     metrics.spilled(SHORT, LONG)
     metrics.refused("quota")
+    metrics.revision(SHORT, "v1", "ok", 0.2)
+    metrics.revision(SHORT, "v9", "broken", 0.2)
     metrics.queue_length(Priority.HIGH, 3)
     metrics.usage(500, 2)
     metrics.ended(Route.CHAT, SHORT, "ok", 700.0)
@@ -70,6 +73,9 @@ def test_everything_is_told(busy: Metrics) -> None:
     assert value(text, "longreach_tenant_tokens_total", kind="output", tenant="other") == 2
     assert value(text, "longreach_spilled_total", **{"from": "short", "to": "long"}) == 1
     assert value(text, "longreach_refused_total", reason="quota") == 1
+    assert value(text, "longreach_revision_requests_total", pool="short", revision="v1", outcome="ok") == 1
+    assert value(text, "longreach_revision_requests_total", pool="short", revision="other", outcome="broken") == 1
+    assert value(text, "longreach_revision_first_byte_seconds_count", pool="short", revision="other") == 1
     assert value(text, "longreach_prompt_count_total", how="bound") == 1
     assert value(text, "longreach_queue_length", priority="high") == 3
     assert value(text, "longreach_endpoints", pool="short", state="ready") == 1

@@ -32,6 +32,11 @@ def test_every_run_has_its_own(tmp_path: Path) -> None:
     assert path.stat().st_mode & 0o777 == 0o600
 
 
+def test_clusters_behind_one_gateway_share_one(tmp_path: Path) -> None:
+    assert make_credential(tmp_path / "credential", "theirs") == "theirs"
+    assert (tmp_path / "credential").read_text(encoding="ascii") == "theirs"
+
+
 def test_a_link_in_its_place_leads_nowhere(tmp_path: Path) -> None:
     target = tmp_path / "target"
     (tmp_path / "credential").symlink_to(target)

@@ -56,6 +56,15 @@ def test_replica_counts_go_to_serve() -> None:
     assert merged.pool("short").replicas.max == 3
 
 
+def test_weights_are_the_gateways_and_revisions_the_engines() -> None:
+    wanted = changed("context_tokens: 100}", "context_tokens: 100, revision: b, traffic: {a: 1, b: 3}}")
+    merged, result, scales = merge(running(), wanted, dropped=frozenset())
+    assert (result.applied, result.waiting) == (("pools.short.traffic",), ("pools.short.revision",))
+    assert not scales
+    assert merged.pool("short").traffic == {"a": 1, "b": 3}
+    assert merged.pool("short").revision is None
+
+
 def test_what_engines_are_built_from_waits() -> None:
     merged, result, _ = merge(running(), changed("context_tokens: 100}", "context_tokens: 200}"), dropped=frozenset())
     assert (result.applied, result.waiting) == ((), ("pools.short.context_tokens",))
