@@ -38,11 +38,29 @@ def worker_grace_s(drain_s: float, *, ray_drain_s: float = 0.0) -> int:
     return ceil(worker_hook_s(drain_s) + ray_drain_s + STOP_S)
 
 
-def head_limit_s(drain_s: float, *, ray_drain_s: float = 0.0) -> int:
-    """How long the head's hook waits at most; `drain_s` is the longest of all pools."""
-    return ceil(worker_grace_s(drain_s, ray_drain_s=ray_drain_s) + LEASE_TTL_S + HEAD_NOTICE_S)
+def rank_limit_s(drain_s: float) -> int:
+    """How long the hook of a pod waits that holds ranks of a replica on several hosts: for that replica's lease to go."""
+    return ceil(worker_hook_s(drain_s) + LEASE_TTL_S)
 
 
-def head_grace_s(drain_s: float, *, ray_drain_s: float = 0.0) -> int:
+def rank_grace_s(drain_s: float, *, ray_drain_s: float = 0.0) -> int:
+    """`terminationGracePeriodSeconds` of such a pod."""
+    return ceil(START_S + rank_limit_s(drain_s) + ray_drain_s + STOP_S)
+
+
+def head_limit_s(drain_s: float, *, ray_drain_s: float = 0.0, spans_hosts: bool = False) -> int:
+    """How long the head's hook waits at most.
+
+    Args:
+        drain_s: the longest of all pools.
+        ray_drain_s: as above.
+        spans_hosts: replicas of some pool do.
+    """
+    slowest_s = (rank_grace_s if spans_hosts else worker_grace_s)(drain_s, ray_drain_s=ray_drain_s)
+    return ceil(slowest_s + LEASE_TTL_S + HEAD_NOTICE_S)
+
+
+def head_grace_s(drain_s: float, *, ray_drain_s: float = 0.0, spans_hosts: bool = False) -> int:
     """`terminationGracePeriodSeconds` of the head."""
-    return ceil(START_S + head_limit_s(drain_s, ray_drain_s=ray_drain_s) + ray_drain_s + STOP_S)
+    limit_s = head_limit_s(drain_s, ray_drain_s=ray_drain_s, spans_hosts=spans_hosts)
+    return ceil(START_S + limit_s + ray_drain_s + STOP_S)

@@ -1,8 +1,9 @@
-"""The preStop hooks of Ray's pods: `python -m cluster.engine.node_drain worker|head --limit-s SECONDS`.
+"""The preStop hooks of Ray's pods: `python -m cluster.engine.node_drain worker|rank|head --limit-s SECONDS`.
 
 `worker` asks the replicas of its container to drain and waits until none of them has a request in flight. `head` waits
 until no replica of its Ray cluster drains any more: raylets end themselves, and their replicas with them, a minute
-after the GCS on the head is gone. Kubernetes sends SIGTERM when the hook has returned; cluster/core/drain.py adds up
+after the GCS on the head is gone. `rank` does both, for pods that hold ranks of a replica on several hosts: one of them
+has the replica, and the others must stay as long as it. Kubernetes sends SIGTERM when the hook has returned; cluster/core/drain.py adds up
 what grace period that takes. The exit status is 1 where requests were still in flight at the limit, and Kubernetes then
 writes an event (FailedPreStopHook). What must not live here: refusing work (gate.py), Ray.
 """
@@ -162,16 +163,22 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description="Wait until this node of a Ray cluster can be stopped.")
     commands = parser.add_subparsers(dest="role", required=True)
     worker = commands.add_parser("worker", help="drain the replicas of this container")
+    rank = commands.add_parser("rank", help="both: for a pod of a replica that spans hosts")
     head = commands.add_parser("head", help="wait for the workers' drains")
-    head.add_argument("--config", type=Path, default=CONFIG, help=f"where the state store is named; default: {CONFIG}")
-    for command in (worker, head):
+    for command in (rank, head):
+        place = f"where the state store is named; default: {CONFIG}"
+        command.add_argument("--config", type=Path, default=CONFIG, help=place)
+    for command in (worker, rank, head):
         command.add_argument("--limit-s", type=float, required=True, help="longest wait")
     arguments = parser.parse_args(argv)
-    if arguments.role == "head":
-        is_over = asyncio.run(_as_head(arguments.config, arguments.limit_s))
-    else:
+    began_s = time.monotonic()
+    is_over = True
+    if arguments.role != "head":
         folder = DrainFolder(read_environment().drain_dir)
         is_over = asyncio.run(drain_worker(folder, limit_s=arguments.limit_s, say=_say))
+    if arguments.role != "worker":
+        left_s = max(0.0, arguments.limit_s - (time.monotonic() - began_s))
+        is_over = asyncio.run(_as_head(arguments.config, left_s)) and is_over
     return 0 if is_over else 1
 
 

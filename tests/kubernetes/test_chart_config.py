@@ -15,6 +15,7 @@ from cluster.config import Config, LimitsSection, parse_config
 from cluster.control.head import serve_environment
 from cluster.control.kuberay import pool as build_pool
 from cluster.control.pools import TARGET_LOAD_RATIO
+from cluster.core.drain import head_grace_s, head_limit_s, rank_grace_s, rank_limit_s, worker_grace_s
 from cluster.engine.order import ReplicaOrder
 from cluster.kubernetes.chart.generate import CHART, default_values, generated, values_schema
 from cluster.kubernetes.chart.ray import RAY_VERSION
@@ -170,7 +171,7 @@ def test_every_ray_node_has_the_environment_of_local_mode(render: Renderer) -> N
     for template in templates:
         (container,) = template["spec"]["containers"]
         given = {each["name"]: each.get("value") for each in container["env"] if each["name"].startswith("RAY_")}
-        assert given == wanted
+        assert given == {**wanted, "RAY_GRACEFUL_SHUTDOWN_DRAIN_TIMEOUT_S": "0"}
 
 
 def test_the_longest_stream_is_the_gateways_own_default(render: Renderer) -> None:
@@ -178,6 +179,34 @@ def test_the_longest_stream_is_the_gateways_own_default(render: Renderer) -> Non
     assert config.gateway.limits.drain_s == config.pools[0].engine.drain_s == LimitsSection().request_s
     shorter = file_of(render(with_config(gateway={"limits": {"request_s": 90.5}})))
     assert shorter.gateway.limits.drain_s == shorter.pools[0].engine.drain_s == 91
+
+
+def test_pods_of_a_replica_on_several_hosts_stay_as_long_as_it(render: Renderer) -> None:
+    pools = [{**POOL, "tensor_parallel": 4, "engine": {"drain_s": 3600}}]
+    values = {**with_config(pools=pools), "workerGroups": {"g": {"hosts": 2, "gpu": {"count": 2}}}}
+    cluster = render({**values, "modelCache": {"type": "emptyDir"}}).one("RayService").spec["rayClusterConfig"]
+    head = cluster["headGroupSpec"]["template"]["spec"]
+    (group,) = cluster["workerGroupSpecs"]
+    worker = group["template"]["spec"]
+    hooks = [pod["containers"][0]["lifecycle"]["preStop"]["exec"]["command"][-3:] for pod in (head, worker)]
+    assert hooks == [
+        ["head", "--limit-s", str(head_limit_s(3600, spans_hosts=True))],
+        ["rank", "--limit-s", str(rank_limit_s(3600))],
+    ]
+    assert head["terminationGracePeriodSeconds"] == head_grace_s(3600, spans_hosts=True)
+    assert worker["terminationGracePeriodSeconds"] == rank_grace_s(3600)
+    assert (group["numOfHosts"], group["minReplicas"]) == (2, 1)
+
+
+def test_grace_periods_are_what_the_drain_adds_up_to(render: Renderer) -> None:
+    """cluster/core/drain.py; Ray itself waits for nothing after the hook."""
+    cluster = render(with_config(gateway={"limits": {"request_s": 100}})).one("RayService").spec["rayClusterConfig"]
+    head = cluster["headGroupSpec"]["template"]["spec"]
+    (worker,) = (group["template"]["spec"] for group in cluster["workerGroupSpecs"])
+    hooks = [pod["containers"][0]["lifecycle"]["preStop"]["exec"]["command"][-3:] for pod in (head, worker)]
+    assert hooks == [["head", "--limit-s", str(head_limit_s(100))], ["worker", "--limit-s", "100"]]
+    assert head["terminationGracePeriodSeconds"] == head_grace_s(100)
+    assert worker["terminationGracePeriodSeconds"] == worker_grace_s(100)
 
 
 def test_the_chart_names_the_ray_it_was_made_for() -> None:

@@ -137,7 +137,7 @@ def _answers(rendered: Rendered, pod: PodView, probe: Body) -> None:
     port = pod.port(asked["port"], pod.main)
     assert port is not None, f"{pod} declares no port {asked['port']}"
     if pod.component == "gateway":
-        assert (port, asked["path"] in OPEN_PATHS) == (8081, True), f"{pod}: {asked}"
+        assert (port, asked["path"].partition("?")[0] in OPEN_PATHS) == (8081, True), f"{pod}: {asked}"
         assert asked.get("scheme", "HTTP") == "HTTP", "the admin listener has no TLS"
     else:
         assert RAY_PORTS[asked["path"]] == port, f"{pod}: {asked}"

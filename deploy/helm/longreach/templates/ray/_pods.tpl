@@ -19,6 +19,8 @@ the two equal.
 - {name: RAY_worker_niceness, value: "0"}
 - {name: RAY_ENABLE_UV_RUN_RUNTIME_ENV, value: "0"}
 - {name: RAY_DEDUP_LOGS, value: "0"}
+# The preStop hook has drained already, and Serve has nowhere to put a replica of a cluster that ends.
+- {name: RAY_GRACEFUL_SHUTDOWN_DRAIN_TIMEOUT_S, value: "0"}
 - {name: LONGREACH_CACHE, value: /models}
 - {name: LONGREACH_STATE, value: /var/lib/longreach}
 - {name: HOME, value: /var/lib/longreach}
@@ -31,8 +33,16 @@ the two equal.
 {{- end }}
 {{- end -}}
 
-{{/* Seconds between the end of a drain and the kill: Serve's own shutdown, and the engine's. */}}
-{{- define "longreach.shutdownSeconds" -}}60{{- end -}}
+{{/*
+Seconds until the kill, from the longest drain: cluster/core/drain.py says what adds up, and a test keeps the two equal.
+The argument is the longest engine.drain_s.
+*/}}
+{{- define "longreach.workerGrace" -}}{{ add 32 . }}{{- end -}}
+{{- define "longreach.rankLimit" -}}{{ add 16 . }}{{- end -}}
+{{- define "longreach.rankGrace" -}}{{ add 46 . }}{{- end -}}
+{{/* (dict "drain" seconds "spans" whether some replicas span hosts) */}}
+{{- define "longreach.headLimit" -}}{{ add (ternary 80 66 .spans) .drain }}{{- end -}}
+{{- define "longreach.headGrace" -}}{{ add (ternary 110 96 .spans) .drain }}{{- end -}}
 
 {{/* The head. It outlives its workers' drains: without the GCS, raylets end themselves after a minute. */}}
 {{- define "longreach.headPod" -}}
@@ -59,7 +69,7 @@ spec:
   automountServiceAccountToken: {{ .scales }}
   restartPolicy: {{ ternary "Never" "Always" .scales }}
   enableServiceLinks: false
-  terminationGracePeriodSeconds: {{ add .drain (mul 2 (include "longreach.shutdownSeconds" . | int)) }}
+  terminationGracePeriodSeconds: {{ include "longreach.headGrace" . }}
   {{- include "longreach.scheduling" $head | nindent 2 }}
   containers:
     - name: ray-head
@@ -93,7 +103,7 @@ spec:
       lifecycle:
         preStop:
           exec:
-            command: [python, -m, cluster.engine.node_drain, head, --limit-s, {{ add .drain (include "longreach.shutdownSeconds" . | int) | quote }}]
+            command: [python, -m, cluster.engine.node_drain, head, --limit-s, {{ include "longreach.headLimit" . | quote }}]
       resources:
         {{- toYaml $head.resources | nindent 8 }}
       volumeMounts:
@@ -127,6 +137,7 @@ spec:
 {{- $values := $root.Values -}}
 {{- $group := .group -}}
 {{- $cuda := gt (int $group.gpu.count) 0 -}}
+{{- $spans := gt (int $group.hosts) 1 -}}
 {{- $resources := deepCopy $group.resources -}}
 {{- if $cuda -}}
 {{- range $side := list "requests" "limits" -}}
@@ -153,7 +164,7 @@ spec:
   # A preempted or failed worker is replaced by the operator; autoscaler v2 asks for it as well.
   restartPolicy: Never
   enableServiceLinks: false
-  terminationGracePeriodSeconds: {{ add .drain (include "longreach.shutdownSeconds" . | int) }}
+  terminationGracePeriodSeconds: {{ include (ternary "longreach.rankGrace" "longreach.workerGrace" $spans) .drain }}
   {{- with $group.runtimeClassName }}
   runtimeClassName: {{ . }}
   {{- end }}
@@ -204,13 +215,21 @@ spec:
       lifecycle:
         preStop:
           exec:
+            {{- if $spans }}
+            # One of these pods has the replica, the others ranks of it: all stay until its lease is gone.
+            command: [python, -m, cluster.engine.node_drain, rank, --limit-s, {{ include "longreach.rankLimit" .drain | quote }}]
+            {{- else }}
             command: [python, -m, cluster.engine.node_drain, worker, --limit-s, {{ .drain | quote }}]
+            {{- end }}
       resources:
         {{- toYaml $resources | nindent 8 }}
       volumeMounts:
         - {name: tmp, mountPath: /tmp}
         - {name: run, mountPath: /var/lib/longreach}
         - {name: shm, mountPath: /dev/shm}
+        {{- if $spans }}
+        - {name: config, mountPath: /etc/longreach/config, readOnly: true}
+        {{- end }}
         - {name: models, mountPath: /models{{ with $values.modelCache.subPath }}, subPath: {{ . }}{{ end }}}
         {{- with include "longreach.hubMount" $root }}
         {{- trim . | nindent 8 }}
@@ -225,6 +244,10 @@ spec:
     - {name: tmp, emptyDir: {}}
     - {name: run, emptyDir: {}}
     - {name: shm, emptyDir: {medium: Memory, sizeLimit: {{ $group.shmSize }}}}
+    {{- if $spans }}
+    - name: config
+      configMap: {name: {{ include "longreach.fullname" $root }}-config}
+    {{- end }}
     {{- include "longreach.modelVolume" $root | nindent 4 }}
     {{- with include "longreach.hubVolume" $root }}
     {{- trim . | nindent 4 }}

@@ -11,13 +11,18 @@
 {{- $longest = max $longest (ceil (dig "engine" "drain_s" 0 $pool) | int) -}}
 {{- if gt (int (dig "replicas" "max" 1 $pool)) (int (dig "replicas" "min" 1 $pool)) -}}{{- $scales = true -}}{{- end -}}
 {{- end -}}
+{{- $spans := false -}}
+{{- range $served.pools -}}{{- if gt (int (default 1 .hosts)) 1 -}}{{- $spans = true -}}{{- end -}}{{- end -}}
+{{- $waits := dict "drain" $longest "spans" $spans -}}
 {{- $serve := include "longreach.serveConfig" (dict "config" .config "served" $served) -}}
 {{- $anyCuda := false -}}
 {{- range $served.pools -}}{{- if eq .accelerator "cuda" -}}{{- $anyCuda = true -}}{{- end -}}{{- end -}}
 apiVersion: ray.io/v1
 kind: RayService
 metadata:
-  {{- include "longreach.metadata" (dict "root" $root "component" "ray" "name" $name) | nindent 2 }}
+  {{- /* Without it KubeRay gives up its finalizer after 300 s, drain or not, and leaves the old cluster's keys in Redis. */}}
+  {{- $finalizer := dict "ray.io/gcs-ft-deletion-timeout" (add 300 (include "longreach.headGrace" $waits | int) | toString) }}
+  {{- include "longreach.metadata" (dict "root" $root "component" "ray" "name" $name "annotations" (ternary $finalizer dict (include "longreach.redis.isUsed" (dict "root" $root "role" "gcs") | eq "true"))) | nindent 2 }}
 spec:
   upgradeStrategy:
     type: {{ $values.upgrade.strategy }}
@@ -68,7 +73,7 @@ spec:
         num-cpus: "0"
         object-store-memory: "209715200"
       template:
-        {{- include "longreach.headPod" (dict "root" $root "served" $served "serve" $serve "drain" $longest "cuda" $anyCuda "scales" $scales "canary" .canary) | nindent 8 }}
+        {{- include "longreach.headPod" (dict "root" $root "served" $served "serve" $serve "drain" $longest "spans" $spans "cuda" $anyCuda "scales" $scales "canary" .canary) | nindent 8 }}
     workerGroupSpecs:
       {{- range $groupName := keys $values.workerGroups | sortAlpha }}
       {{- $pools := list }}
