@@ -6,7 +6,8 @@ What must not live here: how a pod runs (two_nodes_pod.py), what is asked of the
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
+import logging
+from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -25,6 +26,7 @@ from tests.kubernetes.render import Rendered
 from tests.two_nodes_network import PodNetwork, Resident, pod_network
 from tests.two_nodes_pod import Pod, secret
 
+log = logging.getLogger(__name__)
 HEAD, GATEWAY = "ray-head", "gateway"
 STORES = ("redis-state", "redis-gcs")
 KUBELET = "kubelet"
@@ -85,7 +87,7 @@ class Nodes:
             return await store.reports()
 
     @contextlib.asynccontextmanager
-    async def store(self) -> Any:
+    async def store(self) -> AsyncIterator[LeaseStore]:
         client = connect(self.state_url)
         try:
             yield LeaseStore(client, self.rendered.release)
@@ -95,14 +97,14 @@ class Nodes:
     async def submit(self, rendered: Rendered) -> None:
         """Submit a render's serveConfigV2 as the operator does: again, until it is taken."""
         serve_config = rendered.one("RayService").spec["serveConfigV2"]
-        refusals: list[str] = []
 
         async def taken() -> bool:
             refusal = await kuberay.submit(self.dashboard, serve_config)
-            refusals.extend([refusal] if refusal else [])
+            if refusal is not None:
+                log.warning("Ray's dashboard refused the applications: %s", refusal)
             return refusal is None
 
-        await until(taken, timeout_s=SUBMIT_LIMIT_S, what=f"Ray's dashboard takes the applications: {refusals}")
+        await until(taken, timeout_s=SUBMIT_LIMIT_S, what="Ray's dashboard takes the applications")
 
     async def answers(self, pod: Pod, probe: dict[str, Any]) -> str | None:
         """What is wrong with a pod's probe as the kubelet makes it; None where it passes."""

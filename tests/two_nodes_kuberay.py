@@ -7,7 +7,6 @@ After KubeRay 1.7's controllers/ray/common/pod.go and utils/dashboardclient. Wha
 from __future__ import annotations
 
 import re
-from typing import Any
 
 import httpx
 import yaml
@@ -97,13 +96,15 @@ async def submit(dashboard: str, serve_config: str) -> str | None:
     return None if answer.is_success else f"{answer.status_code} {answer.text}"
 
 
-async def applications(dashboard: str) -> dict[str, Any]:
-    """What the operator reads of applications and their replicas."""
+async def replicas(dashboard: str) -> dict[str, dict[str, str]]:
+    """State of each replica by its id, by application; out of what the operator reads, too."""
     async with httpx.AsyncClient(timeout=SUBMIT_LIMIT_S) as http:
         answer = await http.get(f"{dashboard}{APPLICATIONS}", params={"api_type": "declarative"})
-        answer.raise_for_status()
-        found: dict[str, Any] = answer.json()["applications"]
-        return found
+    applications = answer.raise_for_status().json()["applications"]
+    return {
+        name: {one["replica_id"]: one["state"] for one in application["deployments"]["replica"]["replicas"]}
+        for name, application in applications.items()
+    }
 
 
 def _head_service(view: PodView, namespace: str) -> str:
