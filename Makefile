@@ -9,7 +9,7 @@ BOOTSTRAP := $(PYTHON) -m cluster.bootstrap
 PYTEST := $(BIN)/python -m pytest
 
 .DEFAULT_GOAL := help
-.PHONY: help up down status logs demo chat test test-all lint format proto chart lock clean preflight
+.PHONY: help up down status logs demo chat test test-all lint format proto chart lock image clean preflight
 
 help: ## list the targets
 	@echo "Longreach. Variables: PYTHON=python3.11, CONFIG=file.yaml, LONGREACH_PIP_ARGS='--extra-index-url …'"
@@ -66,6 +66,9 @@ preflight: ## only look at this machine
 
 lock: ## pin locks/*.txt anew from locks/*.in
 	@$(PYTHON) locks/compile.py
+
+image: ## build the engine's (CPU) and the gateway's image; IMAGE_ARGS='…' as in docs/image.md
+	@$(PYTHON) deploy/image/build.py $(IMAGE_ARGS)
 
 clean: down ## stop the cluster and remove the environment and caches; models stay
 	rm -rf .venv .venv.lock build dist *.egg-info tests/node/node_modules tests/node/generated .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache

@@ -16,7 +16,13 @@ import venv
 from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
-MACHINES = {"cpu": "a machine without a GPU", "gpu": "a machine with an NVIDIA GPU"}
+WHERE = {
+    "cpu": "the environment on a machine without a GPU, pinned exactly",
+    "gpu": "the environment on a machine with an NVIDIA GPU, pinned exactly",
+    "gateway": "the gateway's image, pinned exactly, at the versions of cpu.txt",
+}
+FOLLOWS = {"gateway": "cpu"}
+"""Locks that take every version they share from another one, compiled before them."""
 LOCAL_PART = re.compile(r"^(\S+==[^+\s]+)\+\S+$")
 
 
@@ -26,7 +32,7 @@ def main() -> int:
         venv.create(folder, with_pip=True)
         python = str(Path(folder) / "bin" / "python")
         subprocess.run([python, "-m", "pip", "install", "--quiet", "uv"], check=True)
-        for name, machine in MACHINES.items():
+        for name, where in WHERE.items():
             pinned = _compile(python, name)
             if name == "cpu" and any(line.startswith("nvidia-") for line in pinned):
                 print(
@@ -36,8 +42,7 @@ def main() -> int:
                 )
                 return 1
             header = (
-                f"# Every package of the environment on {machine}, pinned exactly. Installed with --no-deps: it is"
-                " complete.\n"
+                f"# Every package of {where}. Installed with --no-deps: it is complete.\n"
                 f"# Regenerate with `make lock` (from locks/{name}.in); do not edit.\n"
             )
             (HERE / f"{name}.txt").write_text(header + "\n".join(pinned) + "\n", encoding="utf-8")
@@ -51,6 +56,8 @@ def _compile(python: str, name: str) -> list[str]:
     overrides = HERE / f"{name}-overrides.txt"
     if overrides.exists():
         command += ["--override", str(overrides)]
+    if name in FOLLOWS:
+        command += ["--constraint", str(HERE / f"{FOLLOWS[name]}.txt")]
     # Without these uv writes the addresses it used into the file.
     command += ["--no-emit-index-url", "--no-emit-find-links"]
     command += shlex.split(os.environ.get("LONGREACH_UV_ARGS", ""))

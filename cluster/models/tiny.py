@@ -1,6 +1,7 @@
 """The tiny test model: Qwen3's architecture and a real tokenizer, made from a seed in about a second.
 
-What lives here: its shape, its weights, its files. What must not: anything a real model needs.
+What lives here: its shape and its files. What must not: anything a real model needs, and its weights (tiny_weights.py):
+the catalog needs the shape where numpy is not installed, as in the gateway's image.
 
 It says nothing sensible, and says it quickly: prompts of any length up to 262,144 tokens, batches, tensor parallel
 over two ranks, chat and tool prompts all take the way a real model takes, with no download. Its tokenizer is the first
@@ -12,22 +13,16 @@ from __future__ import annotations
 
 import gzip
 import json
-import zlib
 from dataclasses import dataclass
 from importlib import resources
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
-from cluster.models.qwen_tokenizer import ADDED_TOKENS, QwenTokenizer
-from cluster.models.safetensors_writer import Tensor, write_safetensors
+from cluster.models.qwen_tokenizer import QwenTokenizer
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
     from pathlib import Path
 
     from cluster.models.progress import Progress
-    from cluster.models.safetensors_writer import Float32Array
 
 CONTEXT_TOKENS = 262_144
 HIDDEN = 64
@@ -60,7 +55,10 @@ WEIGHTS_BYTES = 2_346_440
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TinyFetch:
-    """The tiny model, ready to be made. `revision` has to change with anything in this file that changes the model."""
+    """The tiny model, ready to be made.
+
+    `revision` has to change with anything in this file and in tiny_weights.py that changes the model.
+    """
 
     seed: int
     revision: str
@@ -72,12 +70,10 @@ class TinyFetch:
 
     def into(self, files: Path, work: Path, progress: Progress) -> None:  # noqa: ARG002 (nothing to keep aside)
         """Write the model's files."""
+        from cluster.models.tiny_weights import write_weights
+
         write_small_files(files)
-        tensors = _tensors(self.seed)
-        total_bytes = sum(tensor.size_bytes for tensor in tensors)
-        write_safetensors(
-            files / "model.safetensors", tensors, lambda done_bytes: progress("generating", done_bytes, total_bytes)
-        )
+        write_weights(files / "model.safetensors", self.seed, progress)
 
 
 def write_small_files(files: Path) -> None:
@@ -108,71 +104,6 @@ def byte_letters() -> list[str]:
     printable = [*range(ord("!"), ord("~") + 1), *range(ord("¡"), ord("¬") + 1), *range(ord("®"), ord("ÿ") + 1)]
     others = len(set(range(256)) - set(printable))
     return [chr(code) for code in printable] + [chr(256 + offset) for offset in range(others)]
-
-
-def _tensors(seed: int) -> list[Tensor]:
-    tensors = [
-        _tensor("model.embed_tokens.weight", (VOCABULARY, HIDDEN), lambda: _embedding(seed)),
-        _tensor("lm_head.weight", (VOCABULARY, HIDDEN), lambda: _head(seed)),
-        _ones("model.norm.weight", HIDDEN),
-    ]
-    for layer in range(LAYERS):
-        prefix = f"model.layers.{layer}."
-        for name, (rows, columns), gain in (
-            ("self_attn.q_proj", (HEADS * HEAD_DIM, HIDDEN), 1.0),
-            ("self_attn.k_proj", (KV_HEADS * HEAD_DIM, HIDDEN), 1.0),
-            ("self_attn.v_proj", (KV_HEADS * HEAD_DIM, HIDDEN), 1.0),
-            ("self_attn.o_proj", (HIDDEN, HEADS * HEAD_DIM), OUTPUT_GAIN),
-            ("mlp.gate_proj", (INTERMEDIATE, HIDDEN), 1.0),
-            ("mlp.up_proj", (INTERMEDIATE, HIDDEN), 1.0),
-            ("mlp.down_proj", (HIDDEN, INTERMEDIATE), OUTPUT_GAIN),
-        ):
-            tensors.append(_matrix(f"{prefix}{name}.weight", seed, rows=rows, columns=columns, gain=gain))
-        tensors += [
-            _constant(f"{prefix}self_attn.q_norm.weight", HEAD_DIM, ATTENTION_SHARPNESS),
-            _ones(f"{prefix}self_attn.k_norm.weight", HEAD_DIM),
-            _ones(f"{prefix}input_layernorm.weight", HIDDEN),
-            _ones(f"{prefix}post_attention_layernorm.weight", HIDDEN),
-        ]
-    return tensors
-
-
-def _matrix(name: str, seed: int, *, rows: int, columns: int, gain: float) -> Tensor:
-    return _tensor(
-        name, (rows, columns), lambda: _normal(name, seed, (rows, columns)) * np.float32(gain * columns**-0.5)
-    )
-
-
-def _ones(name: str, size: int) -> Tensor:
-    return _constant(name, size, 1.0)
-
-
-def _constant(name: str, size: int, value: float) -> Tensor:
-    return _tensor(name, (size,), lambda: np.full(size, value, dtype=np.float32))
-
-
-def _tensor(name: str, shape: tuple[int, ...], values: Callable[[], Float32Array]) -> Tensor:
-    def pieces() -> Iterator[Float32Array]:
-        yield values()
-
-    return Tensor(name=name, shape=shape, pieces=pieces)
-
-
-def _embedding(seed: int) -> Float32Array:
-    return _normal("model.embed_tokens.weight", seed, (VOCABULARY, HIDDEN)) * np.float32(EMBEDDING_STD)
-
-
-def _head(seed: int) -> Float32Array:
-    values = _normal("lm_head.weight", seed, (VOCABULARY, HIDDEN)) * np.float32(HEAD_STD)
-    values[-len(ADDED_TOKENS) :] *= np.float32(ADDED_TOKEN_HEAD_STD / HEAD_STD)
-    return values
-
-
-def _normal(name: str, seed: int, shape: tuple[int, ...]) -> Float32Array:
-    # RandomState's streams are frozen for ever (NEP 19), the newer Generator's may change with numpy: every machine
-    # gets the same model. The name goes into the seed so that no tensor depends on the order of the others.
-    stream = np.random.RandomState([seed, zlib.crc32(name.encode())])
-    return stream.standard_normal(shape).astype(np.float32)
 
 
 def _config(tokenizer: QwenTokenizer) -> dict[str, Any]:

