@@ -32,7 +32,8 @@ from cluster.state.leases import LeaseStore, connect
 from tests.cluster_harness import carrying, longreach, until
 from tests.gateway_process import GatewayProcess, gateway_process
 
-pytestmark = [pytest.mark.integration, pytest.mark.slow]
+pytestmark = [pytest.mark.integration, pytest.mark.slow, pytest.mark.timeout(2400)]
+# Two clusters start one after the other, a minute or two each; ten where the machine is busy with other things.
 CLUSTER = "two"
 STREAMS = 200
 OPEN_STREAMS = 24
