@@ -11,7 +11,22 @@ from typing import Any
 import typer
 from typer.core import TyperGroup
 
-from cluster.cli import bench, cache, chat, config, demo, drain, explain, gateway, keys, lifecycle, logs, models, usage
+from cluster.cli import (
+    bench,
+    cache,
+    chat,
+    config,
+    demo,
+    drain,
+    explain,
+    gateway,
+    k8s,
+    keys,
+    lifecycle,
+    logs,
+    models,
+    usage,
+)
 from cluster.core.errors import ConfigError, LongreachError
 
 EXIT_FAILED = 1
@@ -57,6 +72,7 @@ app.command()(explain.explain)
 app.command()(drain.drain)
 app.add_typer(bench.app, name="bench")
 app.add_typer(cache.app, name="cache")
+app.add_typer(k8s.app, name="k8s")
 app.add_typer(keys.app, name="keys")
 app.add_typer(models.app, name="models")
 app.add_typer(config.app, name="config")

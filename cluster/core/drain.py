@@ -39,7 +39,7 @@ def worker_grace_s(drain_s: float, *, ray_drain_s: float = 0.0) -> int:
 
 
 def rank_limit_s(drain_s: float) -> int:
-    """How long the hook of a pod waits that holds ranks of a replica on several hosts: for that replica's lease to go."""
+    """How long a pod's hook waits for the lease to go of a replica on several hosts, of which it holds ranks."""
     return ceil(worker_hook_s(drain_s) + LEASE_TTL_S)
 
 

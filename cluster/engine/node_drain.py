@@ -3,9 +3,10 @@
 `worker` asks the replicas of its container to drain and waits until none of them has a request in flight. `head` waits
 until no replica of its Ray cluster drains any more: raylets end themselves, and their replicas with them, a minute
 after the GCS on the head is gone. `rank` does both, for pods that hold ranks of a replica on several hosts: one of them
-has the replica, and the others must stay as long as it. Kubernetes sends SIGTERM when the hook has returned; cluster/core/drain.py adds up
-what grace period that takes. The exit status is 1 where requests were still in flight at the limit, and Kubernetes then
-writes an event (FailedPreStopHook). What must not live here: refusing work (gate.py), Ray.
+has the replica, and the others must stay as long as it. Kubernetes sends SIGTERM when the hook has returned;
+cluster/core/drain.py adds up what grace period that takes. The exit status is 1 where requests were still in flight at
+the limit, and Kubernetes then writes an event (FailedPreStopHook). What must not live here: refusing work (gate.py),
+Ray.
 """
 
 from __future__ import annotations

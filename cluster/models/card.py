@@ -133,6 +133,8 @@ class ModelCard:
     kv_bytes_per_token: int
     weights_bytes: int
     dtype: Dtype
+    kv_heads: int | None = None
+    """How far tensor parallelism divides KV cache; None is not known."""
     quantization: Quantization = Quantization.NONE
     tool_parser: str | None = None
     reasoning_parser: str | None = None

@@ -61,6 +61,7 @@ def card_from_folder(
             revision=revision,
             context_tokens=_context_tokens(text),
             kv_bytes_per_token=_kv_bytes(text, dtype),
+            kv_heads=_kv_heads(text),
             weights_bytes=weights_bytes,
             dtype=dtype,
             quantization=_quantization(config),
@@ -119,10 +120,16 @@ def _kv_bytes(text: dict[str, Any], dtype: Dtype) -> int:
     heads = int(text["num_attention_heads"])
     return kv_bytes_per_token(
         layers=layers,
-        kv_heads=int(text.get("num_key_value_heads") or heads),
+        kv_heads=_kv_heads(text),
         head_dim=int(text.get("head_dim") or int(text["hidden_size"]) // heads),
         dtype=dtype,
     )
+
+
+def _kv_heads(text: dict[str, Any]) -> int:
+    if text.get("kv_lora_rank"):  # every rank holds the compressed vector whole
+        return 1
+    return int(text.get("num_key_value_heads") or text["num_attention_heads"])
 
 
 def _dtype(config: dict[str, Any], text: dict[str, Any]) -> Dtype:

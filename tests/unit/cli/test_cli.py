@@ -39,7 +39,22 @@ def runner() -> CliRunner:
 
 
 @pytest.mark.parametrize(
-    "command", ["up", "down", "status", "logs", "chat", "demo", "drain", "models", "gateway", "config", "config check"]
+    "command",
+    [
+        "up",
+        "down",
+        "status",
+        "logs",
+        "chat",
+        "demo",
+        "drain",
+        "models",
+        "gateway",
+        "config",
+        "config check",
+        "k8s",
+        "k8s doctor",
+    ],
 )
 def test_every_command_has_help(runner: CliRunner, command: str) -> None:
     result = runner.invoke(app, [*command.split(), "--help"])
@@ -51,7 +66,8 @@ def test_help_is_quick_and_imports_nothing_heavy() -> None:
     code = (
         "import sys\nfrom typer.testing import CliRunner\nfrom cluster.cli.app import app\n"
         "assert CliRunner().invoke(app, ['--help']).exit_code == 0\n"
-        "print([name for name in ('ray', 'vllm', 'torch', 'httpx', 'redis', 'pydantic') if name in sys.modules])"
+        "heavy = ('ray', 'vllm', 'torch', 'httpx', 'redis', 'pydantic', 'kubernetes')\n"
+        "print([name for name in heavy if name in sys.modules])"
     )
     started = time.monotonic()
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

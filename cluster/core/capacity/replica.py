@@ -1,0 +1,81 @@
+"""What one replica holds: KV cache beside weights and scratch memory, and the context limit that follows.
+
+vLLM takes `gpu_memory_ratio` of a card, loads the weights, runs one largest step to see what that leaves behind, and
+makes KV blocks of the rest. The same sum is made here, with constants for what only the running engine can measure.
+What must not live here: choosing between cards (pools.py).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+GIB = 2**30
+STEP_RESERVE_BYTES = 2 * GIB
+"""On every card: activations of a step of 8,192 tokens (below 1 GiB for models up to some 30B), the CUDA context (about
+0.5 GiB) and CUDA graphs (up to 0.5 GiB). Reasoned, not measured: no GPU was at hand. vLLM's log says what it found."""
+RANK_RESERVE_BYTES = GIB
+"""With tensor parallelism, more on every card: NCCL's and the custom all-reduce's buffers."""
+CONTEXTS_HELD = 1.25
+"""KV cache of a replica, in full contexts: one in flight, and some prefix or a short request beside it. With exactly
+one, a single longest request would stop every other in its pool."""
+BLOCK_TOKENS = 16
+"""vLLM gives KV cache out in blocks of this size."""
+LIMIT_STEP_TOKENS = 1024
+"""Limits are round numbers, so that two nodes whose drivers report slightly different memory get the same one."""
+LIMIT_MIN_TOKENS = 4096
+"""A pool below this refuses ordinary chats: the card is then too small for the model."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ModelNeed:
+    """What a model takes, and how far it can be divided."""
+
+    context_tokens: int
+    """Its own limit."""
+    kv_bytes_per_token: int
+    weights_bytes: int
+    kv_heads: int | None = None
+    """Tensor parallelism divides KV cache by heads; None is not known: it is then not divided."""
+
+    def ranks(self, most: int) -> tuple[int, ...]:
+        """Numbers of cards a replica can be spread over, at most `most`: powers of two that divide the KV heads.
+
+        More ranks than KV heads would copy KV cache instead of dividing it.
+        """
+        found, ranks = [1], 2
+        while self.kv_heads is not None and ranks <= most and self.kv_heads % ranks == 0:
+            found.append(ranks)
+            ranks *= 2
+        return tuple(found)
+
+
+def kv_room_bytes(model: ModelNeed, *, card_bytes: int, ranks: int, memory_ratio: float) -> int:
+    """Bytes on each card that are left for KV cache; 0 where the weights do not even fit.
+
+    Args:
+        model: what is served.
+        card_bytes: memory of one card.
+        ranks: cards of a replica (tensor parallel).
+        memory_ratio: share of a card the engine may take.
+    """
+    reserve = STEP_RESERVE_BYTES + (RANK_RESERVE_BYTES if ranks > 1 else 0)
+    return max(0, int(card_bytes * memory_ratio) - -(-model.weights_bytes // ranks) - reserve)
+
+
+def kv_tokens(model: ModelNeed, *, card_bytes: int, ranks: int, memory_ratio: float) -> int:
+    """Tokens whose KV a replica holds, in whole blocks."""
+    if ranks not in model.ranks(ranks):
+        raise ValueError(f"{model.kv_heads} KV heads are not divided by {ranks} ranks")
+    room = kv_room_bytes(model, card_bytes=card_bytes, ranks=ranks, memory_ratio=memory_ratio)
+    per_card = -(-model.kv_bytes_per_token // ranks)
+    return room // per_card // BLOCK_TOKENS * BLOCK_TOKENS
+
+
+def context_limit(model: ModelNeed, *, card_bytes: int, ranks: int, memory_ratio: float) -> int:
+    """The longest context (prompt plus output) a pool of such replicas can promise; 0 where it is not worth a pool."""
+    held = kv_tokens(model, card_bytes=card_bytes, ranks=ranks, memory_ratio=memory_ratio)
+    tokens = int(held / CONTEXTS_HELD)
+    if tokens >= model.context_tokens:
+        return model.context_tokens
+    limit = tokens // LIMIT_STEP_TOKENS * LIMIT_STEP_TOKENS
+    return limit if limit >= LIMIT_MIN_TOKENS else 0

@@ -1,0 +1,79 @@
+"""Whether Redis answers, from where this runs.
+
+What must not live here: what is in it (cluster/state).
+"""
+
+from __future__ import annotations
+
+from cluster.kubernetes.doctor.finding import Finding, error, fine, note, warning
+from cluster.kubernetes.redis_address import is_cluster_name, shown
+
+CONNECT_TIMEOUT_S = 3.0
+"""A server in the same cluster connects in milliseconds; a packet a NetworkPolicy drops never does."""
+
+
+def check_redis(url: str, what: str, *, in_cluster: bool, ca_file: str | None = None) -> Finding:
+    """One server.
+
+    Args:
+        url: of the server; its password is never shown.
+        what: `state` or `cache`, for the finding.
+        in_cluster: whether this runs in a pod, where names of Services mean something.
+        ca_file: CA of a rediss:// server; None is the system's.
+    """
+    from redis import Redis
+    from redis.exceptions import RedisError
+
+    where = shown(url)
+    if not in_cluster and is_cluster_name(url):
+        return note(
+            "redis",
+            f"{what} at {where} has a name of the cluster's own, so it cannot be reached from here",
+            "kubectl port-forward its Service and give --redis-url redis://127.0.0.1:6379: that tells whether it runs, "
+            "and goes past NetworkPolicies",
+        )
+    try:
+        trust = {"ssl_ca_certs": ca_file} if ca_file is not None and url.startswith("rediss://") else {}
+        client = Redis.from_url(
+            url, socket_connect_timeout=CONNECT_TIMEOUT_S, socket_timeout=CONNECT_TIMEOUT_S, **trust
+        )
+        try:
+            client.ping()
+        finally:
+            client.close()
+    except (RedisError, OSError, ValueError) as fault:
+        return _fault(fault, f"{what} at {where}")
+    return fine("redis", f"{what} at {where} answers")
+
+
+def _fault(fault: Exception, server: str) -> Finding:
+    from redis.exceptions import AuthenticationError, ResponseError
+
+    said = str(fault) or type(fault).__name__
+    if isinstance(fault, AuthenticationError) or "NOAUTH" in said or "WRONGPASS" in said:
+        return note("redis", f"{server} is reached, and wants a password: {said}", _PASSWORD)
+    if isinstance(fault, ResponseError):
+        return warning("redis", f"{server} answers with an error: {said}", "look at its log")
+    if isinstance(fault, ValueError):
+        return error("redis", f"{server} cannot be used: {said}", "write redis://HOST:6379/0")
+    return error("redis", f"{server} cannot be reached: {said}", _remedy(said))
+
+
+_PASSWORD = "this check sends only what the URL holds; replicas and gateways take theirs from their Secret"  # noqa: S105
+
+
+def _remedy(fault: str) -> str:
+    text = fault.lower()
+    if "timed out" in text or "timeout" in text:
+        return (
+            "nothing answers at all: a NetworkPolicy (of this chart, of Redis' namespace, or a default-deny) drops the "
+            "packets, or the address is wrong. Allow this pod's labels to that port: the chart lets in gateway, "
+            "ray-head and ray-worker only"
+        )
+    if "refused" in text:
+        return "the host is there and nothing listens on the port: is the Redis pod ready, and the port right?"
+    if "certificate" in text or "ssl" in text:
+        return "give its CA to the release (redis.*_ca_file), or use redis:// where the server speaks no TLS"
+    if "name or service" in text or "resolution" in text or "not known" in text or "nodename" in text:
+        return "the name does not resolve here: check it, and that NetworkPolicies let DNS (port 53) out"
+    return "check the address, the pod's state and NetworkPolicies between here and there"
