@@ -23,8 +23,10 @@ SHORTS_A_DOCUMENT = 8
 SHORT_TOKENS, DOCUMENT_TOKENS = 50, 5000
 """Prompts; 5,000 tokens are over the short pool's 4,096."""
 OUTPUT_TOKENS = 4
-LONG_OUTPUT_TOKENS = 3000
-"""Of the streams that are under way when the cable is pulled: minutes on a CPU."""
+STREAM_TOKENS = 3000
+"""Output of the streams that are under way when the cable is pulled: minutes on a CPU."""
+UNANSWERED_TOKENS = 60
+"""Output of whole answers that are under way then: a second, and again on the other node."""
 ANSWER_LIMIT_S = 60.0
 """Twice what the gateway gives a request."""
 
@@ -139,7 +141,7 @@ class Cut:
             return [sum(entry.is_lost for entry in found), len(found)]
 
         def is_short(entry: Asked) -> bool:
-            return entry.kind != "document"
+            return entry.kind == "short"
 
         slowest_s = max((one.ended_s - one.began_s for one in self.after_expiry(entries)), default=0.0)
         back_s = min(
@@ -151,18 +153,21 @@ class Cut:
             "cable_back_s": round(self.mended_s - self.cut_s, 2),
             "lease_back_after_cable_s": round(self.leased_s - self.mended_s, 2),
             "served_again_after_cable_s": round(back_s - self.mended_s, 2),
-            "lost_of_short_in_flight_at_cut": lost(
-                lambda one: is_short(one) and one.began_s < self.cut_s < one.ended_s
-            ),
+            "lost_of_streams_at_cut": lost(lambda one: one.kind == "stream"),
+            "lost_of_unanswered_at_cut": lost(self.was_unanswered),
             "lost_of_short_between_cut_and_expiry": lost(
                 lambda one: is_short(one) and self.cut_s <= one.began_s < self.expired_s
             ),
             "lost_of_short_after_expiry": lost(lambda one: is_short(one) and one.began_s >= self.expired_s),
             "slowest_after_expiry_s": round(slowest_s, 2),
-            "lost_of_documents": lost(lambda one: not is_short(one)),
+            "lost_of_documents": lost(lambda one: one.kind == "document"),
             "requests": len(entries),
         }
 
     def after_expiry(self, asked: Iterable[Asked]) -> list[Asked]:
         """Requests that came once the lease was gone."""
         return [entry for entry in asked if entry.began_s >= self.expired_s]
+
+    def was_unanswered(self, entry: Asked) -> bool:
+        """Whether a short request was under way at the cut, none of its answer with the client."""
+        return entry.kind == "short" and not entry.is_streamed and entry.began_s < self.cut_s < entry.ended_s

@@ -27,7 +27,16 @@ from tests.kubernetes.tools import tool
 from tests.two_nodes_cluster import ENGINES_LIMIT_S, GATEWAY, HEAD, STORES, Nodes, two_nodes
 from tests.two_nodes_network import NoNamespacesError, require_namespaces
 from tests.two_nodes_pod import secret
-from tests.two_nodes_traffic import LONG_OUTPUT_TOKENS, OUTPUT_TOKENS, SHORT_TOKENS, Asked, Cut, Traffic, traffic
+from tests.two_nodes_traffic import (
+    OUTPUT_TOKENS,
+    SHORT_TOKENS,
+    STREAM_TOKENS,
+    UNANSWERED_TOKENS,
+    Asked,
+    Cut,
+    Traffic,
+    traffic,
+)
 
 pytestmark = [pytest.mark.integration, pytest.mark.slow, pytest.mark.timeout(1800)]
 
@@ -35,6 +44,7 @@ VALUES = Path(__file__).with_name("two_nodes.yaml")
 CUT = "ray-worker-near"
 """The node of the pool `short`, whose requests the pool `long` can hold."""
 STREAMS_AT_CUT = 3
+UNANSWERED_AT_CUT = 2
 TEST_LIMIT_S = 120
 SERVE_LIMIT_S = 120
 """A replica that never found a node is given up within a drain's time."""
@@ -145,6 +155,10 @@ def test_a_node_cut_off_loses_no_request_that_comes_after_its_lease(
     late = [one for one in cut.after_expiry(asked) if one.is_lost]
     assert late == [], [str(one) for one in late]
     assert [str(one) for one in asked if one.kind == "document" and one.is_lost] == []
+    # The kernel ends connections to a silent machine, and what has no byte yet is tried elsewhere.
+    unanswered = [one for one in asked if cut.was_unanswered(one)]
+    assert len(unanswered) >= UNANSWERED_AT_CUT
+    assert [str(one) for one in unanswered if one.is_lost] == []
     assert {one.pool for one in asked if one.kind == "short" and cut.unchosen_s < one.began_s < cut.mended_s} == {
         "long"
     }
@@ -167,9 +181,13 @@ async def _cut_off(nodes: Nodes) -> tuple[Cut, list[Asked]]:
     async with traffic(nodes.gateway_url, nodes.client_key) as running:
         await _warm(running)
         streams = [
-            running.begin("stream", is_streamed=True, output_tokens=LONG_OUTPUT_TOKENS) for _ in range(STREAMS_AT_CUT)
+            running.begin("stream", is_streamed=True, output_tokens=STREAM_TOKENS) for _ in range(STREAMS_AT_CUT)
         ]
         await until(lambda: all(one.pool for one in streams), timeout_s=60, what="streams are under way")
+        for _ in range(UNANSWERED_AT_CUT):
+            running.begin("short", is_streamed=False, output_tokens=UNANSWERED_TOKENS)
+        # When the state store has answered, they are on their way.
+        await nodes.leases()
         nodes.network.cut(CUT)
         cut_s = time.monotonic()
         try:
@@ -205,7 +223,7 @@ async def _when_lease_is(nodes: Nodes, *, held: bool) -> float:
 
 
 async def _until_unchosen(nodes: Nodes) -> float:
-    """When the gateway's decision for a short request has no place for the pool that was cut off."""
+    """When the gateway takes the pool that was cut off for dead as it decides for a short request."""
     key = secret(nodes.rendered, f"{nodes.rendered.release}-keys")["admin"]
     url = f"http://{nodes.pods[GATEWAY].address}:8081/debug/route?route=completions"
     body = {"model": "tiny", "prompt": [100] * SHORT_TOKENS, "max_tokens": OUTPUT_TOKENS}
@@ -213,7 +231,7 @@ async def _until_unchosen(nodes: Nodes) -> float:
 
         async def is_unchosen() -> bool:
             decision = (await http.post(url, json=body)).raise_for_status().json()
-            return all(choice["pool"] != "short" for choice in decision.get("choices", []))
+            return bool(decision["home"] == "dead")
 
         await until(is_unchosen, timeout_s=60, what="the gateway no longer chooses the node")
     return time.monotonic()
