@@ -103,6 +103,11 @@ class GpuKind:
     nodes: tuple[NodeGpus, ...] = field(repr=False)
 
     @property
+    def is_slice(self) -> bool:
+        """Whether a device is a MIG slice of a card: by its resource, or (single strategy) by the product's name."""
+        return self.resource.startswith("nvidia.com/mig-") or "-MIG-" in self.product
+
+    @property
     def allocatable(self) -> int:
         """Devices that pods could have."""
         return sum(gpus.allocatable for gpus in self.nodes)

@@ -147,6 +147,8 @@ def _usable(inventory: Inventory, wish: Wish) -> tuple[dict[str, GpuKind], list[
             notes.append(f"{kind.label} is left out: {why}")
         else:
             usable[_key(kind)] = kind
+            if kind.is_slice:
+                notes.append(f"{kind.label}: a replica is one MIG slice, for slices cannot serve a model together")
     notes += [f"{name} is left out: vLLM's CUDA build does not use it" for name in inventory.other_accelerators]
     if wish.all_cards:
         notes.append("cards are counted that other pods use now (--all-cards)")
@@ -170,6 +172,8 @@ def _supply(kind: GpuKind, wish: Wish) -> CardSupply:
         kind=_key(kind),
         memory_bytes=kind.memory_bytes,
         cards_by_node=tuple(_cards(gpus, all_cards=wish.all_cards) for gpus in kind.nodes),
+        # CUDA shows a process one MIG slice, and NCCL does not connect slices.
+        spans=not kind.is_slice,
     )
 
 

@@ -33,6 +33,14 @@ class CardSupply:
     memory_bytes: int
     cards_by_node: tuple[int, ...]
     """Free on each node; a replica never spans nodes."""
+    spans: bool = True
+    """Whether several of a node can serve one replica together; MIG slices cannot."""
+
+    @property
+    def most_ranks(self) -> int:
+        """Cards that the largest replica could have."""
+        most = max(self.cards_by_node, default=0)
+        return most if self.spans else min(most, 1)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -133,7 +141,7 @@ def size_pools(
 def _shapes(model: ModelNeed, supply: CardSupply, memory_ratio: float) -> list[_Shape]:
     """Every shape that holds a context worth a pool, fewest ranks first."""
     found = []
-    for ranks in model.ranks(max(supply.cards_by_node, default=0)):
+    for ranks in model.ranks(supply.most_ranks):
         size = {"card_bytes": supply.memory_bytes, "ranks": ranks}
         limit = context_limit(model, **size, memory_ratio=memory_ratio)
         shape = _Shape(
@@ -188,10 +196,9 @@ def _pool(shape: _Shape, context_tokens: int, replicas: int, *, is_long: bool) -
 
 
 def _why(model: ModelNeed, supply: CardSupply, memory_ratio: float) -> str:
-    most = max(supply.cards_by_node, default=0)
-    if not most:
+    if not supply.most_ranks:
         return "no card of this kind is free on a node with the CPU and memory for it"
-    ranks = model.ranks(most)[-1]
+    ranks = model.ranks(supply.most_ranks)[-1]
     room = kv_room_bytes(model, card_bytes=supply.memory_bytes, ranks=ranks, memory_ratio=memory_ratio)
     held = kv_tokens(model, card_bytes=supply.memory_bytes, ranks=ranks, memory_ratio=memory_ratio)
     return (

@@ -96,6 +96,23 @@ def test_old_cards_get_a_type_they_have() -> None:
     assert any("not 262,144" in note for note in plan.notes), "that the whole context does not fit is said"
 
 
+@pytest.mark.parametrize(
+    ("product", "resource"),
+    [
+        ("NVIDIA-A100-SXM4-40GB", "nvidia.com/mig-2g.20gb"),
+        ("NVIDIA-A100-SXM4-40GB-MIG-2g.20gb", "nvidia.com/gpu"),
+    ],
+)
+def test_slices_of_a_card_serve_alone(product: str, resource: str) -> None:
+    """Mixed strategy, where the resource names the slice, and single strategy, where the product does."""
+    memory = "nvidia.com/gpu.memory" if resource == "nvidia.com/gpu" else f"{resource}.memory"
+    labels = {"nvidia.com/gpu.product": product, memory: "19968"}
+    plan = plan_values(inventory(made.node("a", labels, gpus=4, resource=resource)), wish())
+    (pool,) = pools(plan).values()
+    assert ("tensor_parallel" in pool, pool["replicas"]["max"]) == (False, 4)
+    assert any("one MIG slice" in note for note in plan.notes)
+
+
 def test_without_feature_discovery_the_clouds_label_selects_nodes() -> None:
     plan = plan_values(inventory(made.node("a", {"cloud.google.com/gke-accelerator": "nvidia-l4"}, gpus=1)), wish())
     (group,) = plan.values["workerGroups"].values()

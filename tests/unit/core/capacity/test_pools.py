@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from dataclasses import replace
 
 from hypothesis import given
 from hypothesis import strategies as st
@@ -17,6 +18,7 @@ supplies = st.lists(
         kind=st.sampled_from(["a", "b", "c"]),
         memory_bytes=st.integers(4 * GIB, 200 * GIB),
         cards_by_node=st.lists(st.integers(0, 8), max_size=6).map(tuple),
+        spans=st.booleans(),
     ),
     max_size=3,
     unique_by=lambda supply: supply.kind,
@@ -50,6 +52,7 @@ def test_a_plan_uses_only_cards_there_are_and_promises_only_what_they_hold(
         used[pool.kind] += pool.replicas * pool.tensor_parallel
         assert pool.replicas >= 1
         assert pool.tensor_parallel <= max(by_kind[pool.kind].cards_by_node)
+        assert pool.tensor_parallel == 1 or by_kind[pool.kind].spans
         assert 0 < pool.context_tokens <= min(model.context_tokens, wanted or model.context_tokens)
         assert pool.context_tokens * CONTEXTS_HELD <= pool.kv_tokens
     assert all(count <= sum(by_kind[kind].cards_by_node) for kind, count in used.items())
@@ -63,10 +66,7 @@ def test_a_plan_uses_only_cards_there_are_and_promises_only_what_they_hold(
 def test_more_memory_never_shortens_the_longest_context(
     model: ModelNeed, cards: list[CardSupply], ratio: float
 ) -> None:
-    larger = [
-        CardSupply(kind=supply.kind, memory_bytes=supply.memory_bytes * 2, cards_by_node=supply.cards_by_node)
-        for supply in cards
-    ]
+    larger = [replace(supply, memory_bytes=supply.memory_bytes * 2) for supply in cards]
     now = size_pools(model, cards, memory_ratio=ratio).reached_tokens
     assert now <= size_pools(model, larger, memory_ratio=ratio).reached_tokens
 
