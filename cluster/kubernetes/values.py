@@ -23,7 +23,7 @@ from cluster.core.capacity import (
 from cluster.core.errors import SetupError
 from cluster.kubernetes.inventory import GpuKind, Inventory, NodeGpus, Taint
 from cluster.kubernetes.nodes import PRODUCT_LABEL
-from cluster.models.card import Dtype, ModelCard
+from cluster.models.card import Dtype, ModelCard, Quantization
 from cluster.models.catalog import find
 
 GIB = 2**30
@@ -39,6 +39,8 @@ COMPUTE_MIN = (7, 5)
 """Older cards (Volta and before) are not in the CUDA builds vLLM 0.32 comes with."""
 COMPUTE_BF16 = (8, 0)
 """Older cards have no bfloat16."""
+COMPUTE_FP8 = (8, 9)
+"""Older cards have no FP8 arithmetic; vLLM 0.32 then keeps FP8 weights packed and computes in 16 bits (Marlin)."""
 NAME_MAX = 24
 """Of a kind in pool and worker-group names: they become parts of pod names, of which 63 characters are legal."""
 
@@ -72,6 +74,11 @@ def plan_values(inventory: Inventory, wish: Wish) -> ValuesPlan:
         SetupError: nothing fits; it carries the numbers.
     """
     usable, notes = _usable(inventory, wish)
+    if wish.context_tokens is not None and wish.context_tokens > wish.card.context_tokens:
+        notes.append(
+            f"{wish.context_tokens:,} tokens were asked for, and {wish.card.id} itself ends at "
+            f"{wish.card.context_tokens:,}"
+        )
     names = _names([kind for kind in inventory.kinds() if _key(kind) in usable])
     supplies = [_supply(kind, wish) for kind in usable.values()]
     sizing = size_pools(_need(wish.card), supplies, memory_ratio=wish.memory_ratio, wanted_tokens=wish.context_tokens)
@@ -149,6 +156,11 @@ def _usable(inventory: Inventory, wish: Wish) -> tuple[dict[str, GpuKind], list[
             usable[_key(kind)] = kind
             if kind.is_slice:
                 notes.append(f"{kind.label}: a replica is one MIG slice, for slices cannot serve a model together")
+            if wish.card.quantization is Quantization.FP8 and _is_below(kind, COMPUTE_FP8):
+                notes.append(
+                    f"{kind.label} has no FP8 arithmetic: {wish.card.id} saves memory there and no time, and a "
+                    "checkpoint made with fbgemm_fp8 does not start below compute capability 8.0"
+                )
     notes += [f"{name} is left out: vLLM's CUDA build does not use it" for name in inventory.other_accelerators]
     if wish.all_cards:
         notes.append("cards are counted that other pods use now (--all-cards)")
@@ -161,9 +173,14 @@ def _unusable(kind: GpuKind) -> str:
         return "its memory is not known: install GPU feature discovery, which labels nodes with nvidia.com/gpu.memory"
     if any(gpus.shared_by > 1 for gpus in kind.nodes):
         return "its cards are time-sliced, so that others can take the memory a replica counts on"
-    if any(gpus.compute is not None and gpus.compute < COMPUTE_MIN for gpus in kind.nodes):
+    if _is_below(kind, COMPUTE_MIN):
         return f"its compute capability is below {COMPUTE_MIN[0]}.{COMPUTE_MIN[1]}"
     return "" if first.selector else "no label of its nodes names the product, so no pod could ask for it"
+
+
+def _is_below(kind: GpuKind, compute: tuple[int, int]) -> bool:
+    """Whether a card of this kind is known to be older."""
+    return any(gpus.compute is not None and gpus.compute < compute for gpus in kind.nodes)
 
 
 def _supply(kind: GpuKind, wish: Wish) -> CardSupply:
@@ -228,8 +245,7 @@ def _pool(pool: SizedPool, name: str, group: str, wish: Wish, kind: GpuKind) -> 
         section["tensor_parallel"] = pool.tensor_parallel
     section["replicas"] = {"min": 1, "max": pool.replicas}
     section["engine"] = {"gpu_memory_ratio": wish.memory_ratio}
-    computes = [gpus.compute for gpus in kind.nodes if gpus.compute is not None]
-    if computes and min(computes) < COMPUTE_BF16 and wish.card.dtype is Dtype.BFLOAT16:
+    if _is_below(kind, COMPUTE_BF16) and wish.card.dtype is Dtype.BFLOAT16:
         section["engine"]["dtype"] = str(Dtype.FLOAT16)
     return section
 

@@ -21,6 +21,12 @@ from tests.unit.kubernetes import objects as made
 
 MODEL = "Qwen/Qwen3-4B-Instruct-2507"
 Ran = Any
+T4 = {
+    "nvidia.com/gpu.product": "Tesla-T4",
+    "nvidia.com/gpu.memory": "15360",
+    "nvidia.com/gpu.compute.major": "7",
+    "nvidia.com/gpu.compute.minor": "5",
+}
 
 
 def wish(model: str = MODEL, **more: Any) -> Wish:
@@ -84,16 +90,27 @@ def test_the_model_keeps_the_name_it_was_asked_for_by() -> None:
 
 
 def test_old_cards_get_a_type_they_have() -> None:
-    t4 = {
-        "nvidia.com/gpu.product": "Tesla-T4",
-        "nvidia.com/gpu.memory": "15360",
-        "nvidia.com/gpu.compute.major": "7",
-        "nvidia.com/gpu.compute.minor": "5",
-    }
-    plan = plan_values(inventory(made.node("a", t4, gpus=1)), wish())
+    plan = plan_values(inventory(made.node("a", T4, gpus=1)), wish())
     (pool,) = pools(plan).values()
     assert pool["engine"]["dtype"] == "float16"
     assert any("not 262,144" in note for note in plan.notes), "that the whole context does not fit is said"
+
+
+def test_cards_that_do_not_compute_in_fp8_are_named() -> None:
+    def is_said(labels: dict[str, str], model: str) -> bool:
+        plan = plan_values(inventory(made.node("a", labels, gpus=1)), wish(model))
+        return any("no FP8 arithmetic" in note for note in plan.notes)
+
+    fp8 = "qwen3-4b-instruct-2507-fp8"
+    assert (is_said(T4, fp8), is_said(made.L4, fp8), is_said(T4, MODEL)) == (True, False, False)
+
+
+def test_a_context_over_the_models_own_is_cut_with_a_note() -> None:
+    def is_said(context_tokens: int) -> bool:
+        plan = plan_values(l4_and_h100(), wish(context_tokens=context_tokens))
+        return any("itself ends at 262,144" in note for note in plan.notes)
+
+    assert (is_said(500_000), is_said(262_144), is_said(8192)) == (True, False, False)
 
 
 @pytest.mark.parametrize(
