@@ -17,10 +17,12 @@ from cluster.cli.k8s_target import (
     ContextOption,
     KubeconfigOption,
     NamespaceOption,
+    RedisPasswordEnvOption,
     RedisUrlOption,
     ReleaseOption,
     in_pod,
     kubernetes,
+    named_redis,
 )
 from cluster.cli.target import JsonOption, print_json
 
@@ -28,6 +30,7 @@ if TYPE_CHECKING:
     from cluster.kubernetes.api import ClusterApi
     from cluster.kubernetes.inventory import Inventory
     from cluster.kubernetes.release.join import ReleaseView
+    from cluster.state.login import StateServer
 
 app = typer.Typer(help="Look at a Kubernetes cluster and a release in it; write its values.", no_args_is_help=True)
 EXIT_BLOCKED = 1
@@ -48,6 +51,7 @@ def doctor(
     release: ReleaseOption = DEFAULT_RELEASE,
     manifests: ManifestsOption = None,
     redis_url: RedisUrlOption = None,
+    redis_password_env: RedisPasswordEnvOption = None,
     everything: Annotated[bool, typer.Option("--all", help="Show what is fine, too.")] = False,
     json: JsonOption = False,
 ) -> None:
@@ -60,7 +64,7 @@ def doctor(
     wish = Examination(
         release=release,
         manifests=None if manifests is None else _documents(manifests),
-        redis_url=redis_url,
+        redis=named_redis(redis_url, redis_password_env),
         in_cluster=in_pod(),
     )
     with kubernetes(namespace, context, kubeconfig) as api:
@@ -102,6 +106,7 @@ def status(
     kubeconfig: KubeconfigOption = None,
     release: ReleaseOption = DEFAULT_RELEASE,
     redis_url: RedisUrlOption = None,
+    redis_password_env: RedisPasswordEnvOption = None,
     watch: Annotated[bool, typer.Option("--watch", "-w", help="Keep looking, until Ctrl-C.")] = False,
     json: JsonOption = False,
 ) -> None:
@@ -113,16 +118,17 @@ def status(
 
     if watch and json:
         raise typer.BadParameter("--watch draws a table: leave --json out")
+    redis = named_redis(redis_url, redis_password_env)
     with kubernetes(namespace, context, kubeconfig) as api:
         if watch:
             with Live(console=Console(), auto_refresh=False) as live:
                 try:
                     while True:
-                        live.update(release_view(_look(api, release, redis_url)), refresh=True)
+                        live.update(release_view(_look(api, release, redis)), refresh=True)
                         time.sleep(WATCH_INTERVAL_S)
                 except KeyboardInterrupt:
                     return
-        view = _look(api, release, redis_url)
+        view = _look(api, release, redis)
     if json:
         print_json(asdict(view))
     else:
@@ -200,7 +206,7 @@ def rbac(
         typer.echo(yaml.safe_dump_all(documents, sort_keys=False), nl=False)
 
 
-def _look(api: ClusterApi, release: str, redis_url: str | None) -> ReleaseView:
+def _look(api: ClusterApi, release: str, redis: StateServer | None) -> ReleaseView:
     from datetime import UTC, datetime
 
     from cluster.kubernetes.release.join import release_view as join
@@ -208,7 +214,7 @@ def _look(api: ClusterApi, release: str, redis_url: str | None) -> ReleaseView:
     from cluster.kubernetes.release.read import read_release
 
     objects = read_release(api, release)
-    records = read_records(objects.config, redis_url, namespace=api.namespace, in_cluster=in_pod())
+    records = read_records(objects.config, redis, namespace=api.namespace, in_cluster=in_pod())
     return join(objects, records, now=datetime.now(UTC))
 
 

@@ -14,6 +14,7 @@ import typer
 
 if TYPE_CHECKING:
     from cluster.kubernetes.api import ClusterApi
+    from cluster.state.login import StateServer
 
 DEFAULT_RELEASE = "longreach"
 """The chart's own name."""
@@ -31,6 +32,13 @@ KubeconfigOption = Annotated[
 ReleaseOption = Annotated[str, typer.Option("--release", help="Name of the helm release.")]
 RedisUrlOption = Annotated[
     str | None, typer.Option("--redis-url", help="The state Redis as it is reached from here.", metavar="URL")
+]
+
+RedisPasswordEnvOption = Annotated[
+    str | None,
+    typer.Option(
+        "--redis-password-env", help="Variable with the password for --redis-url: others see arguments.", metavar="NAME"
+    ),
 ]
 
 
@@ -55,3 +63,19 @@ def in_pod() -> bool:
     from cluster.kubernetes.connection import POD_VARIABLE
 
     return POD_VARIABLE in read_environment().variables
+
+
+def named_redis(url: str | None, password_env: str | None) -> StateServer | None:
+    """The server of `--redis-url`; None where it is not given.
+
+    Raises:
+        SetupError: the options contradict each other, or the variable is not set.
+    """
+    from cluster.environment import read_environment
+    from cluster.kubernetes.redis_address import named_server
+
+    if url is None:
+        if password_env is not None:
+            raise typer.BadParameter("--redis-password-env is for --redis-url: give both")
+        return None
+    return named_server(url, password_env, read_environment().secret)

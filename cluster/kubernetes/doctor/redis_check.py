@@ -6,26 +6,28 @@ What must not live here: what is in it (cluster/state).
 from __future__ import annotations
 
 from cluster.kubernetes.doctor.finding import Finding, error, fine, note, warning
-from cluster.kubernetes.redis_address import is_cluster_name, shown
+from cluster.kubernetes.redis_address import READABLE_REMEDY, is_cluster_name, is_readable, shown
+from cluster.state.login import StateServer
 
 CONNECT_TIMEOUT_S = 3.0
 """A server in the same cluster connects in milliseconds; a packet a NetworkPolicy drops never does."""
 
 
-def check_redis(url: str, what: str, *, in_cluster: bool, ca_file: str | None = None) -> Finding:
+def check_redis(server: StateServer, what: str, *, in_cluster: bool) -> Finding:
     """One server.
 
     Args:
-        url: of the server; its password is never shown.
+        server: its address and login; the password is never shown.
         what: `state` or `cache`, for the finding.
         in_cluster: whether this runs in a pod, where names of Services mean something.
-        ca_file: CA of a rediss:// server; None is the system's.
     """
     from redis import Redis
     from redis.exceptions import RedisError
 
-    where = shown(url)
-    if not in_cluster and is_cluster_name(url):
+    if not is_readable(server.url):
+        return error("redis", f"the address of {what} cannot be read", READABLE_REMEDY)
+    where = shown(server.url)
+    if not in_cluster and is_cluster_name(server.url):
         return note(
             "redis",
             f"{what} at {where} has a name of the cluster's own, so it cannot be reached from here",
@@ -33,9 +35,11 @@ def check_redis(url: str, what: str, *, in_cluster: bool, ca_file: str | None = 
             "and goes past NetworkPolicies",
         )
     try:
-        trust = {"ssl_ca_certs": ca_file} if ca_file is not None and url.startswith("rediss://") else {}
         client = Redis.from_url(
-            url, socket_connect_timeout=CONNECT_TIMEOUT_S, socket_timeout=CONNECT_TIMEOUT_S, **trust
+            server.url,
+            socket_connect_timeout=CONNECT_TIMEOUT_S,
+            socket_timeout=CONNECT_TIMEOUT_S,
+            **server.client_options(),
         )
         try:
             client.ping()
@@ -59,7 +63,7 @@ def _fault(fault: Exception, server: str) -> Finding:
     return error("redis", f"{server} cannot be reached: {said}", _remedy(said))
 
 
-_PASSWORD = "this check sends only what the URL holds; replicas and gateways take theirs from their Secret"  # noqa: S105
+_PASSWORD = "name its variable with --redis-password-env; replicas and gateways take theirs from their Secret"  # noqa: S105
 
 
 def _remedy(fault: str) -> str:

@@ -27,6 +27,7 @@ from cluster.kubernetes.release.read import COMPONENT_LABEL, ReleaseObjects, rea
 from cluster.kubernetes.resources import LIMIT_RANGES, NAMESPACES, RESOURCE_QUOTAS, STORAGE_CLASSES
 from cluster.kubernetes.rights import Command
 from cluster.kubernetes.usage import used_by_node
+from cluster.state.login import StateServer
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -36,7 +37,8 @@ class Examination:
     release: str
     manifests: Sequence[Any] | None = None
     """What `helm template` wrote, as documents."""
-    redis_url: str | None = None
+    redis: StateServer | None = None
+    """The server of `--redis-url`; None is what the release's configuration names."""
     in_cluster: bool = False
 
 
@@ -132,8 +134,8 @@ def _namespace(api: ClusterApi) -> list[Finding]:
 
 
 def _redis(release: ReleaseObjects | None, wish: Examination) -> list[Finding]:
-    if wish.redis_url is not None:
-        return [check_redis(wish.redis_url, "the server of --redis-url", in_cluster=wish.in_cluster)]
+    if wish.redis is not None:
+        return [check_redis(wish.redis, "the server of --redis-url", in_cluster=wish.in_cluster)]
     config = release.config if release is not None else None
     servers = (
         []
@@ -144,7 +146,7 @@ def _redis(release: ReleaseObjects | None, wish: Examination) -> list[Finding]:
         ]
     )
     found = [
-        check_redis(url, f"the {what} server", in_cluster=wish.in_cluster, ca_file=ca_file)
+        check_redis(StateServer(url=url, ca_file=ca_file), f"the {what} server", in_cluster=wish.in_cluster)
         for what, url, ca_file in servers
         if url
     ]

