@@ -5,9 +5,11 @@ What must not live here: what is in it (cluster/state).
 
 from __future__ import annotations
 
+from pathlib import Path
+
 from cluster.kubernetes.doctor.finding import Finding, error, fine, note, warning
 from cluster.kubernetes.redis_address import READABLE_REMEDY, is_cluster_name, is_readable, shown
-from cluster.state.login import StateServer
+from cluster.state.login import CA_OPTION, StateServer
 
 CONNECT_TIMEOUT_S = 3.0
 """A server in the same cluster connects in milliseconds; a packet a NetworkPolicy drops never does."""
@@ -19,7 +21,7 @@ def check_redis(server: StateServer, what: str, *, in_cluster: bool) -> Finding:
     Args:
         server: its address and login; the password is never shown.
         what: `state` or `cache`, for the finding.
-        in_cluster: whether this runs in a pod, where names of Services mean something.
+        in_cluster: whether this runs in a pod, where names of Services and paths of the configuration mean something.
     """
     from redis import Redis
     from redis.exceptions import RedisError
@@ -33,6 +35,13 @@ def check_redis(server: StateServer, what: str, *, in_cluster: bool) -> Finding:
             f"{what} at {where} has a name of the cluster's own, so it cannot be reached from here",
             "kubectl port-forward its Service and give --redis-url redis://127.0.0.1:6379: that tells whether it runs, "
             "and goes past NetworkPolicies",
+        )
+    ca_file = server.client_options().get(CA_OPTION)
+    if not in_cluster and ca_file is not None and not Path(ca_file).is_file():
+        return note(
+            "redis",
+            f"{what} at {where} was not tried: its CA, {ca_file}, is a file of the pods, and not here",
+            "run this in a pod of the release, or put the CA at that path",
         )
     try:
         client = Redis.from_url(

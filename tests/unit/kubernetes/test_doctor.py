@@ -17,6 +17,7 @@ from cluster.kubernetes.doctor.server import version_of
 from cluster.kubernetes.rights import Command, role_documents
 from cluster.sockets import free_port
 from cluster.state.login import StateServer
+from tests.authority import Authority
 from tests.kube_api import Cluster
 from tests.unit.kubernetes import objects as made
 from tests.unit.kubernetes.conftest import Ran
@@ -316,3 +317,16 @@ def test_the_password_of_redis_is_taken_from_a_variable(
     assert of(k8s, "redis", *options)["severity"] == "ok"
     assert k8s("status", "--release", "prod", "--json", *options).json["leases"] == "ok"
     assert k8s("doctor", "--redis-password-env", "STATE_PASSWORD").exit_status == 2
+
+
+def test_a_ca_file_of_the_pods_is_not_missed_elsewhere(k8s: K8s, put: Put, tmp_path: Path) -> None:
+    def seen(ca_file: str) -> dict[str, str]:
+        redis = f'redis: {{state_url: "rediss://127.0.0.1:{free_port()}/0", state_ca_file: {ca_file}}}'
+        put(made.config_map("\n".join([*made.CONFIG.splitlines()[:-1], redis])))
+        return of(k8s, "redis")
+
+    finding = seen("/etc/longreach/redis-state/ca.crt")
+    assert (finding["severity"], "a file of the pods" in finding["seen"]) == ("note", True)
+    assert seen(str(Authority(tmp_path, "ca").file))["severity"] == "error", "it was tried"
+    inside = StateServer(url="rediss://127.0.0.1:1", ca_file=str(tmp_path / "none"))
+    assert check_redis(inside, "state", in_cluster=True).severity == "error", "in a pod it is missing"
