@@ -1,5 +1,8 @@
 """Reading from the API server, with the official client: every call bounded, every list in pages.
 
+One wait is not: where a kubeconfig's credentials expire, the client runs its log-in program before a call, for as long
+as that takes (connection.py).
+
 Objects stay the JSON they are: only a few fields of each matter, and the client's models would refuse what an older or
 newer server adds. What must not live here: finding the server and the credentials (connection.py), what objects mean.
 """

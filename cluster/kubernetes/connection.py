@@ -6,7 +6,9 @@ live here: calls (api.py).
 
 from __future__ import annotations
 
+import logging
 import os
+import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -22,6 +24,10 @@ POD_VARIABLE = "KUBERNETES_SERVICE_HOST"
 """The kubelet sets it in every container."""
 SERVICE_ACCOUNT = Path("/var/run/secrets/kubernetes.io/serviceaccount")
 DEFAULT_NAMESPACE = "default"
+LOGIN_NOTICE_S = 10.0
+"""A kubeconfig's log-in program has no time limit: a person may be signing in with it. After this it is said, once,
+what is waited for; most programs take a second or two."""
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -36,6 +42,8 @@ class Target:
 @contextmanager
 def connected(target: Target, variables: Mapping[str, str]) -> Iterator[ClusterApi]:
     """The API of the cluster that `target` means, for as long as the block runs.
+
+    A kubeconfig's log-in program is waited for without a limit, here and, where what it gave expires, in later calls.
 
     Args:
         target: of the options.
@@ -96,13 +104,29 @@ def _from_kubeconfig(path: str, target: Target, configuration: Any) -> str:
         # A log-in program (`exec`) runs here. Where it fails, the client logs why and goes on as nobody, which the API
         # server then refuses.
         loader = KubeConfigLoader(config_dict=merged, active_context=target.context, config_base_path=None)
-        loader.load_and_set(configuration)
+        with _said_when_slow():
+            loader.load_and_set(configuration)
         context = loader.current_context.get("context") or {}
     except ConfigException as error:
         raise SetupError(f"the kubeconfig {path} cannot be used: {error}", "compare `kubectl config view`") from error
     except (OSError, yaml.YAMLError, KeyError, TypeError, ValueError, AttributeError) as error:
         raise SetupError(f"the kubeconfig {path} cannot be read: {error!r}", "compare `kubectl config view`") from error
     return str(context.get("namespace") or DEFAULT_NAMESPACE)
+
+
+@contextmanager
+def _said_when_slow() -> Iterator[None]:
+    notice = threading.Timer(
+        LOGIN_NOTICE_S,
+        log.warning,
+        ["the kubeconfig's log-in program is still running; it is waited for without a limit (Ctrl-C ends it)"],
+    )
+    notice.daemon = True
+    notice.start()
+    try:
+        yield
+    finally:
+        notice.cancel()
 
 
 def _from_pod(variables: Mapping[str, str], configuration: Any, folder: Path) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import os
 import sys
 from pathlib import Path
@@ -75,6 +76,30 @@ def test_a_log_in_program_that_fails_means_nobody(
     assert "session expired" in caplog.text, "its own words reach the user"
 
 
+def test_a_log_in_program_that_takes_long_is_named_and_waited_for(
+    endpoint: Endpoint, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The program ends when the notice has come, or after a minute."""
+    noticed = tmp_path / "noticed"
+
+    class Noticed(logging.Handler):
+        def emit(self, record: logging.LogRecord) -> None:
+            assert "log-in program is still running" in record.getMessage()
+            noticed.touch()
+
+    handler = Noticed()
+    monkeypatch.setattr(connection, "LOGIN_NOTICE_S", 0.1)
+    kubeconfig = endpoint.kubeconfig(
+        tmp_path / "a", token=None, exec=login_program(tmp_path, token=TOKEN, wait_for=noticed)
+    )
+    connection.log.addHandler(handler)
+    try:
+        with connected(Target(kubeconfig=kubeconfig), {}) as api:
+            assert len(api.read(NODES)) == 3
+    finally:
+        connection.log.removeHandler(handler)
+
+
 def test_in_a_pod_its_own_account_is_used(endpoint: Endpoint, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     variables = in_pod(endpoint, tmp_path)
     (tmp_path / "token").write_text(TOKEN)
@@ -102,12 +127,16 @@ def in_pod(endpoint: Endpoint, home: Path) -> dict[str, str]:
     return {"HOME": str(home), POD_VARIABLE: str(parts.hostname), "KUBERNETES_SERVICE_PORT": str(parts.port)}
 
 
-def login_program(folder: Path, *, token: str | None) -> dict[str, object]:
-    """A program as a cloud's kubeconfig names it."""
+def login_program(folder: Path, *, token: str | None, wait_for: Path | None = None) -> dict[str, object]:
+    """A program as a cloud's kubeconfig names it; it may wait for a file, a minute at most, and fails without it."""
     version = "client.authentication.k8s.io/v1"
     answer = {"apiVersion": version, "kind": "ExecCredential", "status": {"token": token}}
     script = folder / "login.py"
-    script.write_text(
-        f"print({json.dumps(answer)!r})" if token else "import sys; sys.exit('session expired')", encoding="utf-8"
+    wait = (
+        "import pathlib, time\n"
+        f"file, end = pathlib.Path({str(wait_for)!r}), time.monotonic() + 60\n"
+        "while not file.exists(): time.sleep(0.01) if time.monotonic() < end else exit('nobody came')\n"
     )
+    end = f"print({json.dumps(answer)!r})" if token else "import sys; sys.exit('session expired')"
+    script.write_text((wait if wait_for is not None else "") + end, encoding="utf-8")
     return {"apiVersion": version, "command": sys.executable, "args": [str(script)], "interactiveMode": "Never"}
