@@ -14,6 +14,7 @@ from cluster.core.capacity import (
     CONTEXTS_HELD,
     RANK_RESERVE_BYTES,
     STEP_RESERVE_BYTES,
+    USUAL_CONTEXT_RATIO,
     CardSupply,
     ModelNeed,
     SizedPool,
@@ -112,12 +113,14 @@ def values_text(plan: ValuesPlan, wish: Wish) -> str:
         f"# {card.kv_bytes_per_token:,} bytes of KV cache a token. A card gives {wish.memory_ratio:.0%} of its memory,",
         f"# less weights, less {STEP_RESERVE_BYTES / GIB:g} GiB for a step",
         f"# (and {RANK_RESERVE_BYTES / GIB:g} GiB with tensor parallelism).",
-        f"# A replica holds at least {CONTEXTS_HELD:g} full contexts.",
+        f"# A replica holds at least {CONTEXTS_HELD:g} full contexts. It runs as many requests at once as fit, of",
+        f"# {USUAL_CONTEXT_RATIO:.0%} of the limit, or the next shorter pool's limit where that is more.",
     ]
     for pool, section in zip(plan.sizing.pools, plan.values["config"]["pools"], strict=True):
         lines.append(
             f"# Pool {section['name']}: {pool.replicas} replicas of {pool.tensor_parallel} card(s), KV cache of "
-            f"{pool.kv_tokens:,} tokens = {pool.full_contexts:.1f} full contexts"
+            f"{pool.kv_tokens:,} tokens = {pool.full_contexts:.1f} full contexts, "
+            f"{pool.max_running} at once"
         )
     lines += [f"# Note: {note}" for note in plan.notes]
     return "\n".join(lines) + "\n" + yaml.safe_dump(plan.values, sort_keys=False, width=120)
@@ -244,7 +247,7 @@ def _pool(pool: SizedPool, name: str, group: str, wish: Wish, kind: GpuKind) -> 
     if pool.tensor_parallel > 1:
         section["tensor_parallel"] = pool.tensor_parallel
     section["replicas"] = {"min": 1, "max": pool.replicas}
-    section["engine"] = {"gpu_memory_ratio": wish.memory_ratio}
+    section["engine"] = {"gpu_memory_ratio": wish.memory_ratio, "max_running": pool.max_running}
     if _is_below(kind, COMPUTE_BF16) and wish.card.dtype is Dtype.BFLOAT16:
         section["engine"]["dtype"] = str(Dtype.FLOAT16)
     return section

@@ -8,15 +8,18 @@ from cluster.core.capacity.replica import (
     CONTEXTS_HELD,
     RANK_RESERVE_BYTES,
     STEP_RESERVE_BYTES,
+    USUAL_CONTEXT_RATIO,
     ModelNeed,
     context_limit,
     kv_tokens,
+    running_limit,
 )
 
 __all__ = [
     "CONTEXTS_HELD",
     "RANK_RESERVE_BYTES",
     "STEP_RESERVE_BYTES",
+    "USUAL_CONTEXT_RATIO",
     "CardSupply",
     "ModelNeed",
     "SizedPool",
@@ -24,5 +27,6 @@ __all__ = [
     "TooSmall",
     "context_limit",
     "kv_tokens",
+    "running_limit",
     "size_pools",
 ]

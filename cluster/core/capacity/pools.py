@@ -7,7 +7,7 @@ not live here: prices, traffic (the planner's), names, YAML (cluster/kubernetes/
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from cluster.core.capacity.replica import (
     CONTEXTS_HELD,
@@ -16,6 +16,7 @@ from cluster.core.capacity.replica import (
     context_limit,
     kv_room_bytes,
     kv_tokens,
+    running_limit,
 )
 
 SHORT_TOKENS = 32_768
@@ -56,11 +57,20 @@ class SizedPool:
     """Tokens whose KV one replica holds."""
     is_long: bool
     """Whether it takes the longest contexts of the plan."""
+    shorter_tokens: int = 0
+    """Limit of the next shorter pool; 0 where there is none."""
 
     @property
     def full_contexts(self) -> float:
         """Requests of the pool's full length that one replica holds at once."""
         return self.kv_tokens / self.context_tokens
+
+    @property
+    def max_running(self) -> int:
+        """Requests that one replica should run at once."""
+        return running_limit(
+            held_tokens=self.kv_tokens, context_tokens=self.context_tokens, shorter_tokens=self.shorter_tokens
+        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -135,7 +145,12 @@ def size_pools(
         else:
             pools.append(_pool(shape, min(shape.limit, reach), shape.fits(), is_long=shape.limit >= reach))
     pools.sort(key=lambda pool: (pool.context_tokens, pool.kind))
-    return Sizing(pools=tuple(pools), left_out=left_out, wanted_tokens=wanted)
+    limits = {pool.context_tokens for pool in pools}
+    ranked = tuple(
+        replace(pool, shorter_tokens=max((limit for limit in limits if limit < pool.context_tokens), default=0))
+        for pool in pools
+    )
+    return Sizing(pools=ranked, left_out=left_out, wanted_tokens=wanted)
 
 
 def _shapes(model: ModelNeed, supply: CardSupply, memory_ratio: float) -> list[_Shape]:

@@ -25,6 +25,12 @@ LIMIT_STEP_TOKENS = 1024
 LIMIT_MIN_TOKENS = 4096
 """A pool below this refuses ordinary chats: the card is then too small for the model."""
 
+USUAL_CONTEXT_RATIO = 0.25
+"""What a request usually takes of its pool's limit: few prompts come near the longest that is allowed. Reasoned, not
+measured. Where they take more, some wait in the engine for blocks while the gateway sees free places there."""
+RUNNING_MAX = 128
+"""Sequences decoded together at most: CUDA graphs and logits of more are not in STEP_RESERVE_BYTES."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ModelNeed:
@@ -79,3 +85,16 @@ def context_limit(model: ModelNeed, *, card_bytes: int, ranks: int, memory_ratio
         return model.context_tokens
     limit = tokens // LIMIT_STEP_TOKENS * LIMIT_STEP_TOKENS
     return limit if limit >= LIMIT_MIN_TOKENS else 0
+
+
+def running_limit(*, held_tokens: int, context_tokens: int, shorter_tokens: int) -> int:
+    """Requests that a replica should run at once (`max_running`): as many usual ones as its KV cache holds.
+
+    Args:
+        held_tokens: tokens whose KV the replica holds.
+        context_tokens: limit of its pool.
+        shorter_tokens: limit of the next shorter pool, 0 where there is none. What fits there goes there, so no
+            request here is usual that is shorter.
+    """
+    usual = max(int(context_tokens * USUAL_CONTEXT_RATIO), shorter_tokens, 1)
+    return min(max(held_tokens // usual, 1), RUNNING_MAX)

@@ -63,6 +63,8 @@ def test_a_mixed_cluster_serves_short_on_cheap_cards_and_long_on_large_ones() ->
     assert found["short"]["context_tokens"] % 1024 == 0
     assert 50_000 <= found["short"]["context_tokens"] <= 70_000, "what 24 GB hold, whatever the model's card says"
     assert found["short"]["replicas"] == {"min": 1, "max": 8}
+    running = {name: pool["engine"]["max_running"] for name, pool in found.items()}
+    assert running == {"short": 5, "long": 6}, "as many as 24 and 80 GB hold, not the default of 32"
     groups = plan.values["workerGroups"]
     assert groups["l4"]["gpu"] == {"count": 1, "resource": "nvidia.com/gpu", "products": ["NVIDIA-L4"]}
     assert groups["l4"]["tolerations"] == [

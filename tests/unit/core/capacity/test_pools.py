@@ -8,7 +8,7 @@ from dataclasses import replace
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cluster.core.capacity import CONTEXTS_HELD, CardSupply, ModelNeed, Sizing, size_pools
+from cluster.core.capacity import CONTEXTS_HELD, USUAL_CONTEXT_RATIO, CardSupply, ModelNeed, Sizing, size_pools
 from cluster.core.capacity.pools import SHORT_TOKENS
 from tests.unit.core.capacity.test_replica import GIB, MIB, QWEN3_4B, models
 
@@ -55,11 +55,15 @@ def test_a_plan_uses_only_cards_there_are_and_promises_only_what_they_hold(
         assert pool.tensor_parallel == 1 or by_kind[pool.kind].spans
         assert 0 < pool.context_tokens <= min(model.context_tokens, wanted or model.context_tokens)
         assert pool.context_tokens * CONTEXTS_HELD <= pool.kv_tokens
+        usual = max(int(pool.context_tokens * USUAL_CONTEXT_RATIO), pool.shorter_tokens, 1)
+        assert 1 <= pool.max_running <= pool.kv_tokens / usual
+        assert pool.shorter_tokens < pool.context_tokens
     assert all(count <= sum(by_kind[kind].cards_by_node) for kind, count in used.items())
     assert {pool.kind for pool in sizing.pools} | {small.kind for small in sizing.left_out} == set(by_kind)
     assert sizing.reached_tokens <= sizing.wanted_tokens
     contexts = [pool.context_tokens for pool in sizing.pools]
     assert contexts == sorted(contexts)
+    assert {pool.shorter_tokens for pool in sizing.pools} == {0, *sorted(set(contexts))[:-1]} if contexts else True
 
 
 @given(models, supplies, st.floats(0.3, 1.0))
@@ -82,6 +86,12 @@ def test_cheap_cards_serve_short_and_large_ones_long() -> None:
 def test_one_kind_of_large_cards_is_split_so_that_long_prompts_block_nobody() -> None:
     assert shape(plan(h100(8))) == [("h100", SHORT_TOKENS, 1, 6), ("h100", 262_144, 1, 2)]
     assert shape(plan(h100(1))) == [("h100", 262_144, 1, 1)]
+
+
+def test_a_pool_at_its_limit_runs_few_at_once() -> None:
+    """24 GB hold 1.3 full contexts; a large card more of the short ones."""
+    assert [pool.max_running for pool in plan(l4(1)).pools] == [5]
+    assert [pool.max_running for pool in plan(h100(8)).pools] == [55, 6]
 
 
 def test_a_shorter_wish_needs_no_tensor_parallelism() -> None:

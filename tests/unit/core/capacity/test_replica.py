@@ -13,8 +13,9 @@ from cluster.core.capacity import (
     ModelNeed,
     context_limit,
     kv_tokens,
+    running_limit,
 )
-from cluster.core.capacity.replica import LIMIT_MIN_TOKENS
+from cluster.core.capacity.replica import LIMIT_MIN_TOKENS, RUNNING_MAX, USUAL_CONTEXT_RATIO
 
 GIB = 2**30
 MIB = 2**20
@@ -58,6 +59,23 @@ def test_ranks_divide_the_heads(model: ModelNeed, most: int) -> None:
     assert found[0] == 1
     assert all(ranks <= max(most, 1) and ranks & (ranks - 1) == 0 for ranks in found)
     assert all((model.kv_heads or 1) % ranks == 0 for ranks in found)
+
+
+@given(st.integers(1, 10**7), st.integers(0, 10**7), st.integers(16, 2_000_000), st.integers(0, 2_000_000), st.data())
+def test_as_many_run_as_usually_fit(held: int, more: int, limit: int, shorter: int, data: st.DataObject) -> None:
+    shorter = min(shorter, limit - 1)
+
+    def running(held_tokens: int) -> int:
+        return running_limit(held_tokens=held_tokens, context_tokens=limit, shorter_tokens=shorter)
+
+    found = running(held)
+    assert 1 <= found <= RUNNING_MAX
+    usual = max(int(limit * USUAL_CONTEXT_RATIO), shorter)
+    assert found == 1 or found * usual <= held, "what runs at once fits"
+    assert found == RUNNING_MAX or (found + 1) * usual > held, "no place is left unused"
+    assert found <= running(held + more)
+    other = data.draw(st.integers(0, shorter))
+    assert found <= running_limit(held_tokens=held, context_tokens=limit, shorter_tokens=other)
 
 
 @pytest.mark.parametrize(
