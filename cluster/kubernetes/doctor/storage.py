@@ -64,7 +64,8 @@ def storage_findings(classes: Sequence[Mapping[str, Any]]) -> list[Finding]:
             note(
                 "storage",
                 "no StorageClass is known to give ReadWriteMany; the API does not say what a class can do",
-                "without one, nodes share no model cache and each downloads the model; NFS and CephFS classes give it",
+                "without one, the model cache's claim stays pending: NFS and CephFS classes give it; else set "
+                "modelCache.accessMode: ReadWriteOnce for one node, or modelCache.type: emptyDir for a copy a worker",
             )
         )
     return findings

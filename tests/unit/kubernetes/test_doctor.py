@@ -171,6 +171,10 @@ def test_storage(k8s: K8s, cluster: Cluster, put: Put) -> None:
     ]
     put(made.storage_class("standard", "pd.csi.storage.gke.io"))
     assert "no StorageClass is the default" in of(k8s, "storage")["seen"]
+    put(made.storage_class("shared", "pd.csi.storage.gke.io"))
+    assert "modelCache.accessMode: ReadWriteOnce" in next(
+        finding["remedy"] for finding in found(k8s) if "is known to give ReadWriteMany" in finding["seen"]
+    )
     cluster.objects["storageclasses.storage.k8s.io"] = []
     assert "there is no StorageClass" in of(k8s, "storage")["seen"]
 
