@@ -65,7 +65,7 @@ def storage_findings(classes: Sequence[Mapping[str, Any]]) -> list[Finding]:
                 "storage",
                 "no StorageClass is known to give ReadWriteMany; the API does not say what a class can do",
                 "without one, the model cache's claim stays pending: NFS and CephFS classes give it; else set "
-                "modelCache.accessMode: ReadWriteOnce for one node, or modelCache.type: emptyDir for a copy a worker",
+                "modelCache.accessMode: ReadWriteOnce for one worker, or modelCache.type: emptyDir for a copy a worker",
             )
         )
     return findings
