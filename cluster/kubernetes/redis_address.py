@@ -19,11 +19,18 @@ READABLE_REMEDY = (
 )
 
 
-def is_cluster_name(url: str) -> bool:
-    """Whether the host is a Service's name rather than an address others know."""
+def is_cluster_name(url: str, namespace: str) -> bool:
+    """Whether the host is a Service's name rather than an address others know.
+
+    Args:
+        url: of the server.
+        namespace: of the release; the chart writes SERVICE.NAMESPACE.
+    """
     parts = _parts(url)
     host = (parts.hostname if parts is not None else None) or ""
-    return host.endswith(CLUSTER_NAMES) or ("." not in host and ":" not in host and host != "localhost")
+    return host.endswith((*CLUSTER_NAMES, f".{namespace}")) or (
+        "." not in host and ":" not in host and host != "localhost"
+    )
 
 
 def is_readable(url: str) -> bool:

@@ -15,12 +15,13 @@ CONNECT_TIMEOUT_S = 3.0
 """A server in the same cluster connects in milliseconds; a packet a NetworkPolicy drops never does."""
 
 
-def check_redis(server: StateServer, what: str, *, in_cluster: bool) -> Finding:
+def check_redis(server: StateServer, what: str, *, namespace: str, in_cluster: bool) -> Finding:
     """One server.
 
     Args:
         server: its address and login; the password is never shown.
         what: `state` or `cache`, for the finding.
+        namespace: of the release.
         in_cluster: whether this runs in a pod, where names of Services and paths of the configuration mean something.
     """
     from redis import Redis
@@ -29,7 +30,7 @@ def check_redis(server: StateServer, what: str, *, in_cluster: bool) -> Finding:
     if not is_readable(server.url):
         return error("redis", f"the address of {what} cannot be read", READABLE_REMEDY)
     where = shown(server.url)
-    if not in_cluster and is_cluster_name(server.url):
+    if not in_cluster and is_cluster_name(server.url, namespace):
         return note(
             "redis",
             f"{what} at {where} has a name of the cluster's own, so it cannot be reached from here",

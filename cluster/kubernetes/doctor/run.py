@@ -60,7 +60,7 @@ def examine(api: ClusterApi, wish: Examination) -> list[Finding]:
     findings += pull_findings(release.pods if release is not None else ())
     findings += _allowed("pod security", lambda: _namespace(api))
     findings += policy_findings()
-    findings += _redis(release, wish)
+    findings += _redis(release, wish, api.namespace)
     commands = [Command.INSTALL, Command.STATUS, Command.INVENTORY]
     findings += _allowed("access", lambda: check_install_rights(api, groups, commands))
     return findings
@@ -133,9 +133,9 @@ def _namespace(api: ClusterApi) -> list[Finding]:
         ]
 
 
-def _redis(release: ReleaseObjects | None, wish: Examination) -> list[Finding]:
+def _redis(release: ReleaseObjects | None, wish: Examination, namespace: str) -> list[Finding]:
     if wish.redis is not None:
-        return [check_redis(wish.redis, "the server of --redis-url", in_cluster=wish.in_cluster)]
+        return [check_redis(wish.redis, "the server of --redis-url", namespace=namespace, in_cluster=wish.in_cluster)]
     config = release.config if release is not None else None
     servers = (
         []
@@ -146,7 +146,12 @@ def _redis(release: ReleaseObjects | None, wish: Examination) -> list[Finding]:
         ]
     )
     found = [
-        check_redis(StateServer(url=url, ca_file=ca_file), f"the {what} server", in_cluster=wish.in_cluster)
+        check_redis(
+            StateServer(url=url, ca_file=ca_file),
+            f"the {what} server",
+            namespace=namespace,
+            in_cluster=wish.in_cluster,
+        )
         for what, url, ca_file in servers
         if url
     ]

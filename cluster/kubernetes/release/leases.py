@@ -50,7 +50,7 @@ def read_records(
         return ReplicaRecords(note=f"the configuration names no state Redis: {hint}")
     if not is_readable(server.url):
         return ReplicaRecords(note=f"the address of the state Redis cannot be read: {READABLE_REMEDY}")
-    if named is None and not in_cluster and is_cluster_name(server.url):
+    if named is None and not in_cluster and is_cluster_name(server.url, namespace):
         return ReplicaRecords(note=f"{shown(server.url)} is a name of the cluster's own: {hint}")
     return asyncio.run(_read(server, config.cluster.name, hint))
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -291,21 +292,27 @@ def test_redis_that_answers_and_redis_that_does_not(valkey: ValkeyServer, k8s: K
     assert "secret" not in refused["seen"] + refused["remedy"]
 
 
-def test_names_of_services_mean_nothing_outside_the_cluster(k8s: K8s) -> None:
-    finding = of(k8s, "redis")
-    assert (finding["severity"], "port-forward" in finding["remedy"]) == ("note", True)
+def test_names_of_services_mean_nothing_outside_the_cluster(k8s: K8s, put: Put) -> None:
+    for host in ("prod-redis-state.longreach", "prod-redis-state.longreach.svc"):
+        put(made.config_map(re.sub(r"prod-redis-state[a-z.]+", host, made.CONFIG)))
+        finding = of(k8s, "redis")
+        assert (finding["severity"], "port-forward" in finding["remedy"]) == ("note", True), host
 
 
 def test_a_name_that_does_not_resolve_and_a_url_that_is_none() -> None:
-    gone = check_redis(StateServer(url="redis://no-such-host.invalid:6379"), "state", in_cluster=True)
+    gone = check_redis(
+        StateServer(url="redis://no-such-host.invalid:6379"), "state", namespace=made.NAMESPACE, in_cluster=True
+    )
     assert "does not resolve" in gone.remedy, gone
-    assert check_redis(StateServer(url="http://x"), "state", in_cluster=True).severity == "error"
+    assert (
+        check_redis(StateServer(url="http://x"), "state", namespace=made.NAMESPACE, in_cluster=True).severity == "error"
+    )
 
 
 def test_a_password_in_an_address_that_cannot_be_read_is_not_repeated() -> None:
     """redis-py would name it: as the port that is none, or as the host."""
     for url in ("redis://user:hunter2/x@127.0.0.1", "redis://hunter2:99?x@127.0.0.1"):
-        finding = check_redis(StateServer(url=url), "state", in_cluster=True)
+        finding = check_redis(StateServer(url=url), "state", namespace=made.NAMESPACE, in_cluster=True)
         assert (finding.severity, "hunter2" in finding.seen, "%2F" in finding.remedy) == ("error", False, True)
 
 
@@ -333,4 +340,6 @@ def test_a_ca_file_of_the_pods_is_not_missed_elsewhere(k8s: K8s, put: Put, tmp_p
     assert (finding["severity"], "a file of the pods" in finding["seen"]) == ("note", True)
     assert seen(str(Authority(tmp_path, "ca").file))["severity"] == "error", "it was tried"
     inside = StateServer(url="rediss://127.0.0.1:1", ca_file=str(tmp_path / "none"))
-    assert check_redis(inside, "state", in_cluster=True).severity == "error", "in a pod it is missing"
+    assert check_redis(inside, "state", namespace=made.NAMESPACE, in_cluster=True).severity == "error", (
+        "in a pod it is missing"
+    )

@@ -33,7 +33,7 @@ from cluster.state.login import StateServer
 def test_no_part_of_a_password_is_shown(url: str, text: str) -> None:
     assert shown(url) == text
     assert is_readable(url) == (text != UNREADABLE)
-    is_cluster_name(url)
+    is_cluster_name(url, "longreach")
 
 
 def test_the_password_comes_from_a_variable() -> None:
@@ -46,3 +46,20 @@ def test_the_password_comes_from_a_variable() -> None:
         named_server("redis://:x@host", "NAME", secrets)
     with pytest.raises(SetupError, match="OTHER is not set"):
         named_server("redis://host", "OTHER", secrets)
+
+
+@pytest.mark.parametrize(
+    ("host", "is_own"),
+    [
+        ("redis", True),
+        ("redis.longreach", True),
+        ("redis.longreach.svc", True),
+        ("redis.other.svc.cluster.local", True),
+        ("redis.example.com", False),
+        ("10.0.0.1", False),
+        ("[::1]", False),
+        ("localhost", False),
+    ],
+)
+def test_names_of_services_are_known(host: str, is_own: bool) -> None:
+    assert is_cluster_name(f"redis://{host}:6379", "longreach") is is_own
