@@ -11,6 +11,7 @@ import argparse
 import shutil
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 from cluster.bootstrap.install import locked_packages, torch_cuda_version
@@ -64,24 +65,33 @@ def main(arguments: list[str] | None = None) -> int:
     packages = steps.add_parser("packages", help="a lock file's packages")
     packages.add_argument("--lock", type=Path, required=True)
     packages.add_argument("--only", help="this package alone")
+    packages.add_argument("--extra", default="", help="further packages by name, with all they need")
     steps.add_parser("code", help="Longreach itself, from the working folder")
     options = parser.parse_args(arguments)
     try:
         if options.step == "code":
             install_code(Path.cwd())
             return 0
-        return install_packages(options.lock, only=options.only)
+        return install_packages(options.lock, only=options.only, extra=options.extra.split())
     except subprocess.CalledProcessError as failure:
         print(f"image: {' '.join(map(str, failure.cmd))} ended with {failure.returncode}", file=sys.stderr)
         return 1
 
 
-def install_packages(lock: Path, *, only: str | None) -> int:
-    """The packages of `lock` into `ENVIRONMENT`; the exit status is 0 when all are there."""
+def install_packages(lock: Path, *, only: str | None, extra: Sequence[str] = ()) -> int:
+    """The packages of `lock` into `ENVIRONMENT`; the exit status is 0 when all are there.
+
+    Args:
+        lock: exact versions.
+        only: one of them alone.
+        extra: further packages, in the newest versions that go with those of the lock.
+    """
     wanted = image_packages(lock.read_text(encoding="utf-8"), only=only)
     subprocess.run([sys.executable, "-m", "venv", "--without-pip", str(ENVIRONMENT)], check=True)
     # --no-deps: the lock is complete. Wheels only: nothing that is downloaded runs while the image is built.
     _pip("install", "--quiet", "--no-compile", "--no-deps", "--only-binary", ":all:", *wanted)
+    if extra:
+        _pip("install", "--quiet", "--no-compile", "--only-binary", ":all:", "--constraint", str(lock), *extra)
     site_packages = next(ENVIRONMENT.glob("lib/python3.*/site-packages"))
     if lock.stem == "cpu" and torch_cuda_version(site_packages) is not None:
         print(
