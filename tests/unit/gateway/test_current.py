@@ -70,7 +70,7 @@ def test_weights_take_effect_without_a_word(current: Current, tmp_path: Path, ca
     assert catalog is not None
     assert [[(share.revision, share.weight) for share in pool.shares] for pool in catalog.models[0].pools] == [
         [],
-        [("a", 0.5)],
+        [("a", 0.5), ("b", 0)],
     ]
     assert catalog.revisions() == {"a", "b"}
     assert "take effect" not in caplog.text
