@@ -220,6 +220,17 @@ def test_a_cached_prompt_is_no_way_around_the_weights() -> None:
         assert {choice.endpoint.revision for choice in found.choices} == {"a"}
 
 
+def test_another_revisions_caches_do_not_hide_ones_own() -> None:
+    """The long prompts of the old revision are on many replicas; the canary's one replica that holds it is found."""
+    table = table_of(*(endpoint(f"{name}{number}", name) for name in "ab" for number in range(2 * CANDIDATES_MAX)))
+    resident = {ReplicaId(f"b{number}"): 10 for number in range(20)} | {ReplicaId("a7"): 10}
+    for seed in range(20):
+        query = Query(need=NEED, resident=resident)
+        found = route(query, [pool({"a": 1})], table, profile_of("prefix"), random.Random(seed))
+        assert isinstance(found, Decision)
+        assert found.first.endpoint.replica_id == "a7"
+
+
 def test_a_revision_that_is_not_named_serves_once_the_named_ones_are_full() -> None:
     """An upgrade's other side: the file names v2 and the canary, and for minutes all there is besides is v1."""
     named = [endpoint("c", "canary")]
