@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import platformdirs
@@ -34,13 +34,14 @@ class Environment:
     hub_endpoint: str | None
     hub_token_file: Path | None
     hub_offline: bool
-    replica_credential: str | None
+    replica_credential: str | None = field(repr=False)
     """What a gateway shows to replicas and a replica asks of gateways; None where no cluster gave one."""
     drain_dir: Path
     """Where the replicas of this container meet who asks them to drain (`LONGREACH_DRAIN_DIR`)."""
     ray_cluster: str
     """The Ray cluster this process belongs to, as KubeRay names it in every pod (`RAY_CLUSTER_NAME`); else empty."""
-    variables: Mapping[str, str]
+    variables: Mapping[str, str] = field(repr=False)
+    """All of them, secrets too."""
 
     @property
     def cache_home(self) -> Path:
