@@ -17,6 +17,9 @@ from cluster.core.errors import SetupError
 CREDENTIAL_VARIABLE = "LONGREACH_REPLICA_CREDENTIAL"
 """The cluster's secret, for its gateways and replicas: never in an argument, a log or a file others can read."""
 
+PARENT_VARIABLE = "LONGREACH_GATEWAY_PARENT"
+"""By which a gateway's worker knows its parent process; set by the parent alone, for this one run."""
+
 DRAIN_DIR_VARIABLE = "LONGREACH_DRAIN_DIR"
 
 
@@ -86,6 +89,11 @@ def read_environment(variables: Mapping[str, str] | None = None) -> Environment:
         ray_cluster=env.get("RAY_CLUSTER_NAME", ""),
         variables=env,
     )
+
+
+def take_parent_token() -> str | None:
+    """What this worker's parent will show, taken out of the environment so that nothing started from here has it."""
+    return os.environ.pop(PARENT_VARIABLE, None) or None
 
 
 def _folder(named: str | None, usual: Callable[[str], Path]) -> Path | None:
