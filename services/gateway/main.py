@@ -203,11 +203,14 @@ async def _serve(
         reloads: set[asyncio.Task[bool]] = set()
 
         def reload() -> None:
-            catalog = current.reload(config_path)
-            if catalog is None:
+            reloaded = current.reload(
+                config_path, lambda new: tokenizer_folders(new, _reread(deployment, deployment_path), environment)
+            )
+            if reloaded is None:
                 return
+            catalog, folders = reloaded
             set_level(catalog.config.telemetry)
-            counter.use(tokenizer_folders(catalog.config, _reread(deployment, deployment_path), environment))
+            counter.use(folders)
             parts.reloaded()
             _reload_tls(tls, grpc_server, catalog.config)
             task = asyncio.create_task(access.reload(catalog.config))
