@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import platformdirs
@@ -16,6 +16,9 @@ from cluster.core.errors import SetupError
 
 CREDENTIAL_VARIABLE = "LONGREACH_REPLICA_CREDENTIAL"
 """The cluster's secret, for its gateways and replicas: never in an argument, a log or a file others can read."""
+
+PARENT_VARIABLE = "LONGREACH_GATEWAY_PARENT"
+"""By which a gateway's worker knows its parent process; set by the parent alone, for this one run."""
 
 DRAIN_DIR_VARIABLE = "LONGREACH_DRAIN_DIR"
 
@@ -34,13 +37,14 @@ class Environment:
     hub_endpoint: str | None
     hub_token_file: Path | None
     hub_offline: bool
-    replica_credential: str | None
+    replica_credential: str | None = field(repr=False)
     """What a gateway shows to replicas and a replica asks of gateways; None where no cluster gave one."""
     drain_dir: Path
     """Where the replicas of this container meet who asks them to drain (`LONGREACH_DRAIN_DIR`)."""
     ray_cluster: str
     """The Ray cluster this process belongs to, as KubeRay names it in every pod (`RAY_CLUSTER_NAME`); else empty."""
-    variables: Mapping[str, str]
+    variables: Mapping[str, str] = field(repr=False)
+    """All of them, secrets too."""
 
     @property
     def cache_home(self) -> Path:
@@ -85,6 +89,11 @@ def read_environment(variables: Mapping[str, str] | None = None) -> Environment:
         ray_cluster=env.get("RAY_CLUSTER_NAME", ""),
         variables=env,
     )
+
+
+def take_parent_token() -> str | None:
+    """What this worker's parent will show, taken out of the environment so that nothing started from here has it."""
+    return os.environ.pop(PARENT_VARIABLE, None) or None
 
 
 def _folder(named: str | None, usual: Callable[[str], Path]) -> Path | None:

@@ -29,7 +29,7 @@ from services.gateway.residency import ResidencySource
 from services.gateway.server import GatewayServer
 from services.gateway.tokens import PromptCounter
 from services.grpc.server import GrpcServer
-from services.http1.listener import Listener, bind
+from services.http1.listener import Listener, bind, bind_path
 from tests.fake_engine import FakeEngine
 
 TWO_POOLS = """
@@ -111,8 +111,9 @@ async def running(
     secrets: Mapping[str, str] | None = None,
     tokenizers: Mapping[str, Path] | None = None,
     credential: str | None = None,
+    parent: tuple[Path, str] | None = None,
 ) -> AsyncIterator[Running]:
-    """Serve a gateway with this configuration."""
+    """Serve a gateway with this configuration; its admin routes also at the path of a parent that shows this token."""
     config = parse_config(textwrap.dedent(config_text))
     known = dict(secrets or {})
     current = Current(Catalog(config, known.get), known.get)
@@ -128,14 +129,16 @@ async def running(
         redis=None,
         usage_folder=None,
         credential=credential,
+        parent_token=None if parent is None else parent[1],
         rng=random.Random(1),
     )
     parts = assemble(around)
     admin = Listener(parts.admin, parts.limits, bind("127.0.0.1", 0))
+    to_parent = [] if parent is None else [Listener(parts.admin, parts.limits, bind_path(parent[0]))]
     grpc_server = GrpcServer(config.gateway, parts.grpc, parts.gateway.is_ready)
     server = GatewayServer(
         Listener(parts.front, parts.limits, bind("127.0.0.1", 0)),
-        [admin],
+        [admin, *to_parent],
         ready_file=None,
         on_drain=parts.gateway.drain,
         drain_s=lambda: 1.0,

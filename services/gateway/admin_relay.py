@@ -1,6 +1,7 @@
 """The admin listener of a gateway with several workers: metrics of all of them, everything else from one.
 
-Who may ask is checked by the workers, since the request's headers go on to them. What must not live here: processes.
+Who may ask is checked by the workers, since the request's headers go on to them. Only the parent's own looks at their
+counts, which nobody asked for, show a token that parent and workers share. What must not live here: processes.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ from collections.abc import Callable, MutableMapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 from services.gateway.exposition import Snapshot, merge
 from services.http1.answer import HttpDate, head
@@ -22,12 +24,18 @@ logger = logging.getLogger(__name__)
 
 WORKER_TIMEOUT_S = 10.0
 """A worker answers in milliseconds; one that does not is busy with a very long prompt, or gone."""
+REMEMBER_TIMEOUT_S = 2.0
+"""The parent watches its workers in between; the next look comes soon."""
 ANSWER_BYTES_MAX = 64 * 2**20
 REMEMBER_EVERY = 25
 """Turns of the parent's watch between two looks at the workers' counts: what a killed worker counted since is lost to
 the metrics (usage has a journal of its own)."""
 METRICS_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 SNAPSHOT_PATH = "/snapshot"
+PARENT_HEADER = "x-longreach-parent"
+PATH_SAFE = "/~!$&'()*+,;=:@"
+"""What a path may hold as it is (RFC 3986, 3.3)."""
+NOT_RELAYED = frozenset({b"connection", b"content-length", PARENT_HEADER.encode()})
 OK = 200
 
 
@@ -41,8 +49,16 @@ class _Answer:
 class AdminRelay:
     """A `services.http1` handler that asks workers."""
 
-    def __init__(self, sockets: Callable[[], list[Path]], retired: list[Snapshot]) -> None:
+    def __init__(self, sockets: Callable[[], list[Path]], retired: list[Snapshot], token: str) -> None:
+        """Prepare.
+
+        Args:
+            sockets: where the workers that live serve their admin routes.
+            retired: counts of workers that have ended.
+            token: what workers know their parent by.
+        """
         self._sockets = sockets
+        self._own_headers = [(PARENT_HEADER.encode(), token.encode())]
         self._retired = retired
         self._seen: dict[Path, Snapshot] = {}
         self._turns = 0
@@ -63,8 +79,11 @@ class AdminRelay:
         """Keep every worker's counts now and then, for the day it dies."""
         self._turns += 1
         if self._turns % REMEMBER_EVERY == 0:
-            for path in self._sockets():
-                answer = await _ask(path, "GET", SNAPSHOT_PATH, [], b"")
+            paths = self._sockets()
+            asked = (
+                _ask(path, "GET", SNAPSHOT_PATH, self._own_headers, b"", timeout_s=REMEMBER_TIMEOUT_S) for path in paths
+            )
+            for path, answer in zip(paths, await asyncio.gather(*asked), strict=True):
                 self._note(path, answer)
 
     def retire(self, path: Path) -> None:
@@ -75,12 +94,12 @@ class AdminRelay:
 
     async def _app(self, scope: MutableMapping[str, Any], receive: Any, send: Any) -> None:
         body = (await receive()).get("body", b"")
-        headers = [(name, value) for name, value in scope["headers"] if name not in {b"connection", b"content-length"}]
+        headers = [(name, value) for name, value in scope["headers"] if name not in NOT_RELAYED]
         if scope["path"] == "/metrics" and scope["method"] == "GET":
             answer = await self._metrics(headers)
         else:
             query = scope["query_string"].decode("latin-1")
-            target = scope["path"] + (f"?{query}" if query else "")
+            target = quote(scope["path"], safe=PATH_SAFE) + (f"?{query}" if query else "")
             answer = await self._one(scope["method"], target, headers, body)
         await send({"type": "http.response.start", "status": answer.status, "headers": list(answer.headers)})
         await send({"type": "http.response.body", "body": answer.body})
@@ -108,12 +127,20 @@ class AdminRelay:
             self._seen[path] = Snapshot.decode(answer.body)
 
 
-async def _ask(path: Path, method: str, target: str, headers: list[tuple[bytes, bytes]], body: bytes) -> _Answer | None:
+async def _ask(
+    path: Path,
+    method: str,
+    target: str,
+    headers: list[tuple[bytes, bytes]],
+    body: bytes,
+    *,
+    timeout_s: float = WORKER_TIMEOUT_S,
+) -> _Answer | None:
     """One request to a worker; None when it does not answer."""
     lines = b"".join(b"%b: %b\r\n" % item for item in headers)
     framing = f"content-length: {len(body)}\r\nconnection: close\r\n\r\n".encode()
     try:
-        async with asyncio.timeout(WORKER_TIMEOUT_S):
+        async with asyncio.timeout(timeout_s):
             reader, writer = await asyncio.open_unix_connection(str(path))
             try:
                 writer.write(f"{method} {target} HTTP/1.1\r\n".encode("latin-1") + lines + framing + body)

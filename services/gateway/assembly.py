@@ -70,6 +70,8 @@ class Surroundings:
     """None: usage is not recorded."""
     credential: str | None
     """What replicas of this cluster want to see."""
+    parent_token: str | None
+    """What the parent of several workers shows; None where there is no parent."""
     rng: random.Random
 
 
@@ -186,7 +188,12 @@ def assemble(around: Surroundings) -> Assembly:
     assembly = Assembly(
         gateway=gateway,
         front=Front(InferenceHandler(gateway, conduct, date), AsgiBridge(build_app(gateway), date), date),
-        admin=AdminFront(gateway, date, Scrapes(directory.leases, upstream, credential=around.credential)),
+        admin=AdminFront(
+            gateway,
+            date,
+            Scrapes(directory.leases, upstream, credential=around.credential),
+            parent_token=around.parent_token,
+        ),
         probes=StaticProbes(current, directory, upstream),
         upstream=upstream,
         counter=around.counter,

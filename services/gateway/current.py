@@ -9,13 +9,15 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from cluster.config import Config, load_config
 from cluster.core.errors import ConfigError
 from services.gateway.catalog import Catalog
 
 logger = logging.getLogger(__name__)
+
+T = TypeVar("T")
 
 RESTART_FIELDS = ("cluster", "redis", "gateway.host", "gateway.port", "telemetry.log_format")
 """Bound at start: addresses, connections and the log's form."""
@@ -35,14 +37,21 @@ class Current:
         """The catalog in force; a request takes it once and keeps it."""
         return self._catalog
 
-    def reload(self, path: Path) -> Catalog | None:
-        """Take the file's new content; None, with its mistakes in the log, where it is broken and nothing changed."""
+    def reload(self, path: Path, prepare: Callable[[Config], T]) -> tuple[Catalog, T] | None:
+        """Take the file's new content; None, with its mistakes in the log, where it is broken and nothing changed.
+
+        Args:
+            path: the configuration file.
+            prepare: works out what else the new content needs, before it is in force: what this raises goes on, and
+                nothing has changed.
+        """
         try:
             config = load_config(path)
         except ConfigError as error:
             for line in error.lines():
                 logger.error("configuration not reloaded: %s", line)  # noqa: TRY400 - the traceback says nothing more
             return None
+        prepared = prepare(config)
         needs_restart = tuple(_needs_restart(self._catalog.config, config))
         needs_up = tuple(_needs_up(self._catalog.config, config))
         self._catalog = Catalog(config, self._secret)
@@ -51,7 +60,7 @@ class Current:
             logger.warning("these take effect after a restart of the gateway: %s", ", ".join(needs_restart))
         if needs_up:
             logger.warning("these take effect after `longreach up`: %s", ", ".join(needs_up))
-        return self._catalog
+        return self._catalog, prepared
 
 
 def _needs_restart(old: Config, new: Config) -> Iterator[str]:

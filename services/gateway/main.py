@@ -15,7 +15,7 @@ import socket
 import ssl
 import sys
 from collections.abc import AsyncIterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import uvloop
@@ -26,7 +26,7 @@ from redis.backoff import NoBackoff
 from cluster.config import Config, load_config
 from cluster.core.errors import ConfigError, LongreachError, SetupError
 from cluster.deployment import Deployment, load_deployment
-from cluster.environment import Environment, read_environment
+from cluster.environment import Environment, read_environment, take_parent_token
 from cluster.state.kept import KeptReader
 from cluster.state.leases import LeaseStore, connect
 from cluster.state.login import StateServer, state_server
@@ -66,6 +66,8 @@ class Sockets:
     """Where to serve the admin routes."""
     grpc_port: int | None
     """What all workers serve gRPC on; None where nobody does."""
+    parent_token: str | None = field(repr=False)
+    """What the parent shows when it asks for counts."""
 
 
 def run(
@@ -138,7 +140,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = parser.parse_args(arguments)
     sockets = None
     if options.listen_fd is not None:
-        sockets = Sockets(options.listen_fd, options.admin_socket, options.grpc_port)
+        sockets = Sockets(options.listen_fd, options.admin_socket, options.grpc_port, take_parent_token())
     return run(
         options.config,
         deployment_path=options.deployment,
@@ -184,6 +186,7 @@ async def _serve(
             redis=redis,
             usage_folder=environment.run_dir(config.cluster.name) / "usage",
             credential=environment.replica_credential,
+            parent_token=None if sockets is None else sockets.parent_token,
             rng=random.Random(),  # noqa: S311 - breaks ties, guards nothing
         )
         parts = assemble(around)
@@ -200,11 +203,14 @@ async def _serve(
         reloads: set[asyncio.Task[bool]] = set()
 
         def reload() -> None:
-            catalog = current.reload(config_path)
-            if catalog is None:
+            reloaded = current.reload(
+                config_path, lambda new: tokenizer_folders(new, _reread(deployment, deployment_path), environment)
+            )
+            if reloaded is None:
                 return
+            catalog, folders = reloaded
             set_level(catalog.config.telemetry)
-            counter.use(tokenizer_folders(catalog.config, _reread(deployment, deployment_path), environment))
+            counter.use(folders)
             parts.reloaded()
             _reload_tls(tls, grpc_server, catalog.config)
             task = asyncio.create_task(access.reload(catalog.config))

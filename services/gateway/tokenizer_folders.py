@@ -22,7 +22,7 @@ def tokenizer_folders(config: Config, deployment: Deployment | None, environment
     Where `longreach up` put the model, else the folder the file names, else what the model store has. Of a model that
     only static endpoints serve the store is asked for its source alone: another engine's model may share a mere id.
     """
-    folders = {model.id: Path(model.source) for model in config.models if model.source and Path(model.source).is_dir()}
+    folders = {model.id: Path(model.source) for model in config.models if model.source and _is_folder(model.source)}
     if deployment is not None:
         known = {model.id for model in config.models}
         folders |= {name: Path(folder) for name, folder in deployment.model_folders.items() if name in known}
@@ -36,16 +36,19 @@ def tokenizer_folders(config: Config, deployment: Deployment | None, environment
     return folders
 
 
+def _is_folder(source: str) -> bool:
+    try:
+        return Path(source).is_dir()
+    except OSError:  # may not be looked at, or no file could have such a name
+        return False
+
+
 def _in_store(source: str, revision: str | None, environment: Environment) -> Path | None:
     # Imported where it is needed: a gateway in front of other engines has no use for a model store.
-    from cluster.models.hub import HubSettings
-    from cluster.models.store import default_root
-    from cluster.models.tokenizer_store import TokenizerStore
+    from cluster.models.opening import open_tokenizers
 
     try:
-        return TokenizerStore(default_root(environment.cache_home), settings=HubSettings()).path(
-            source, revision=revision
-        )
+        return open_tokenizers(environment).path(source, revision=revision)
     except (ModelStoreError, SetupError, OSError) as error:
         logger.info("no tokenizer in the model store: %s", error)
         return None

@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
+import secrets
 import signal
 import subprocess
 import sys
@@ -19,6 +20,7 @@ from pathlib import Path
 
 from cluster.config import Config
 from cluster.core.errors import SetupError
+from cluster.environment import PARENT_VARIABLE, read_environment
 from services.gateway.admin_relay import AdminRelay
 from services.gateway.exposition import Snapshot
 from services.gateway.ready_file import write_ready_file
@@ -84,7 +86,8 @@ class Supervisor:
         self._ready_file = ready_file
         self._retired: list[Snapshot] = []
         self._is_ending = False
-        self._relay = AdminRelay(self._sockets, self._retired)
+        self._token = secrets.token_hex(32)
+        self._relay = AdminRelay(self._sockets, self._retired, self._token)
         limits = ServerLimits(
             header_bytes=gateway.limits.header_bytes,
             header_s=gateway.limits.header_s,
@@ -133,7 +136,8 @@ class Supervisor:
         worker.started_s = asyncio.get_running_loop().time()
         worker.restart_at_s = None
         # A session of its own: ctrl-C reaches the parent, which drains the workers in its own way.
-        worker.process = subprocess.Popen(argv, pass_fds=[descriptor], start_new_session=True)
+        env = {**read_environment().variables, PARENT_VARIABLE: self._token}
+        worker.process = subprocess.Popen(argv, pass_fds=[descriptor], start_new_session=True, env=env)
 
     async def _until_ready(self) -> None:
         deadline_s = asyncio.get_running_loop().time() + START_TIMEOUT_S

@@ -137,6 +137,15 @@ class ClientConnection(asyncio.BufferedProtocol):
         else:
             self.transport.abort()
 
+    @property
+    def awaits(self) -> bool:
+        """Whether an answer is under way or owed."""
+        return self._sink is not None
+
+    def silent(self) -> None:
+        """The other machine gives no sign of life."""
+        self._break(FailureKind.RESET, "the machine does not answer")
+
     # asyncio's side
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:

@@ -10,10 +10,12 @@ import ssl
 from typing import NamedTuple
 
 from services.http1.client import READ_BYTES, ClientConnection
-from services.http1.silence import end_when_silent
+from services.http1.silence import SILENCE_S, end_when_silent, standing
 
 SWEEP_S = 0.05
 """How late a time limit may be noticed."""
+WATCH_S = 1.0
+"""How late a silent machine may be noticed. The kernel is asked about each connection that awaits an answer: 5 µs."""
 IDLE_MAX = 1024
 """Idle connections kept for one server: as many as may be in flight at once; the rest are closed after use."""
 
@@ -31,7 +33,13 @@ class Origin(NamedTuple):
 class ConnectionPool:
     """Connections by origin. Their number is bounded by the requests in flight, which the gateway bounds."""
 
-    def __init__(self) -> None:
+    def __init__(self, silence_s: float = SILENCE_S) -> None:
+        """Prepare.
+
+        Args:
+            silence_s: how long a machine may owe a sign of life.
+        """
+        self._silence_s = silence_s
         self._idle: dict[Origin, list[ClientConnection]] = {}
         self._all: set[ClientConnection] = set()
         self._buffer = memoryview(bytearray(READ_BYTES))
@@ -97,9 +105,13 @@ class ConnectionPool:
 
     async def _sweep(self) -> None:
         loop = asyncio.get_running_loop()
+        watched_s = loop.time()
         while True:
             await asyncio.sleep(SWEEP_S)
             now_s = loop.time()
+            if now_s - watched_s >= WATCH_S:
+                watched_s = now_s
+                self._end_silent()
             for connection in [item for item in self._all if item.expires_s <= now_s]:
                 connection.expire()
             for origin, waiting in list(self._idle.items()):
@@ -108,3 +120,9 @@ class ConnectionPool:
                     self._idle[origin] = kept
                 else:
                     del self._idle[origin]
+
+    def _end_silent(self) -> None:
+        for connection in [item for item in self._all if item.awaits]:
+            stands = standing(connection.transport)
+            if stands is not None and stands.is_silent(self._silence_s):
+                connection.silent()

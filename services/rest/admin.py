@@ -5,6 +5,8 @@ Clients cannot reach them. What must not live here: the routes of the client lis
 
 from __future__ import annotations
 
+import hmac
+
 from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import JSONResponse, PlainTextResponse, Response
@@ -18,7 +20,7 @@ from services.api.decode import decode, output_field_of, request_id_of
 from services.api.gateway import Gateway
 from services.api.refusals import Refusal, from_outcome, invalid, not_admin
 from services.api.sender import ask_of, identify
-from services.gateway.admin_relay import METRICS_TYPE, SNAPSHOT_PATH
+from services.gateway.admin_relay import METRICS_TYPE, PARENT_HEADER, SNAPSHOT_PATH
 from services.gateway.exposition import Snapshot, merge
 from services.gateway.outcome import UnknownModel
 from services.gateway.scrapes import NotScraped, Scrapes
@@ -38,14 +40,24 @@ METRICS_PATHS = frozenset({"/metrics", SNAPSHOT_PATH})
 class AdminFront:
     """A `services.http1` handler for the admin listener: role admin, where there are keys."""
 
-    def __init__(self, gateway: Gateway, date: HttpDate, scrapes: Scrapes) -> None:
+    def __init__(self, gateway: Gateway, date: HttpDate, scrapes: Scrapes, *, parent_token: str | None) -> None:
+        """Prepare.
+
+        Args:
+            gateway: whose routes these are.
+            date: the date header's.
+            scrapes: metrics of replicas.
+            parent_token: who shows it may have this worker's counts; None: nobody.
+        """
+        self._parent_token = parent_token
         self._gateway = gateway
         self._date = date
         self._bridge = AsgiBridge(_app(gateway, scrapes), date)
 
     def __call__(self, request: HttpRequest, exchange: Exchange) -> None:
         """Begin to answer one request."""
-        refusal = None if self._is_open(request.path) else self._refusal(request)
+        is_open = self._is_open(request.path) or self._is_parents(request)
+        refusal = None if is_open else self._refusal(request)
         if refusal is None:
             self._bridge(request, exchange)
             return
@@ -63,6 +75,12 @@ class AdminFront:
     def _is_open(self, path: str) -> bool:
         admin = self._gateway.current.catalog.config.gateway.admin
         return path in OPEN_PATHS or (admin.metrics_without_key and path in METRICS_PATHS)
+
+    def _is_parents(self, request: HttpRequest) -> bool:
+        shown = request.headers.get(PARENT_HEADER)
+        if shown is None or self._parent_token is None or request.path != SNAPSHOT_PATH:
+            return False
+        return hmac.compare_digest(shown.encode("latin-1"), self._parent_token.encode())
 
     def _refusal(self, request: HttpRequest) -> Refusal | None:
         identity = identify(self._gateway, request.headers)

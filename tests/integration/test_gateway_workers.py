@@ -13,6 +13,8 @@ import httpx
 import psutil
 import pytest
 
+from cluster.environment import PARENT_VARIABLE
+from services.gateway.admin_relay import PARENT_HEADER, SNAPSHOT_PATH
 from services.grpc.generated.longreach.v1 import chat_pb2, inference_pb2_grpc
 from tests.cluster_harness import until
 from tests.fake_engine import FakeEngine, serve
@@ -76,3 +78,24 @@ async def test_two_workers_share_a_port_and_one_may_die(tmp_path: Path) -> None:
         parent.terminate()
         assert await gateway.process.wait() == 0
         assert not any(worker.is_running() for worker in workers)
+
+
+async def test_workers_know_their_parent_where_keys_are_set(tmp_path: Path) -> None:
+    """Who that is, a worker was told alone: its counts are remembered without a scrape's key."""
+    keys = tmp_path / "keys.yaml"
+    keys.write_text("keys: []\n")
+    keys.chmod(0o600)
+    async with serve(FakeEngine()) as engine:
+        settings = config(engine)
+        settings["gateway"]["auth"] = {"keys_file": str(keys)}
+        async with gateway_process(tmp_path, settings, LONGREACH_STATE=str(tmp_path)) as gateway:
+            workers = psutil.Process(gateway.process.pid).children()
+            tokens = {worker.environ()[PARENT_VARIABLE] for worker in workers}
+            assert len(tokens) == 1
+            headers = {PARENT_HEADER: tokens.pop()}
+            for worker in workers:
+                argv = worker.cmdline()
+                transport = httpx.AsyncHTTPTransport(uds=argv[argv.index("--admin-socket") + 1])
+                async with httpx.AsyncClient(transport=transport, base_url="http://worker") as parent:
+                    assert (await parent.get(SNAPSHOT_PATH, headers=headers)).status_code == 200
+                    assert (await parent.get(SNAPSHOT_PATH)).status_code == 401

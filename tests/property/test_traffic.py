@@ -98,20 +98,30 @@ def test_without_a_share_nobody_serves_while_another_accepts(
     usable = [one for one in endpoints if one.accepts and one.replica_id not in broken]
     fresh = [one for one in usable if one.replica_id not in tried]
     has_share = any(weights.get(one.revision) for one in fresh)
+    has_room = any(
+        weights.get(one.revision)
+        and one.replica_id not in suspects
+        and (one.running < one.capacity or not one.capacity)
+        for one in usable
+    )
     if not usable:
         assert isinstance(found, NoEndpoint)
     if not isinstance(found, Decision):
         with_room = [one for one in fresh if one.running < one.capacity or not one.capacity]
         healthy = [one for one in with_room if one.replica_id not in suspects]
-        # Nobody with a share has room; where there is none, nobody at all.
-        assert not [one for one in healthy if not has_share or weights.get(one.revision)]
+        # Nobody with a share has room, nor who is not named; where none has a share, nobody at all.
+        for one in healthy:
+            assert has_share
+            assert not weights.get(one.revision)
+            assert one.revision in weights or has_room
         assert isinstance(found, Saturated | NoEndpoint)
         return
     assert len(found.choices) <= CANDIDATES_MAX
     assert len({choice.endpoint.replica_id for choice in found.choices}) == len(found.choices)
     for choice in found.choices:
         assert choice.endpoint in fresh
-        assert weights.get(choice.endpoint.revision) or not has_share
+        assert weights.get(choice.endpoint.revision) != 0 or not has_share
+        assert choice.endpoint.revision in weights or not has_share or not has_room
         assert choice.reason.isascii()
     assert explain(found)["revisions"][P]["used"] in {one.revision for one in endpoints}
 
@@ -210,9 +220,49 @@ def test_a_cached_prompt_is_no_way_around_the_weights() -> None:
         assert {choice.endpoint.revision for choice in found.choices} == {"a"}
 
 
-def test_a_revision_without_a_share_waits_for_its_turn() -> None:
+def test_another_revisions_caches_do_not_hide_ones_own() -> None:
+    """The long prompts of the old revision are on many replicas; the canary's one replica that holds it is found."""
+    table = table_of(*(endpoint(f"{name}{number}", name) for name in "ab" for number in range(2 * CANDIDATES_MAX)))
+    resident = {ReplicaId(f"b{number}"): 10 for number in range(20)} | {ReplicaId("a7"): 10}
+    for seed in range(20):
+        query = Query(need=NEED, resident=resident)
+        found = route(query, [pool({"a": 1})], table, profile_of("prefix"), random.Random(seed))
+        assert isinstance(found, Decision)
+        assert found.first.endpoint.replica_id == "a7"
+
+
+def test_a_revision_that_is_not_named_serves_once_the_named_ones_are_full() -> None:
+    """An upgrade's other side: the file names v2 and the canary, and for minutes all there is besides is v1."""
+    named = [endpoint("c", "canary")]
+    table = table_of(*named, *(endpoint(f"v1-{number}", "v1") for number in range(10)), endpoint("off", "off"))
+    traffic = [pool({"v2": 95, "canary": 5, "off": 0})]
+    profile = profile_of("balanced")
+    for seed in range(20):
+        found = route(Query(need=NEED, explains=True), traffic, table, profile, random.Random(seed))
+        assert isinstance(found, Decision)
+        assert {one.endpoint.revision for one in found.choices} == {"canary"}
+    table.put(endpoint("c", "canary", running=4))
+    for seed in range(20):
+        found = route(Query(need=NEED, explains=True), traffic, table, profile, random.Random(seed))
+        assert isinstance(found, Decision)
+        assert {one.endpoint.revision for one in found.choices} == {"v1"}
+        assert found.first.reason.endswith("; revision v1, since canary was drawn and was busy or failed")
+    for number in range(10):
+        table.put(endpoint(f"v1-{number}", "v1", running=4))
+    assert isinstance(route(Query(need=NEED), traffic, table, profile, random.Random(1)), Saturated)
+
+
+def test_what_is_not_named_comes_before_what_is_out_of_use() -> None:
+    table = table_of(endpoint("off", "off"), endpoint("v1", "v1"))
+    for seed in range(20):
+        found = route(Query(need=NEED), [pool({"a": 1, "off": 0})], table, profile_of("balanced"), random.Random(seed))
+        assert isinstance(found, Decision)
+        assert found.first.endpoint.revision == "v1"
+
+
+def test_a_revision_out_of_use_waits_for_its_turn() -> None:
     table = table_of(endpoint("a", "a", running=4), endpoint("old", "old"))
-    traffic = [pool({"a": 1})]
+    traffic = [pool({"a": 1, "old": 0})]
     query = Query(need=NEED, explains=True)
     full = route(query, traffic, table, profile_of("balanced"), random.Random(1))
     assert isinstance(full, Saturated)

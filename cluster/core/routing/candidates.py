@@ -19,6 +19,8 @@ CANDIDATES_MAX = 32
 """Scored for one decision. Plain Python costs 3 to 7 µs for each, and a better choice than the best of 32 is rare."""
 PREFIX_HOLDERS_MAX = 8
 """Of those that hold the longest prefixes: a common system prompt is on every endpoint, and a few of them do."""
+PREFIX_SCAN_MAX = 64
+"""Holders looked at for those: the longest prefixes may all be with another revision, or in another pool."""
 OTHER_POOLS_MAX = 2
 OTHER_POOL_CANDIDATES = 2
 """From pools that are not meant to serve this request: enough for a second try when the first choice fails."""
@@ -71,8 +73,8 @@ def near(case: Case, indexes: Indexes, table: EndpointTable, rng: random.Random)
     focus, _ = _focus(case, indexes)
     if _are_few(_everywhere(case, indexes)):
         return focus[0].members if len(focus) == 1 else [member for index in focus for member in index.members]
-    special = chain(case.session_homes, _prefix_holders(case, table))
-    picked = dict.fromkeys(member for member in special if member.index in focus)
+    picked = dict.fromkeys(member for member in case.session_homes if member.index in focus)
+    picked.update(dict.fromkeys(_prefix_holders(case, table, focus)))
     for _ in range(RANDOM_MAX):
         members = focus[int(rng.random() * len(focus))].members
         picked[members[int(rng.random() * len(members))]] = None
@@ -96,7 +98,7 @@ def far(
     if split is not None:
         others = [*(index for _, index in split.spares), *others]
     picked = dict.fromkeys(case.session_homes)
-    picked.update(dict.fromkeys(_prefix_holders(case, table)))
+    picked.update(dict.fromkeys(_prefix_holders(case, table, [index for _, index in everywhere])))
     for index in others:
         picked.update(dict.fromkeys(index.least_loaded(OTHER_POOL_CANDIDATES, rng)))
     picked.update(dict.fromkeys(_suspects(case, everywhere, rng)))
@@ -135,11 +137,10 @@ def withheld(case: Case) -> list[Member]:
     return list(islice((member for member in members if member.index.is_accepting(member)), ASIDE_SHOWN_MAX))
 
 
-def _prefix_holders(case: Case, table: EndpointTable) -> Iterator[Member]:
-    for replica_id in islice(case.query.resident, PREFIX_HOLDERS_MAX):
-        member = table.get(replica_id)
-        if member is not None and member.endpoint.pool in case.fits:
-            yield member
+def _prefix_holders(case: Case, table: EndpointTable, among: Sequence[PoolIndex]) -> Iterator[Member]:
+    """Those of `among` that hold the longest prefixes."""
+    scanned = map(table.get, islice(case.query.resident, PREFIX_SCAN_MAX))
+    return islice((member for member in scanned if member is not None and member.index in among), PREFIX_HOLDERS_MAX)
 
 
 def _focus(case: Case, indexes: Indexes) -> tuple[list[PoolIndex], list[PoolIndex]]:

@@ -53,11 +53,14 @@ class PoolIndex:
 
     def add(self, member: Member) -> None:
         """Take in a member that is in no pool."""
-        member.index = self
-        member.place = len(self.members)
-        self.members.append(member)
-        self._lay(member, _shelf(member))
+        self._take_in(member)
         self._seat(member)
+
+    def fill(self, members: Sequence[Member]) -> None:
+        """Take in many that are in no pool."""
+        for member in members:
+            self._take_in(member)
+        self.ring.fill(member.endpoint.replica_id for member in members if member.endpoint.accepts)
 
     def remove(self, member: Member) -> None:
         """Let a member go."""
@@ -118,6 +121,12 @@ class PoolIndex:
     def aside(self) -> Sequence[Member]:
         """Those that are never chosen now."""
         return self._shelves[ASIDE_SHELF]
+
+    def _take_in(self, member: Member) -> None:
+        member.index = self
+        member.place = len(self.members)
+        self.members.append(member)
+        self._lay(member, _shelf(member))
 
     def _seat(self, member: Member) -> None:
         (self.ring.add if member.endpoint.accepts else self.ring.discard)(member.endpoint.replica_id)

@@ -26,7 +26,7 @@ class Share(NamedTuple):
 
     revision: str
     weight: float
-    """Above 0; what counts is its ratio to the others'."""
+    """What counts is its ratio to the others'; 0 is out of use."""
     seed: int
     """64 bits that differ from revision to revision."""
 
@@ -49,12 +49,12 @@ class Divided(NamedTuple):
     spares: tuple[PoolIndex, ...]
     """Whose replicas may, where those cannot."""
     withheld: tuple[PoolIndex, ...]
-    """Those without a share, while any that has one accepts."""
+    """Those out of use while any with a share accepts, and those not named while any with a share has room."""
 
 
 def shares_of(traffic: Mapping[str, float]) -> tuple[Share, ...]:
-    """The revisions that get requests, by weight; those of weight 0 are left out, like those that are not named."""
-    return tuple(Share(name, weight, _seed(name)) for name, weight in traffic.items() if weight > 0)
+    """All revisions that are named: weight 0 is a decision, not the same as a revision nobody knew of."""
+    return tuple(Share(name, weight, _seed(name)) for name, weight in traffic.items())
 
 
 def in_order(number: int, shares: Sequence[Share]) -> list[str]:
@@ -62,11 +62,9 @@ def in_order(number: int, shares: Sequence[Share]) -> list[str]:
 
     Args:
         number: 64 bits; the same number gives the same order.
-        shares: at least one.
+        shares: those of weight 0 are left out.
     """
-    if len(shares) == 1:
-        return [shares[0].revision]
-    scores = [(share.weight / -log(_unit(number ^ share.seed)), share.revision) for share in shares]
+    scores = [(share.weight / -log(_unit(number ^ share.seed)), share.revision) for share in shares if share.weight]
     scores.sort(reverse=True)
     return [revision for _, revision in scores]
 
@@ -81,21 +79,30 @@ def divide(number: int, shares: Sequence[Share], lanes: Mapping[str, PoolIndex],
         tried: members that have had their chance with this request.
     """
     named = [revision for revision in in_order(number, shares) if revision in lanes]
-    unnamed = [revision for revision in lanes if revision not in named]
+    out_of_use = [share.revision for share in shares if not share.weight and share.revision in lanes]
+    unnamed = [revision for revision in lanes if revision not in named and revision not in out_of_use]
     accepting = [revision for revision in named if lanes[revision].accepts]
-    if accepting:
+    if not accepting:
+        order = [*_equally(number, unnamed), *_equally(number, out_of_use)] or named
+        used = _usable([revision for revision in order if lanes[revision].accepts] or order, lanes)
+        return Divided(Draw(None, used), lanes[used], _of(lanes, [name for name in lanes if name != used]), ())
+    # Whoever has a share was tried already: better a revision without one than no answer.
+    if tried and _are_spent([lanes[revision] for revision in accepting], tried):
+        usable, withheld = [*named, *unnamed, *out_of_use], list[str]()
         used = _usable(accepting, lanes)
-        spares = [revision for revision in named if revision != used]
-        draw = Draw(accepting[0], used)
-        # Whoever has a share was tried already: better a revision without one than no answer.
-        is_spent = bool(tried) and _are_spent([lanes[revision] for revision in accepting], tried)
-        if not is_spent:
-            return Divided(draw, lanes[used], _of(lanes, spares), _of(lanes, unnamed))
-        return Divided(draw, lanes[used], _of(lanes, [*spares, *unnamed]), ())
-    equal = [Share(revision, 1.0, _seed(revision)) for revision in unnamed]
-    order = in_order(number, equal) if equal else named
-    used = _usable([revision for revision in order if lanes[revision].accepts] or order, lanes)
-    return Divided(Draw(None, used), lanes[used], _of(lanes, [name for name in lanes if name != used]), ())
+    elif any(lanes[revision].has_room for revision in accepting):
+        usable, withheld = named, [*unnamed, *out_of_use]
+        used = _usable(accepting, lanes)
+    else:
+        # A revision that the file does not name yet, in the minutes of an upgrade, must not idle while others are full.
+        usable, withheld = [*named, *unnamed], out_of_use
+        used = _usable([*accepting, *_equally(number, unnamed)], lanes)
+    spares = [revision for revision in usable if revision != used]
+    return Divided(Draw(accepting[0], used), lanes[used], _of(lanes, spares), _of(lanes, withheld))
+
+
+def _equally(number: int, revisions: Sequence[str]) -> list[str]:
+    return in_order(number, [Share(revision, 1.0, _seed(revision)) for revision in revisions])
 
 
 def _usable(revisions: Sequence[str], lanes: Mapping[str, PoolIndex]) -> str:

@@ -67,6 +67,7 @@ def test_names_that_mean_nothing_here_are_passed_over(environment: Environment) 
         "{id: tiny, source: gpt-4o}",
         "{id: tiny, source: /not/mounted/here}",
         "{id: tiny, source: org/name}",
+        f"{{id: tiny, source: /{'x' * 300}}}",  # to look at such a name is an error of its own
     ):
         assert folders(config(model), environment) == {}
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import time
 from collections import Counter
 
 from hypothesis import given
@@ -60,3 +61,23 @@ def test_a_session_hash_is_the_same_everywhere_and_keeps_its_parts_apart() -> No
     assert session_hash("a", "b") == session_hash("a", "b")
     assert session_hash("ab", "c") != session_hash("a", "bc")
     assert 0 <= session_hash("\ud800") < 2**64
+
+
+def test_many_at_once_are_the_same_ring_in_less_time() -> None:
+    """A reload that divides a pool makes rings of all its replicas while requests wait."""
+    ids = [ReplicaId(f"replica-{number}") for number in range(4_000)]
+    filled, grown = Ring(), Ring()
+    began_s = time.process_time()
+    filled.fill(ids)
+    filled_s = time.process_time() - began_s
+    for replica_id in ids:
+        grown.add(replica_id)
+    grown_s = time.process_time() - began_s - filled_s
+    for number in range(50):
+        session = session_hash("t", str(number))
+        assert list(filled.walk(session)) == list(grown.walk(session))
+    filled.fill(ids[:2])
+    filled.discard(ids[0])
+    assert ids[0] not in filled
+    assert ids[0] not in set(filled.walk(session_hash("x")))
+    assert filled_s < grown_s / 2
