@@ -153,6 +153,8 @@ class EngineReplica:
             await asyncio.sleep(PORT_POLL_S)
 
     async def _hold_lease(self, session: aiohttp.ClientSession, url: str) -> None:
+        # Before the first look at the wish: whoever asks from now on finds this replica, and who asked before is seen.
+        self._drain.tell(is_draining=self._gate.draining, in_flight=self._gate.in_flight)
         while True:
             tick = asyncio.create_task(asyncio.sleep(LEASE_RENEW_S))
             try:
