@@ -58,5 +58,5 @@ class ReplicaOrder:
             card=find(source) or card_from_folder(folder),
             folder=str(folder),
             state_url=self.config.redis.state_url,
-            hardware=detect_hardware(),
+            hardware=detect_hardware(in_pod=environment.in_pod),
         )
