@@ -48,10 +48,10 @@ def replica_plan(
     Raises:
         SetupError: the pool wants a GPU, and here is none.
     """
-    if pool.accelerator == Accelerator.CPU:
+    if pool.accelerator == "cpu":
         # Every machine has one, so this is the operator's choice, whatever else the machine has.
         hardware = replace(hardware, accelerator=Accelerator.CPU)
-    elif pool.accelerator == Accelerator.CUDA and hardware.accelerator is not Accelerator.CUDA:
+    elif pool.accelerator == "cuda" and hardware.accelerator is not Accelerator.CUDA:
         raise SetupError(
             f"pool {pool.name} wants accelerator cuda, and no NVIDIA device is here",
             "name another worker_group, or accelerator: cpu; on Kubernetes, look whether the pod asks for GPUs",
