@@ -24,9 +24,9 @@ from cluster.deployment import Deployment, load_deployment
 from cluster.engine.hardware import Hardware, detect_hardware
 from cluster.engine.plan import ReplicaPlan
 from cluster.engine.settings import replica_plan
-from cluster.models.card import ModelCard
-from cluster.models.catalog import find
-from cluster.models.folder import card_from_folder
+from cluster.environment import read_environment
+from cluster.models.opening import open_store
+from cluster.models.store import ModelStore
 from cluster.state.login import state_server
 
 log = logging.getLogger("longreach.control")
@@ -34,11 +34,18 @@ CORES_TO_START_AT_ONCE = 8
 """Below this, a second starting engine slows the first more than it gains."""
 
 
-def plans(config: Config, deployment: Deployment, hardware: Hardware) -> list[ReplicaPlan]:
+def plans(config: Config, deployment: Deployment, hardware: Hardware, store: ModelStore) -> list[ReplicaPlan]:
     """A plan for each pool that Ray Serve runs, smallest context first.
+
+    Args:
+        config: what is wanted.
+        deployment: where its models' folders are.
+        hardware: of the machine that will run it.
+        store: knows what is to be known of its models.
 
     Raises:
         SetupError: the deployment lacks a model's folder, or a pool cannot be as its settings want it.
+        ModelStoreError: a model is not what its folder or revision should be.
     """
     if deployment.cache_url is not None:
         config = config.with_cache(deployment.cache_url)
@@ -50,23 +57,17 @@ def plans(config: Config, deployment: Deployment, hardware: Hardware) -> list[Re
         folder = deployment.model_folders.get(model.id)
         if folder is None:
             raise SetupError(f"the deployment names no folder for model {model.id}", "run `longreach up` again")
-        card = _card(model.source or model.id, Path(folder))
         made.append(
             replica_plan(
                 config,
                 pool,
-                card=card,
+                card=store.resolve(model.source or model.id, revision=model.revision),
                 folder=folder,
                 state_url=None if server is None else server.url,
                 hardware=hardware,
             )
         )
     return made
-
-
-def _card(source: str, folder: Path) -> ModelCard:
-    """The catalog's card where it has one, else what the folder says of itself."""
-    return find(source) or card_from_folder(folder)
 
 
 def apply(deployment: Deployment) -> None:
@@ -76,7 +77,7 @@ def apply(deployment: Deployment) -> None:
     host = LOOPBACK if config.cluster.replica_host == LOOPBACK else "0.0.0.0"  # noqa: S104 - pods need to be reached
     serve.start(proxy_location="HeadOnly", http_options={"host": host, "port": 0})
     at_once = len(hardware.cores) >= CORES_TO_START_AT_ONCE
-    todo = plans(config, deployment, hardware)
+    todo = plans(config, deployment, hardware, open_store(read_environment()))
     targets = [
         serve.RunTarget(
             target=pool_application(

@@ -14,7 +14,10 @@ from cluster.control import apply
 from cluster.core.errors import ModelStoreError, SetupError
 from cluster.deployment import Deployment
 from cluster.engine.hardware import Hardware
+from cluster.models.hub import HubSettings
+from cluster.models.store import ModelStore
 from tests.unit.engine.plans import machine
+from tests.unit.engine.revised import REVISION, store_with_revision
 
 CONFIG = """
 cluster: {replica_host: HOST}
@@ -25,6 +28,11 @@ pools:
   - {name: short, model: tiny, context_tokens: 4096}
   - {name: middle, model: tiny, context_tokens: 8192}
 """
+
+
+PINNED = f"{{id: tiny, revision: {REVISION}}}"
+STORE = ModelStore(Path("/nonexistent/models"), settings=HubSettings())
+"""Of the catalog's own revisions it knows the cards without their files."""
 
 
 @dataclass(slots=True)
@@ -63,7 +71,7 @@ def on(monkeypatch: pytest.MonkeyPatch, hardware: Hardware) -> None:
 
 def test_plans_are_smallest_first_without_static_pools(tmp_path: Path) -> None:
     made = deployment(tmp_path)
-    found = apply.plans(load_config(Path(made.config_path)), made, machine())
+    found = apply.plans(load_config(Path(made.config_path)), made, machine(), STORE)
     assert [(plan.pool, plan.model, plan.folder) for plan in found] == [
         ("short", "tiny", "/models/tiny"),
         ("middle", "tiny", "/models/tiny"),
@@ -77,17 +85,21 @@ def test_the_clusters_own_server_for_blocks_reaches_the_plans(tmp_path: Path) ->
     tier = "context_tokens: 4096, engine: {redis_tier: {enabled: true}}}"
     Path(made.config_path).write_text(CONFIG.replace("HOST", "127.0.0.1").replace("context_tokens: 4096}", tier))
     with pytest.raises(SetupError, match=r"redis\.cache_url"):
-        apply.plans(load_config(Path(made.config_path)), made, machine())
+        apply.plans(load_config(Path(made.config_path)), made, machine(), STORE)
     made = dataclasses.replace(made, cache_url="redis://127.0.0.1:7777/0")
-    short, middle, _ = apply.plans(load_config(Path(made.config_path)), made, machine())
+    short, middle, _ = apply.plans(load_config(Path(made.config_path)), made, machine(), STORE)
     assert short.redis_tier is not None
     assert (short.redis_tier.url, middle.redis_tier) == ("redis://127.0.0.1:7777/0", None)
 
 
-def test_a_model_outside_the_catalog_is_read_from_its_folder(tmp_path: Path) -> None:
-    with pytest.raises(ModelStoreError):
-        apply._card("somebody/else", tmp_path)
-    assert apply._card("tiny", tmp_path).id == "tiny"
+def test_the_card_is_that_of_the_revision(tmp_path: Path) -> None:
+    store = store_with_revision(tmp_path / "models")
+    made = deployment(tmp_path)
+    Path(made.config_path).write_text(CONFIG.replace("HOST", "127.0.0.1"))
+    usual, *_ = apply.plans(load_config(Path(made.config_path)), made, machine(), store)
+    Path(made.config_path).write_text(CONFIG.replace("HOST", "127.0.0.1").replace("{id: tiny}", PINNED))
+    pinned, *_ = apply.plans(load_config(Path(made.config_path)), made, machine(), store)
+    assert (usual.tool_parser, pinned.tool_parser) == ("hermes", None)
 
 
 def test_on_few_cores_each_pool_waits_for_the_one_before(
