@@ -16,7 +16,7 @@ from pathlib import Path
 import ray
 from ray import serve
 
-from cluster.config import Config, load_config
+from cluster.config import Config, ModelSection, load_config
 from cluster.control.head import LOOPBACK
 from cluster.control.pools import app_name, plan_version, pool_application
 from cluster.core.errors import LongreachError, SetupError
@@ -24,9 +24,9 @@ from cluster.deployment import Deployment, load_deployment
 from cluster.engine.hardware import Hardware, detect_hardware
 from cluster.engine.plan import ReplicaPlan
 from cluster.engine.settings import replica_plan
-from cluster.environment import read_environment
-from cluster.models.opening import open_store
-from cluster.models.store import ModelStore
+from cluster.models.card import ModelCard
+from cluster.models.folder import card_from_folder
+from cluster.models.sources import refer
 from cluster.state.login import state_server
 
 log = logging.getLogger("longreach.control")
@@ -34,14 +34,8 @@ CORES_TO_START_AT_ONCE = 8
 """Below this, a second starting engine slows the first more than it gains."""
 
 
-def plans(config: Config, deployment: Deployment, hardware: Hardware, store: ModelStore) -> list[ReplicaPlan]:
+def plans(config: Config, deployment: Deployment, hardware: Hardware) -> list[ReplicaPlan]:
     """A plan for each pool that Ray Serve runs, smallest context first.
-
-    Args:
-        config: what is wanted.
-        deployment: where its models' folders are.
-        hardware: of the machine that will run it.
-        store: knows what is to be known of its models.
 
     Raises:
         SetupError: the deployment lacks a model's folder, or a pool cannot be as its settings want it.
@@ -61,13 +55,19 @@ def plans(config: Config, deployment: Deployment, hardware: Hardware, store: Mod
             replica_plan(
                 config,
                 pool,
-                card=store.resolve(model.source or model.id, revision=model.revision),
+                card=_card(model, Path(folder)),
                 folder=folder,
                 state_url=None if server is None else server.url,
                 hardware=hardware,
             )
         )
     return made
+
+
+def _card(model: ModelSection, folder: Path) -> ModelCard:
+    """The catalog's card where it describes this revision, else what the folder says of itself."""
+    # Not by the store: a relative `source` is relative to where `longreach up` ran.
+    return refer(model.source or model.id, model.revision).known_card or card_from_folder(folder)
 
 
 def apply(deployment: Deployment) -> None:
@@ -77,7 +77,7 @@ def apply(deployment: Deployment) -> None:
     host = LOOPBACK if config.cluster.replica_host == LOOPBACK else "0.0.0.0"  # noqa: S104 - pods need to be reached
     serve.start(proxy_location="HeadOnly", http_options={"host": host, "port": 0})
     at_once = len(hardware.cores) >= CORES_TO_START_AT_ONCE
-    todo = plans(config, deployment, hardware, open_store(read_environment()))
+    todo = plans(config, deployment, hardware)
     targets = [
         serve.RunTarget(
             target=pool_application(

@@ -63,6 +63,11 @@ class Reference:
             return self.entry.revision
         return "main" if isinstance(self.source, HubSource) else None
 
+    @property
+    def known_card(self) -> ModelCard | None:
+        """The catalog's card, where it is of the revision that is wanted: others are what their files say."""
+        return self.entry if self.entry is not None and self.asked in {None, self.entry.revision} else None
+
 
 def refer(text: str, revision: str | None = None) -> Reference:
     """What `text` names: a catalog id, or a source. The hub id of a catalog model is that model.

@@ -14,8 +14,6 @@ from cluster.control import apply
 from cluster.core.errors import ModelStoreError, SetupError
 from cluster.deployment import Deployment
 from cluster.engine.hardware import Hardware
-from cluster.models.hub import HubSettings
-from cluster.models.store import ModelStore
 from tests.unit.engine.plans import machine
 from tests.unit.engine.revised import REVISION, store_with_revision
 
@@ -31,8 +29,6 @@ pools:
 
 
 PINNED = f"{{id: tiny, revision: {REVISION}}}"
-STORE = ModelStore(Path("/nonexistent/models"), settings=HubSettings())
-"""Of the catalog's own revisions it knows the cards without their files."""
 
 
 @dataclass(slots=True)
@@ -71,7 +67,7 @@ def on(monkeypatch: pytest.MonkeyPatch, hardware: Hardware) -> None:
 
 def test_plans_are_smallest_first_without_static_pools(tmp_path: Path) -> None:
     made = deployment(tmp_path)
-    found = apply.plans(load_config(Path(made.config_path)), made, machine(), STORE)
+    found = apply.plans(load_config(Path(made.config_path)), made, machine())
     assert [(plan.pool, plan.model, plan.folder) for plan in found] == [
         ("short", "tiny", "/models/tiny"),
         ("middle", "tiny", "/models/tiny"),
@@ -85,21 +81,22 @@ def test_the_clusters_own_server_for_blocks_reaches_the_plans(tmp_path: Path) ->
     tier = "context_tokens: 4096, engine: {redis_tier: {enabled: true}}}"
     Path(made.config_path).write_text(CONFIG.replace("HOST", "127.0.0.1").replace("context_tokens: 4096}", tier))
     with pytest.raises(SetupError, match=r"redis\.cache_url"):
-        apply.plans(load_config(Path(made.config_path)), made, machine(), STORE)
+        apply.plans(load_config(Path(made.config_path)), made, machine())
     made = dataclasses.replace(made, cache_url="redis://127.0.0.1:7777/0")
-    short, middle, _ = apply.plans(load_config(Path(made.config_path)), made, machine(), STORE)
+    short, middle, _ = apply.plans(load_config(Path(made.config_path)), made, machine())
     assert short.redis_tier is not None
     assert (short.redis_tier.url, middle.redis_tier) == ("redis://127.0.0.1:7777/0", None)
 
 
 def test_the_card_is_that_of_the_revision(tmp_path: Path) -> None:
     store = store_with_revision(tmp_path / "models")
-    made = deployment(tmp_path)
-    Path(made.config_path).write_text(CONFIG.replace("HOST", "127.0.0.1"))
-    usual, *_ = apply.plans(load_config(Path(made.config_path)), made, machine(), store)
-    Path(made.config_path).write_text(CONFIG.replace("HOST", "127.0.0.1").replace("{id: tiny}", PINNED))
-    pinned, *_ = apply.plans(load_config(Path(made.config_path)), made, machine(), store)
-    assert (usual.tool_parser, pinned.tool_parser) == ("hermes", None)
+    folders = {"tiny": str(store.path("tiny", revision=REVISION)), "demo": "/models/demo"}
+    made = dataclasses.replace(deployment(tmp_path), model_folders=folders)
+    # A relative source is the folder that `longreach up` found, whatever folder this process runs in.
+    for section, expected in [("{id: tiny}", "hermes"), (PINNED, None), ("{id: tiny, source: ./somewhere}", None)]:
+        Path(made.config_path).write_text(CONFIG.replace("HOST", "127.0.0.1").replace("{id: tiny}", section))
+        found, *_ = apply.plans(load_config(Path(made.config_path)), made, machine())
+        assert found.tool_parser == expected
 
 
 def test_on_few_cores_each_pool_waits_for_the_one_before(
