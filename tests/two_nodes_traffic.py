@@ -27,7 +27,7 @@ STREAM_TOKENS = 3000
 """Output of the streams that are under way when the cable is pulled: minutes on a CPU."""
 UNANSWERED_TOKENS = 60
 """Output of whole answers that are under way then: a second, and again on the other node."""
-ANSWER_LIMIT_S = 60.0
+ANSWER_LIMIT_S = 120.0
 """Twice what the gateway gives a request."""
 
 

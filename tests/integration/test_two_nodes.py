@@ -46,7 +46,7 @@ CUT = "ray-worker-near"
 STREAMS_AT_CUT = 3
 UNANSWERED_AT_CUT = 2
 TEST_LIMIT_S = 120
-SERVE_LIMIT_S = 120
+SERVE_LIMIT_S = 180
 """A replica that never found a node is given up within a drain's time."""
 AFTER_EXPIRY = 20
 """Short requests that come while the node is away and its lease gone: ten seconds of them. Serve gives up a replica

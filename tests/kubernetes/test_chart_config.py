@@ -86,7 +86,7 @@ def test_serve_builds_every_pool_and_a_worker_holds_its_replicas(render: Rendere
         has = {
             "CPU": float(start["num-cpus"]),
             "GPU": float(start.get("num-gpus", 0)),
-            **json.loads(json.loads(start["resources"])),
+            **json.loads(start["resources"].strip("'")),
         }
         for bundle in deployment._replica_config.placement_group_bundles:
             assert all(has[name] >= amount for name, amount in bundle.items()), (pool.name, bundle, has)
@@ -99,7 +99,11 @@ def test_the_workers_are_as_many_as_the_replicas_need(render: Renderer, example:
     for group in rendered.one("RayService").spec["rayClusterConfig"]["workerGroupSpecs"]:
         pools = [pool for pool in config.pools if pool.worker_group == group["groupName"]]
         cards = int(group["rayStartParams"].get("num-gpus", 0)) * group["numOfHosts"]
-        for bound, count in (("min", group["minReplicas"]), ("max", group["maxReplicas"])):
+        # Ray's autoscaler has room above and below; without it the counts are all there is.
+        assert group["minReplicas"] in {0, group["replicas"]}
+        fixed = rendered.one("RayService").spec["rayClusterConfig"].get("enableInTreeAutoscaling") is None
+        bounds = [("min", group["replicas"])] + ([("max", group["maxReplicas"])] if fixed else [])
+        for bound, count in bounds:
             wanted = sum(pool.tensor_parallel * getattr(pool.replicas, bound) for pool in pools)
             assert cards == 0 or cards * count >= wanted, group["groupName"]
             # No worker is there for nothing: without one of them, a pool would not have its replicas.
@@ -108,8 +112,65 @@ def test_the_workers_are_as_many_as_the_replicas_need(render: Renderer, example:
                 for pool in pools
             )
             assert count == needed
+        most = sum(math.ceil(pool.replicas.max / (cards // pool.tensor_parallel if cards else 1)) for pool in pools)
+        assert group["maxReplicas"] >= most
         (container,) = group["template"]["spec"]["containers"]
         assert container["resources"]["limits"].get("nvidia.com/gpu", 0) * group["numOfHosts"] == cards
+
+
+def test_without_the_autoscaler_other_counts_are_another_cluster(render: Renderer) -> None:
+    """KubeRay takes worker counts from a RayService only when it makes a cluster."""
+
+    def engines(count: int) -> str:
+        pools = [{**POOL, "replicas": {"min": count, "max": count}}]
+        values = {**with_config(pools=pools), "ray": {"autoscaler": {"enabled": False}}}
+        cluster = render(values).one("RayService").spec["rayClusterConfig"]
+        (group,) = cluster["workerGroupSpecs"]
+        assert (group["minReplicas"], group["replicas"], group["maxReplicas"]) == (count, count, count)
+        return str(cluster["headGroupSpec"]["template"]["metadata"]["annotations"]["longreach.dev/engines"])
+
+    assert engines(1) != engines(3)
+
+
+def test_the_user_wins_where_a_variable_is_there_twice(render: Renderer) -> None:
+    extra = [{"name": "HOME", "value": "/elsewhere"}, {"name": "OTHER", "value": "1"}]
+    rendered = render(changed(ray={"extraEnv": extra}, gateway={"extraEnv": extra}))
+    cluster = rendered.one("RayService").spec["rayClusterConfig"]
+    (gateway,) = rendered.one("Deployment").spec["template"]["spec"]["containers"]
+    templates = [cluster["headGroupSpec"]["template"], *(group["template"] for group in cluster["workerGroupSpecs"])]
+    for container in [gateway, *(template["spec"]["containers"][0] for template in templates)]:
+        names = [each["name"] for each in container["env"]]
+        assert len(names) == len(set(names))
+        assert [each["value"] for each in container["env"] if each["name"] in {"HOME", "OTHER"}] == ["/elsewhere", "1"]
+
+
+def test_a_product_joins_what_the_user_asks_of_nodes(render: Renderer) -> None:
+    zone = {"key": "zone", "operator": "In", "values": ["a"]}
+    required = {"requiredDuringSchedulingIgnoredDuringExecution": {"nodeSelectorTerms": [{"matchExpressions": [zone]}]}}
+    group = {"gpu": {"count": 1, "products": ["L4"]}, "affinity": {"nodeAffinity": required}}
+    cluster = render(changed(workerGroups={"g": group})).one("RayService").spec["rayClusterConfig"]
+    affinity = cluster["workerGroupSpecs"][0]["template"]["spec"]["affinity"]["nodeAffinity"]
+    (term,) = affinity["requiredDuringSchedulingIgnoredDuringExecution"]["nodeSelectorTerms"]
+    assert [each["key"] for each in term["matchExpressions"]] == ["zone", "nvidia.com/gpu.product"]
+
+
+def test_rays_client_of_its_store_is_told_whom_to_trust(render: Renderer) -> None:
+    external = {"url": "rediss://gcs.example:6380", "existingSecret": "gcs"}
+
+    def head(**more: Any) -> dict[str, Any]:
+        values = changed(redis={"gcs": {"enabled": False, "external": {**external, **more}}})
+        pod: dict[str, Any] = (
+            render(values).one("RayService").spec["rayClusterConfig"]["headGroupSpec"]["template"]["spec"]
+        )
+        return pod
+
+    def env(pod: dict[str, Any]) -> dict[str, Any]:
+        return {each["name"]: each.get("value") for each in pod["containers"][0]["env"]}
+
+    assert env(head())["RAY_REDIS_CA_PATH"] == "/etc/ssl/certs"
+    pod = head(caKey="ca.crt")
+    folder = next(each["mountPath"] for each in pod["containers"][0]["volumeMounts"] if each["name"] == "redis-gcs")
+    assert env(pod)["RAY_REDIS_CA_CERT"] == f"{folder}/ca.crt"
 
 
 def test_replica_counts_change_no_argument(render: Renderer) -> None:
@@ -184,7 +245,7 @@ def test_the_longest_stream_is_the_gateways_own_default(render: Renderer) -> Non
 def test_pods_of_a_replica_on_several_hosts_stay_as_long_as_it(render: Renderer) -> None:
     pools = [{**POOL, "tensor_parallel": 4, "engine": {"drain_s": 3600}}]
     values = {**with_config(pools=pools), "workerGroups": {"g": {"hosts": 2, "gpu": {"count": 2}}}}
-    cluster = render({**values, "modelCache": {"type": "emptyDir"}}).one("RayService").spec["rayClusterConfig"]
+    cluster = render(values).one("RayService").spec["rayClusterConfig"]
     head = cluster["headGroupSpec"]["template"]["spec"]
     (group,) = cluster["workerGroupSpecs"]
     worker = group["template"]["spec"]
@@ -195,7 +256,7 @@ def test_pods_of_a_replica_on_several_hosts_stay_as_long_as_it(render: Renderer)
     ]
     assert head["terminationGracePeriodSeconds"] == head_grace_s(3600, spans_hosts=True)
     assert worker["terminationGracePeriodSeconds"] == rank_grace_s(3600)
-    assert (group["numOfHosts"], group["minReplicas"]) == (2, 1)
+    assert (group["numOfHosts"], group["replicas"]) == (2, 1)
 
 
 def test_grace_periods_are_what_the_drain_adds_up_to(render: Renderer) -> None:
@@ -278,6 +339,53 @@ CONTRADICTIONS: dict[str, tuple[dict[str, Any], str]] = {
     "fault tolerance without a store": (
         changed(redis={"gcs": {"enabled": False}}),
         "gcsFaultTolerance needs redis.gcs",
+    ),
+    "another of KubeRay's variables": (
+        changed(ray={"extraEnv": [{"name": "RAY_enable_autoscaler_v2", "value": "1"}]}),
+        "KubeRay refuses RAY_enable_autoscaler_v2",
+    ),
+    "Ray's store without a port": (
+        changed(redis={"gcs": {"external": {"url": "redis://gcs.example"}}}),
+        "Ray wants the port",
+    ),
+    "scaling without the autoscaler": (
+        {**with_config(pools=[{**POOL, "replicas": {"min": 1, "max": 2}}]), "ray": {"autoscaler": {"enabled": False}}},
+        "nobody adds workers",
+    ),
+    "ranks of two sizes in one group": (
+        {
+            **with_config(pools=[POOL, {**POOL, "name": "long", "tensor_parallel": 2}]),
+            "workerGroups": {"g": {"gpu": {"count": 2}}},
+        },
+        "give each a group of its own",
+    ),
+    "several hosts and a volume each": (
+        {
+            **with_config(pools=[{**POOL, "tensor_parallel": 4}]),
+            "workerGroups": {"g": {"hosts": 2, "gpu": {"count": 2}}},
+            "modelCache": {"type": "emptyDir"},
+        },
+        "modelCache.type must be pvc",
+    ),
+    "a volume for one node and two clusters": (
+        changed(modelCache={"accessMode": "ReadWriteOnce"}),
+        "an upgrade has two clusters",
+    ),
+    "steps over the surge": (
+        changed(
+            upgrade={
+                "strategy": "NewClusterWithIncrementalUpgrade",
+                "incremental": {"gatewayClassName": "x", "stepSizePercent": 50, "maxSurgePercent": 20},
+            }
+        ),
+        "stepSizePercent is over maxSurgePercent",
+    ),
+    "a canary's image that another wins over": (
+        {
+            **changed(canary={"enabled": True, "engineTag": "x", "pools": {"short": {}}}),
+            "workerGroups": {"cpu": {"image": "mine:1"}},
+        },
+        "would win over it",
     ),
     "KubeRay's variable": (
         changed(ray={"extraEnv": [{"name": "RAY_REDIS_ADDRESS", "value": "x"}]}),

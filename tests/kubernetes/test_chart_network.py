@@ -24,7 +24,7 @@ STRANGERS = {
     "a Pod of another namespace": Peer(labels={"app": "stranger"}, namespace="other"),
     "an address outside": Peer(address="203.0.113.9"),
 }
-OPERATOR = Peer(labels={"app.kubernetes.io/name": "kuberay-operator"}, namespace="kuberay")
+OPERATOR = Peer(labels={"app.kubernetes.io/name": "kuberay-operator"}, namespace="kuberay-system")
 DNS = Peer(labels={"k8s-app": "kube-dns"}, namespace="kube-system")
 PROMETHEUS = Peer(labels={"app.kubernetes.io/name": "prometheus"}, namespace="monitoring")
 CLIENT = Peer(labels={"app": "client"}, namespace="team", namespace_labels={"client": "true"})
@@ -127,12 +127,43 @@ def test_releases_side_by_side_are_closed_to_each_other(render: Renderer) -> Non
                 assert not policies.allow(strangers[stranger], there[component], port), f"{stranger} {component} {port}"
 
 
+def test_nobody_else_passes_for_the_operator(render: Renderer) -> None:
+    """A pod of any tenant can have the operator's label."""
+    pretender = Peer(labels=OPERATOR.labels, namespace="team")
+    rendered = render(LEAST)
+    assert not Policies.of(rendered).allow(pretender, actors(rendered)["ray-head"], 8265)
+
+
 @pytest.mark.parametrize("port", [8265, 8000])
 def test_the_operator_reaches_the_head(render: Renderer, port: int) -> None:
     rendered = render(LEAST)
     assert Policies.of(rendered).allow(OPERATOR, actors(rendered)["ray-head"], port)
     assert not Policies.of(rendered).allow(OPERATOR, actors(rendered)["ray-head"], 10001)
     assert not Policies.of(rendered).allow(OPERATOR, actors(rendered)["redis-gcs"], 6379)
+
+
+@pytest.mark.parametrize(
+    "closed",
+    [
+        {"operator": []},
+        {"dns": {"peers": []}},
+        {"dns": {"ports": []}},
+        {"apiServer": {"ports": []}},
+        {"modelSources": {"ports": []}},
+        {"modelSources": {"cidrs": []}},
+        {"clients": []},
+        {"monitoring": []},
+    ],
+    ids=str,
+)
+def test_an_empty_list_opens_nothing(render: Renderer, closed: dict[str, Any]) -> None:
+    """In Kubernetes an empty `from`, `to` or `ports` means everybody, everywhere, every port."""
+    for policy in render(merged(EVERYTHING, {"networkPolicy": closed})).by_kind("NetworkPolicy"):
+        for direction, peers in (("ingress", "from"), ("egress", "to")):
+            for rule in policy.spec.get(direction) or []:
+                assert rule.get(peers, [...]), f"{policy} {direction}: {rule}"
+                assert rule.get("ports", [...]), f"{policy} {direction}: {rule}"
+                assert peers in rule or "ports" in rule, f"{policy} {direction}: {rule}"
 
 
 def test_prometheus_reaches_metrics_only(render: Renderer) -> None:
@@ -169,7 +200,8 @@ def test_names_are_resolved_and_nothing_else_leaves_by_chance(render: Renderer, 
 def test_only_an_autoscaled_head_reaches_the_api_server(render: Renderer) -> None:
     closed: dict[str, Any] = {"networkPolicy": {"modelSources": {"cidrs": []}, "apiServer": {"cidrs": ["10.0.0.1/32"]}}}
     server = Peer(address="10.0.0.1")
-    for values, scales in ((EVERYTHING, True), (LEAST, False)):
+    fixed = merged(LEAST, {"ray": {"autoscaler": {"enabled": False}}})
+    for values, scales in ((EVERYTHING, True), (fixed, False)):
         rendered = render(merged(values, closed))
         reached = {name for name, peer in actors(rendered).items() if Policies.of(rendered).allow(peer, server, 443)}
         assert reached == ({"ray-head"} if scales else set())

@@ -214,11 +214,23 @@ def test_scaling_and_disruption_agree(render: Renderer, case: Case) -> None:
         (resource,) = (one["resource"]["name"] for one in scaler.spec["metrics"])
         requested = gateway.spec["template"]["spec"]["containers"][0]["resources"]["requests"]
         assert resource in requested, "a share of a request needs a request"
-    for budget in rendered.by_kind("PodDisruptionBudget"):
+    for budget in rendered.by_kind("PodDisruptionBudget", component="gateway"):
         assert selects(budget.spec["selector"], gateway.spec["template"]["metadata"]["labels"])
         allowed = budget.spec.get("maxUnavailable", least - budget.spec.get("minAvailable", 0))
         assert allowed >= 1, f"{budget} never lets a node be drained"
         assert least == 1 or allowed < least, f"{budget} lets all {least} go at once"
+
+
+@each_case
+def test_workers_go_one_at_a_time(render: Renderer, case: Case) -> None:
+    """Each budget is of one worker group, and lets exactly one of its workers go."""
+    rendered = case.render(render)
+    workers = [pod for pod in pods(rendered) if pod.component == "ray-worker" and pod.group is not None]
+    for budget in rendered.by_kind("PodDisruptionBudget", component="ray-worker"):
+        groups = [pod.group for pod in workers if selects(budget.spec["selector"], pod.labels) and pod.group]
+        assert len({group["groupName"] for group in groups}) == 1, str(budget)
+        hosts = groups[0].get("numOfHosts", 1)
+        assert budget.spec["minAvailable"] == groups[0]["replicas"] * hosts - hosts >= 1, str(budget)
 
 
 @each_case
@@ -243,7 +255,10 @@ def test_gpus_are_ranks_times_replicas(render: Renderer, case: Case) -> None:
                     least += ranks * scale.get("min_replicas", deployment["num_replicas"])
                     most += ranks * scale.get("max_replicas", deployment["num_replicas"])
                     members += 1
-            for needed, workers in ((least, group["minReplicas"]), (most, group["maxReplicas"])):
+            assert group["maxReplicas"] * a_worker >= most, f"{service} {group['groupName']}"
+            scales = service.spec["rayClusterConfig"].get("enableInTreeAutoscaling", False)
+            assert group["minReplicas"] == (0 if scales else group["replicas"]), f"{service} {group['groupName']}"
+            for needed, workers in ((least, group["replicas"]), *([] if scales else [(most, group["maxReplicas"])])):
                 spare = workers * a_worker - needed
                 assert 0 <= spare < a_worker * members, f"{service} {group['groupName']}: {needed} on {workers} workers"
 

@@ -122,6 +122,16 @@ class Destination(Section):
     ports: list[Port] = Field(default_factory=list)
 
 
+class Resolver(Section):
+    """The cluster's DNS."""
+
+    peers: list[Raw] = Field(
+        default=[{"namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": "kube-system"}}}],
+        description="Its pods; on OpenShift the namespace openshift-dns",
+    )
+    ports: list[Port] = Field(default=[53, 5353], description="Of its pods; OpenShift's listen on 5353")
+
+
 class NetworkPolicy(Section):
     """Who may talk to whom; everything not named is closed."""
 
@@ -131,21 +141,18 @@ class NetworkPolicy(Section):
     operator: list[Raw] = Field(
         default=[
             {
-                "namespaceSelector": {},
+                "namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": "kuberay-system"}},
                 "podSelector": {"matchLabels": {"app.kubernetes.io/name": "kuberay-operator"}},
             }
         ],
-        description="The KubeRay operator's pods, which submit applications to the head",
+        description="The KubeRay operator's pods, which submit applications to the head; none: nobody",
     )
-    dns: list[Raw] = Field(
-        default=[{"namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": "kube-system"}}}],
-        description="Where names are resolved",
-    )
+    dns: Resolver = Field(default=Resolver(), description="Where names are resolved")
     apiServer: Destination = Field(
-        default=Destination(cidrs=["0.0.0.0/0"], ports=[443, 6443]), description="For Ray's autoscaler"
+        default=Destination(cidrs=["0.0.0.0/0", "::/0"], ports=[443, 6443]), description="For Ray's autoscaler"
     )
     modelSources: Destination = Field(
-        default=Destination(cidrs=["0.0.0.0/0"], ports=[443]), description="Hub, mirror or object store"
+        default=Destination(cidrs=["0.0.0.0/0", "::/0"], ports=[443]), description="Hub, mirror or object store"
     )
     extraEgress: list[Raw] = Field(default_factory=list, description="Further rules for gateways and Ray")
 
@@ -155,6 +162,9 @@ class ServiceAccount(Section):
 
     create: bool = True
     name: KubernetesName = Field(default="", description="Empty: the release's name")
+    headName: KubernetesName = Field(
+        default="", description="An account of your own for Ray's autoscaler; empty: the chart makes one"
+    )
     annotations: dict[str, str] = Field(default_factory=dict, description="E.g. a cloud's identity for object stores")
 
 

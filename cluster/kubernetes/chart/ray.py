@@ -29,6 +29,9 @@ class WorkerGroup(Scheduling, Extras):
     """One kind of Ray worker nodes."""
 
     gpu: Gpu = Gpu()
+    maxWorkers: int = Field(
+        default=0, ge=0, description="Most workers there may ever be; 0: twice what the pools need at most, at least 8"
+    )
     hosts: int = Field(default=1, ge=1, le=16, description="Hosts of one worker, for replicas that span several")
     replicasPerWorker: int = Field(
         default=1, ge=1, le=64, description="CPU workers: replicas that share one; on GPUs tensor_parallel decides"
@@ -48,8 +51,12 @@ class RayAuth(Section):
 
 
 class Autoscaler(Section):
-    """Ray's autoscaler, beside the head, where a pool's replicas.max is over its min."""
+    """Ray's autoscaler, beside the head: it adds workers for replicas and takes idle ones away."""
 
+    enabled: bool = Field(
+        default=True,
+        description="Off: workers are as many as `replicas` needs, and a change of that makes a new Ray cluster",
+    )
     idleTimeoutSeconds: int = Field(default=300, ge=1, description="A worker goes after idling for so long")
     resources: Resources = Resources(requests={"cpu": "200m", "memory": "512Mi"}, limits={"cpu": "1", "memory": "1Gi"})
 
@@ -103,7 +110,7 @@ class StateStore(Scheduling):
         default="384mb", description="Beyond this, what expires anyway goes, the least used first: leases stay"
     )
     persistence: Persistence = Persistence()
-    resources: Resources = Resources(requests={"cpu": "250m", "memory": "512Mi"}, limits={"memory": "512Mi"})
+    resources: Resources = Resources(requests={"cpu": "250m", "memory": "1Gi"}, limits={"memory": "1Gi"})
     external: ExternalRedis = ExternalRedis()
 
 
@@ -147,7 +154,7 @@ class Hub(Section):
     offline: bool = Field(default=False, description="Never ask a hub")
 
 
-class Prefetch(Section):
+class Prefetch(Scheduling):
     """The Job that brings models before engines ask for them."""
 
     enabled: bool = True
@@ -164,8 +171,8 @@ class ModelCache(Section):
     subPath: str = Field(default="", description="Folder in the claim")
     size: Quantity = Field(default="100Gi", description="Of the claim, or the most an emptyDir may take")
     storageClass: KubernetesName = Field(default="", description="Empty: the cluster's default")
-    accessMode: Literal["", "ReadWriteOnce", "ReadWriteMany"] = Field(
-        default="", description="Empty: ReadWriteMany where there may be several workers, else ReadWriteOnce"
+    accessMode: Literal["ReadWriteOnce", "ReadWriteMany"] = Field(
+        default="ReadWriteMany", description="ReadWriteOnce: for one worker, and upgrade.strategy None"
     )
     hub: Hub = Hub()
     extraEnv: list[Raw] = Field(

@@ -71,13 +71,9 @@ each Serve application gets what its pool needs.
 {{- range .Values.config.pools -}}{{- if not .endpoints -}}true{{- end -}}{{- end -}}
 {{- end -}}
 
-{{/* Whether Ray's autoscaler runs: some pool has more replicas at most than at least, or KubeRay's way to upgrade wants it. */}}
+{{/* Whether Ray's autoscaler runs. */}}
 {{- define "longreach.scales" -}}
-{{- $scales := eq .Values.upgrade.strategy "NewClusterWithIncrementalUpgrade" -}}
-{{- range .Values.config.pools -}}
-{{- if gt (int (dig "replicas" "max" 1 .)) (int (dig "replicas" "min" 1 .)) -}}{{- $scales = true -}}{{- end -}}
-{{- end -}}
-{{- if $scales }}true{{ end -}}
+{{- if and .Values.ray.autoscaler.enabled (include "longreach.serves" .) }}true{{ end -}}
 {{- end -}}
 
 {{/* One pool, with its worker group and what follows from that. (dict "root" . "pool" $pool "stream" seconds) */}}
@@ -107,7 +103,7 @@ each Serve application gets what its pool needs.
 {{- if not (hasKey $groups (default "" .name)) -}}
 {{- fail (printf "\n\nA pool's worker_group is %q, and workerGroups has: %s. Name one of these in config.pools[].worker_group." (default "" .name) (keys $groups | sortAlpha | join ", " | default "none")) -}}
 {{- end -}}
-{{- $defaults := dict "gpu" (dict "count" 0 "resource" "nvidia.com/gpu" "products" list) "hosts" 1 "replicasPerWorker" 1 "shmSize" "8Gi" "resources" dict -}}
+{{- $defaults := dict "gpu" (dict "count" 0 "resource" "nvidia.com/gpu" "products" list) "hosts" 1 "maxWorkers" 0 "replicasPerWorker" 1 "shmSize" "8Gi" "resources" dict -}}
 {{- /* `helm lint` goes on after a `fail`. */ -}}
 {{- toJson (mergeOverwrite $defaults (deepCopy (default dict (get $groups (default "" .name))))) -}}
 {{- end -}}

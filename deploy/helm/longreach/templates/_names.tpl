@@ -25,9 +25,14 @@ app.kubernetes.io/part-of: longreach
 {{- end }}
 {{- end -}}
 
-{{/* What selectors use; never anything that a new version changes. (dict "root" . "component" "gateway") */}}
+{{/*
+What selectors use; never anything that a new version changes. Ray's pods leave the name to KubeRay, whose own Services
+select by it. (dict "root" . "component" "gateway")
+*/}}
 {{- define "longreach.selectorLabels" -}}
+{{- if not (has .component (list "ray-head" "ray-worker")) }}
 app.kubernetes.io/name: {{ default .root.Chart.Name .root.Values.nameOverride }}
+{{- end }}
 app.kubernetes.io/instance: {{ .root.Release.Name }}
 app.kubernetes.io/component: {{ .component }}
 {{- end -}}
@@ -43,6 +48,9 @@ name: {{ .name }}
 namespace: {{ .root.Release.Namespace }}
 labels:
   {{- include "longreach.labels" . | nindent 2 }}
+  {{- if has .component (list "ray-head" "ray-worker") }}
+  app.kubernetes.io/name: {{ default .root.Chart.Name .root.Values.nameOverride }}
+  {{- end }}
   {{- with .labels }}
   {{- toYaml . | nindent 2 }}
   {{- end }}
@@ -79,6 +87,11 @@ annotations:
 {{- define "longreach.serviceAccountName" -}}
 {{- $account := .Values.serviceAccount -}}
 {{- if $account.name }}{{ $account.name }}{{ else if $account.create }}{{ include "longreach.fullname" . }}{{ else }}default{{ end -}}
+{{- end -}}
+
+{{/* The head's, for its autoscaler. */}}
+{{- define "longreach.headAccountName" -}}
+{{- default (printf "%s-head" (include "longreach.fullname" .)) .Values.serviceAccount.headName -}}
 {{- end -}}
 
 {{- define "longreach.pullSecrets" -}}

@@ -129,3 +129,23 @@ priorityClassName: {{ . }}
 {{- end }}
 {{- end }}
 {{- end -}}
+
+{{/*
+Lists put together, the last of one key winning: KubeRay and the API server refuse two environment variables of one name,
+and two mounts at one path. (dict "key" "name" "lists" (list YAML …))
+*/}}
+{{- define "longreach.unique" -}}
+{{- $key := .key -}}
+{{- $order := list -}}
+{{- $found := dict -}}
+{{- range $text := .lists -}}
+{{- range $item := default list (fromYamlArray (default "[]" (trim $text))) -}}
+{{- $name := get $item $key -}}
+{{- if not (hasKey $found $name) -}}{{- $order = append $order $name -}}{{- end -}}
+{{- $_ := set $found $name $item -}}
+{{- end -}}
+{{- end -}}
+{{- $all := list -}}
+{{- range $order -}}{{- $all = append $all (get $found .) -}}{{- end -}}
+{{- toYaml $all -}}
+{{- end -}}

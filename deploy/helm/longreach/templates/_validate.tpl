@@ -32,6 +32,9 @@ stopped misspelled keys and wrong types before.
 {{- $stream := include "longreach.streamSeconds" . | int -}}
 {{- $tier := false -}}
 {{- $seen := dict -}}
+{{- $ranksOf := dict -}}
+{{- $models := dict -}}
+{{- range $config.models -}}{{- $_ := set $models .id . -}}{{- end -}}
 {{- range $pool := $config.pools -}}
 {{- if hasKey $seen $pool.name -}}{{- $found = append $found (printf "config.pools: the name %q is used twice" $pool.name) -}}{{- end -}}
 {{- $_ := set $seen $pool.name true -}}
@@ -44,6 +47,22 @@ stopped misspelled keys and wrong types before.
 {{- end -}}
 {{- if and (gt (int $group.hosts) 1) (ne $ranks (int $cards)) -}}
 {{- $found = append $found (printf "pool %s: worker group %s spans %d hosts, so tensor_parallel must be all its GPUs: %d" $pool.name $pool.worker_group (int $group.hosts) (int $cards)) -}}
+{{- end -}}
+{{- if and (gt (int $group.hosts) 1) (eq $values.modelCache.type "emptyDir") (not (hasPrefix "/" (default "" (get (get $models $pool.model) "source")))) -}}
+{{- $found = append $found (printf "pool %s: a replica over several hosts brings its model to one of them: modelCache.type must be pvc" $pool.name) -}}
+{{- end -}}
+{{- if gt (int $group.gpu.count) 0 -}}
+{{- $other := get $ranksOf $pool.worker_group -}}
+{{- if and $other (ne (int $other) $ranks) -}}
+{{- $found = append $found (printf "worker group %s: its pools have tensor_parallel %d and %d; the smaller replicas could take a card of each worker and leave none whole for the larger: give each a group of its own" $pool.worker_group (int $other) $ranks) -}}
+{{- end -}}
+{{- $_ := set $ranksOf $pool.worker_group $ranks -}}
+{{- end -}}
+{{- if and (gt (int (dig "replicas" "max" 1 $pool)) (int (dig "replicas" "min" 1 $pool))) (not $values.ray.autoscaler.enabled) -}}
+{{- $found = append $found (printf "pool %s: replicas.max is over min, and without ray.autoscaler.enabled nobody adds workers" $pool.name) -}}
+{{- end -}}
+{{- if and $values.canary.enabled $values.canary.engineTag $group.image (hasKey $values.canary.pools $pool.name) -}}
+{{- $found = append $found (printf "canary.engineTag: workerGroups.%s.image would win over it" $pool.worker_group) -}}
 {{- end -}}
 {{- if and (gt (int $group.hosts) 1) (eq (int $group.gpu.count) 0) -}}
 {{- $found = append $found (printf "worker group %s: only GPU workers can span hosts" $pool.worker_group) -}}
@@ -88,10 +107,17 @@ stopped misspelled keys and wrong types before.
 {{- if and $served $values.ray.gcsFaultTolerance (not (include "longreach.redis.isUsed" (dict "root" . "role" "gcs"))) -}}
 {{- $found = append $found "ray.gcsFaultTolerance needs redis.gcs, its own or external; or switch it off" -}}
 {{- end -}}
-{{- range $env := concat $values.ray.extraEnv -}}
-{{- if and $values.ray.gcsFaultTolerance (has $env.name (list "REDIS_PASSWORD" "RAY_REDIS_ADDRESS")) -}}
+{{- range $env := $values.ray.extraEnv -}}
+{{- if has $env.name (list "REDIS_PASSWORD" "REDIS_USERNAME" "RAY_REDIS_ADDRESS") -}}
 {{- $found = append $found (printf "ray.extraEnv: KubeRay refuses %s beside gcsFaultToleranceOptions: use redis.gcs" $env.name) -}}
 {{- end -}}
+{{- if eq $env.name "RAY_enable_autoscaler_v2" -}}
+{{- $found = append $found "ray.extraEnv: KubeRay refuses RAY_enable_autoscaler_v2 beside autoscalerOptions.version, which the chart sets" -}}
+{{- end -}}
+{{- end -}}
+{{- $gcsUrl := $values.redis.gcs.external.url -}}
+{{- if and $values.ray.gcsFaultTolerance $gcsUrl (not (regexMatch ":[0-9]+$" (urlParse $gcsUrl).host)) -}}
+{{- $found = append $found "redis.gcs.external.url: Ray wants the port in the address" -}}
 {{- end -}}
 
 {{- /* Gateways. */ -}}
@@ -121,14 +147,21 @@ stopped misspelled keys and wrong types before.
 
 {{- /* Models. */ -}}
 {{- if not (has $values.modelCache.type (list "pvc" "emptyDir")) -}}{{- $found = append $found "modelCache.type: pvc or emptyDir" -}}{{- end -}}
-{{- if and $served (eq $values.modelCache.type "pvc") (not $values.modelCache.existingClaim) (eq (include "longreach.modelAccessMode" .) "ReadWriteOnce") (gt (include "longreach.maxWorkers" . | int) 1) -}}
-{{- $found = append $found (printf "modelCache.accessMode ReadWriteOnce serves one node, and there may be %s workers: use ReadWriteMany, or modelCache.type emptyDir" (include "longreach.maxWorkers" .)) -}}
+{{- if and $served (eq $values.modelCache.type "pvc") (not $values.modelCache.existingClaim) (eq $values.modelCache.accessMode "ReadWriteOnce") (gt (include "longreach.maxWorkers" . | int) 1) -}}
+{{- $found = append $found (printf "modelCache.accessMode ReadWriteOnce serves one node, and there may be %s workers at once (an upgrade has two clusters, unless upgrade.strategy is None): use ReadWriteMany, or modelCache.type emptyDir" (include "longreach.maxWorkers" .)) -}}
 {{- end -}}
 
 {{- /* Upgrades. */ -}}
 {{- $upgrade := $values.upgrade -}}
 {{- if and (eq $upgrade.strategy "NewClusterWithIncrementalUpgrade") (not $upgrade.incremental.gatewayClassName) -}}
 {{- $found = append $found "upgrade.incremental.gatewayClassName: KubeRay makes a Gateway of this class for an incremental upgrade" -}}
+{{- end -}}
+{{- $incremental := $upgrade.incremental -}}
+{{- if and (eq $upgrade.strategy "NewClusterWithIncrementalUpgrade") (gt (int $incremental.stepSizePercent) (int $incremental.maxSurgePercent)) -}}
+{{- $found = append $found "upgrade.incremental: stepSizePercent is over maxSurgePercent, which KubeRay refuses" -}}
+{{- end -}}
+{{- if and (eq $upgrade.strategy "NewClusterWithIncrementalUpgrade") (not $values.ray.autoscaler.enabled) -}}
+{{- $found = append $found "upgrade.strategy NewClusterWithIncrementalUpgrade needs ray.autoscaler.enabled: KubeRay refuses it otherwise" -}}
 {{- end -}}
 {{- if and (ne $values.ray.auth.mode "token") $values.ray.auth.existingSecret -}}{{- $found = append $found "ray.auth.existingSecret is for ray.auth.mode token" -}}{{- end -}}
 {{- $canary := $values.canary -}}

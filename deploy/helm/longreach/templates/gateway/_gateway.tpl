@@ -13,3 +13,14 @@ megabytes of its own, because the chart's own claim may be bound to a worker's n
 {{- define "longreach.readsClaim" -}}
 {{- if and (eq .Values.modelCache.type "pvc") .Values.modelCache.existingClaim }}true{{ end -}}
 {{- end -}}
+
+{{- define "longreach.gatewayEnv" -}}
+- {name: LONGREACH_CACHE, value: /models}
+- {name: LONGREACH_STATE, value: /var/lib/longreach}
+- {name: HOME, value: /var/lib/longreach}
+- {name: PYTHONUNBUFFERED, value: "1"}
+{{ include "longreach.credentialEnv" . }}
+{{- with include "longreach.otelEnv" . }}
+{{ trim . }}
+{{- end }}
+{{- end -}}

@@ -28,8 +28,17 @@ the two equal.
 {{- with include "longreach.otelEnv" . }}
 {{ trim . }}
 {{- end }}
-{{- with .Values.ray.extraEnv }}
-{{ toYaml . }}
+{{- end -}}
+
+{{/* Ray's client of the GCS store trusts nobody by itself, not even the system's authorities. */}}
+{{- define "longreach.gcsEnv" -}}
+{{- $gcs := .Values.redis.gcs.external -}}
+{{- if and (include "longreach.redis.isUsed" (dict "root" . "role" "gcs")) (hasPrefix "rediss:" $gcs.url) }}
+{{- if $gcs.caKey }}
+- {name: RAY_REDIS_CA_CERT, value: /etc/longreach/redis-gcs/ca.crt}
+{{- else }}
+- {name: RAY_REDIS_CA_PATH, value: /etc/ssl/certs}
+{{- end }}
 {{- end }}
 {{- end -}}
 
@@ -49,6 +58,7 @@ The argument is the longest engine.drain_s.
 {{- $root := .root -}}
 {{- $values := $root.Values -}}
 {{- $head := $values.head -}}
+{{- $gcsCa := and (include "longreach.redis.isUsed" (dict "root" $root "role" "gcs")) (hasPrefix "rediss:" $values.redis.gcs.external.url) $values.redis.gcs.external.caKey -}}
 metadata:
   labels:
     {{- include "longreach.labels" (dict "root" $root "component" "ray-head") | nindent 4 }}
@@ -58,14 +68,20 @@ metadata:
     {{- end }}
   annotations:
     # What engines are built from: a change of it makes a new cluster, beside the old one.
-    longreach.dev/engines: {{ range .served.pools }}{{ omit . "replicas" "traffic" | toJson | sha256sum | trunc 8 }}{{ end }}-{{ toJson .served.models | sha256sum | trunc 8 }}
+    {{- $engines := list }}
+    {{- range .served.pools }}{{- $engines = append $engines (omit . "traffic" "replicas") }}{{- end }}
+    {{- /* Without the autoscaler nobody else would add workers for more replicas. */}}
+    {{- $counts := list }}
+    {{- if not .scales }}{{- range .served.pools }}{{- $counts = append $counts (default dict .replicas) }}{{- end }}{{- end }}
+    longreach.dev/engines: {{ toJson (list $engines .served.models $counts) | sha256sum | trunc 16 }}
+    cluster-autoscaler.kubernetes.io/safe-to-evict: "false"
     {{- with merge (dict) $head.podAnnotations $values.commonAnnotations }}
     {{- toYaml . | nindent 4 }}
     {{- end }}
 spec:
   {{- include "longreach.podSecurity" $root | nindent 2 }}
   {{- include "longreach.pullSecrets" $root | nindent 2 }}
-  serviceAccountName: {{ include "longreach.serviceAccountName" $root }}{{ if .scales }}-head{{ end }}
+  serviceAccountName: {{ if .scales }}{{ include "longreach.headAccountName" $root }}{{ else }}{{ include "longreach.serviceAccountName" $root }}{{ end }}
   automountServiceAccountToken: {{ .scales }}
   restartPolicy: {{ ternary "Never" "Always" .scales }}
   enableServiceLinks: false
@@ -77,7 +93,7 @@ spec:
       imagePullPolicy: {{ $values.image.pullPolicy }}
       {{- include "longreach.containerSecurity" $root | nindent 6 }}
       env:
-        {{- include "longreach.rayEnv" $root | nindent 8 }}
+        {{- include "longreach.unique" (dict "key" "name" "lists" (list (include "longreach.rayEnv" $root) (include "longreach.gcsEnv" $root) (toYaml $values.ray.extraEnv))) | nindent 8 }}
       ports:
         - {name: gcs-server, containerPort: 6379}
         - {name: dashboard, containerPort: 8265}
@@ -111,6 +127,9 @@ spec:
         - {name: run, mountPath: /var/lib/longreach}
         - {name: shm, mountPath: /dev/shm}
         - {name: config, mountPath: /etc/longreach/config, readOnly: true}
+        {{- if $gcsCa }}
+        - {name: redis-gcs, mountPath: /etc/longreach/redis-gcs, readOnly: true}
+        {{- end }}
         {{- with include "longreach.storeMounts" $root }}
         {{- trim . | nindent 8 }}
         {{- end }}
@@ -123,6 +142,13 @@ spec:
     - {name: shm, emptyDir: {medium: Memory, sizeLimit: 1Gi}}
     - name: config
       configMap: {name: {{ include "longreach.fullname" $root }}-config}
+    {{- if $gcsCa }}
+    - name: redis-gcs
+      secret:
+        secretName: {{ $values.redis.gcs.external.existingSecret }}
+        defaultMode: 0440
+        items: [{key: {{ $values.redis.gcs.external.caKey }}, path: ca.crt}]
+    {{- end }}
     {{- with include "longreach.storeVolumes" $root }}
     {{- trim . | nindent 4 }}
     {{- end }}
@@ -152,10 +178,12 @@ metadata:
     {{- with $group.podLabels }}
     {{- toYaml . | nindent 4 }}
     {{- end }}
-  {{- with merge (dict) (default dict $group.podAnnotations) $values.commonAnnotations }}
   annotations:
+    # A node is emptied by Ray, which knows what is idle, not under running streams.
+    cluster-autoscaler.kubernetes.io/safe-to-evict: "false"
+    {{- with merge (dict) (default dict $group.podAnnotations) $values.commonAnnotations }}
     {{- toYaml . | nindent 4 }}
-  {{- end }}
+    {{- end }}
 spec:
   {{- include "longreach.podSecurity" $root | nindent 2 }}
   {{- include "longreach.pullSecrets" $root | nindent 2 }}
@@ -171,9 +199,15 @@ spec:
   {{- include "longreach.scheduling" (omit $group "affinity") | nindent 2 }}
   {{- $affinity := default dict $group.affinity }}
   {{- if $group.gpu.products }}
-  {{- $match := list (dict "key" "nvidia.com/gpu.product" "operator" "In" "values" $group.gpu.products) }}
-  {{- $node := dict "requiredDuringSchedulingIgnoredDuringExecution" (dict "nodeSelectorTerms" (list (dict "matchExpressions" $match))) }}
-  {{- $affinity = merge (dict "nodeAffinity" $node) $affinity }}
+  {{- /* Terms are alternatives, so the product joins each of the user's. */}}
+  {{- $match := dict "key" "nvidia.com/gpu.product" "operator" "In" "values" $group.gpu.products }}
+  {{- $node := default dict $affinity.nodeAffinity }}
+  {{- $terms := list }}
+  {{- range dig "requiredDuringSchedulingIgnoredDuringExecution" "nodeSelectorTerms" (list dict) $node }}
+  {{- $terms = append $terms (set (deepCopy .) "matchExpressions" (append (default list .matchExpressions) $match)) }}
+  {{- end }}
+  {{- $required := dict "requiredDuringSchedulingIgnoredDuringExecution" (dict "nodeSelectorTerms" $terms) }}
+  {{- $affinity = merge (dict "nodeAffinity" (merge $required $node)) $affinity }}
   {{- end }}
   {{- with $affinity }}
   affinity:
@@ -185,13 +219,7 @@ spec:
       imagePullPolicy: {{ $values.image.pullPolicy }}
       {{- include "longreach.containerSecurity" $root | nindent 6 }}
       env:
-        {{- include "longreach.rayEnv" $root | nindent 8 }}
-        {{- with include "longreach.hubEnv" $root }}
-        {{- trim . | nindent 8 }}
-        {{- end }}
-        {{- with $group.extraEnv }}
-        {{- toYaml . | nindent 8 }}
-        {{- end }}
+        {{- include "longreach.unique" (dict "key" "name" "lists" (list (include "longreach.rayEnv" $root) (include "longreach.hubEnv" $root) (toYaml $values.ray.extraEnv) (toYaml $group.extraEnv))) | nindent 8 }}
       ports:
         - {name: metrics, containerPort: 8080}
         - {name: replicas, containerPort: 30000}

@@ -6,10 +6,9 @@
 {{- $name := include "longreach.fullname" $root -}}
 {{- if .canary -}}{{- $name = printf "%s-canary" $name -}}{{- end -}}
 {{- $longest := 0 -}}
-{{- $scales := eq $values.upgrade.strategy "NewClusterWithIncrementalUpgrade" -}}
+{{- $scales := eq (include "longreach.scales" $root) "true" -}}
 {{- range $pool := $served.pools -}}
 {{- $longest = max $longest (ceil (dig "engine" "drain_s" 0 $pool) | int) -}}
-{{- if gt (int (dig "replicas" "max" 1 $pool)) (int (dig "replicas" "min" 1 $pool)) -}}{{- $scales = true -}}{{- end -}}
 {{- end -}}
 {{- $spans := false -}}
 {{- range $served.pools -}}{{- if gt (int (default 1 .hosts)) 1 -}}{{- $spans = true -}}{{- end -}}{{- end -}}
@@ -92,9 +91,11 @@ spec:
       {{- $cpus := mul $ranks (int $group.replicasPerWorker) }}
       {{- if gt (int $group.gpu.count) 0 }}{{- $cpus = add (int $group.gpu.count) 1 }}{{- end }}
       - groupName: {{ $groupName | quote }}
+        # KubeRay takes counts from here once, when it makes a cluster. From then on workers come and go with the replicas
+        # that Serve wants, which is why there is room above and none below.
         replicas: {{ $workers.min }}
-        minReplicas: {{ $workers.min }}
-        maxReplicas: {{ $workers.max }}
+        minReplicas: {{ ternary 0 $workers.min $scales }}
+        maxReplicas: {{ ternary (default (max 8 (mul 2 (int $workers.max))) (int $group.maxWorkers)) $workers.max $scales }}
         numOfHosts: {{ $group.hosts }}
         rayStartParams:
           num-cpus: {{ $cpus | quote }}
@@ -102,7 +103,7 @@ spec:
           num-gpus: {{ int $group.gpu.count | quote }}
           {{- end }}
           object-store-memory: "209715200"
-          resources: {{ printf "\"{\\\"worker_group_%s\\\": 1}\"" $groupName | squote }}
+          resources: {{ printf "'{\"worker_group_%s\": 1}'" $groupName | quote }}
         template:
           {{- include "longreach.workerPod" (dict "root" $root "group" $group "groupName" $groupName "drain" $drain "canary" $.canary) | nindent 10 }}
       {{- end }}

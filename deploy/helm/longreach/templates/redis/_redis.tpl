@@ -7,7 +7,7 @@
 
 {{- define "longreach.redis.isUsed" -}}
 {{- $store := index .root.Values.redis .role -}}
-{{- if or $store.external.url (include "longreach.redis.isOwn" .) }}true{{ end -}}
+{{- if and (or (ne .role "gcs") .root.Values.ray.gcsFaultTolerance) (or $store.external.url (include "longreach.redis.isOwn" .)) }}true{{ end -}}
 {{- end -}}
 
 {{- define "longreach.redis.name" -}}
@@ -21,7 +21,7 @@
 
 {{- define "longreach.redis.secret" -}}
 {{- $store := index .root.Values.redis .role -}}
-{{- if $store.external.url }}{{ $store.external.existingSecret }}{{ else }}{{ default (printf "%s-redis" (include "longreach.fullname" .root)) .root.Values.redis.existingSecret }}{{ end -}}
+{{- if $store.external.url }}{{ $store.external.existingSecret }}{{ else }}{{ default (include "longreach.redis.name" .) .root.Values.redis.existingSecret }}{{ end -}}
 {{- end -}}
 
 {{- define "longreach.redis.passwordKey" -}}

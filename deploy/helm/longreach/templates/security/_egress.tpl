@@ -1,7 +1,29 @@
+{{/* In a rule, an empty list of peers or ports would mean all of them: without one there is no rule. */}}
 {{- define "longreach.dnsEgress" -}}
+{{- $dns := .Values.networkPolicy.dns -}}
+{{- if and $dns.peers $dns.ports }}
 - to:
-    {{- toYaml .Values.networkPolicy.dns | nindent 4 }}
-  ports: [{port: 53, protocol: UDP}, {port: 53, protocol: TCP}]
+    {{- toYaml $dns.peers | nindent 4 }}
+  ports:
+    {{- range $dns.ports }}
+    - {port: {{ . | int64 }}, protocol: UDP}
+    - {port: {{ . | int64 }}, protocol: TCP}
+    {{- end }}
+{{- end }}
+{{- end -}}
+
+{{/* (dict "to" .Values.networkPolicy.apiServer) */}}
+{{- define "longreach.cidrEgress" -}}
+{{- if and .to.cidrs .to.ports }}
+- to:
+    {{- range .to.cidrs }}
+    - ipBlock: {cidr: {{ . | quote }}}
+    {{- end }}
+  ports:
+    {{- range .to.ports }}
+    - {port: {{ . | int64 }}}
+    {{- end }}
+{{- end }}
 {{- end -}}
 
 {{/* Stores of this release by their pods; those elsewhere by the port of their address, to anywhere. */}}
@@ -12,7 +34,7 @@
 {{- $external := (index $root.Values.redis $role).external }}
 {{- if include "longreach.redis.isOwn" $of }}
 - to: [{podSelector: {matchLabels: {{ include "longreach.selectorLabels" (dict "root" $root "component" (printf "redis-%s" $role)) | fromYaml | toJson }}}}]
-  ports: [{port: redis}]
+  ports: [{port: 6379}]
 {{- else if $external.url }}
 - ports: [{port: {{ regexFind ":[0-9]+$" (urlParse $external.url).host | trimPrefix ":" | default "6379" }}}]
 {{- end }}
@@ -39,18 +61,7 @@
 
 {{/* Where models and tokenizers come from, and where telemetry goes. */}}
 {{- define "longreach.sourceEgress" -}}
-{{- with .Values.networkPolicy.modelSources }}
-{{- if .cidrs }}
-- to:
-    {{- range .cidrs }}
-    - ipBlock: {cidr: {{ . | quote }}}
-    {{- end }}
-  ports:
-    {{- range .ports }}
-    - {port: {{ . | int64 }}}
-    {{- end }}
-{{- end }}
-{{- end }}
+{{- include "longreach.cidrEgress" (dict "to" .Values.networkPolicy.modelSources) }}
 {{- if .Values.otel.endpoint }}
 - ports: [{port: {{ regexFind ":[0-9]+$" (urlParse .Values.otel.endpoint).host | trimPrefix ":" | default "4317" }}}]
 {{- end }}
