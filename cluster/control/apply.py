@@ -16,7 +16,7 @@ from pathlib import Path
 import ray
 from ray import serve
 
-from cluster.config import Config, load_config
+from cluster.config import Config, ModelSection, load_config
 from cluster.control.head import LOOPBACK
 from cluster.control.pools import app_name, plan_version, pool_application
 from cluster.core.errors import LongreachError, SetupError
@@ -25,8 +25,8 @@ from cluster.engine.hardware import Hardware, detect_hardware
 from cluster.engine.plan import ReplicaPlan
 from cluster.engine.settings import replica_plan
 from cluster.models.card import ModelCard
-from cluster.models.catalog import find
 from cluster.models.folder import card_from_folder
+from cluster.models.sources import refer
 from cluster.state.login import state_server
 
 log = logging.getLogger("longreach.control")
@@ -39,6 +39,7 @@ def plans(config: Config, deployment: Deployment, hardware: Hardware) -> list[Re
 
     Raises:
         SetupError: the deployment lacks a model's folder, or a pool cannot be as its settings want it.
+        ModelStoreError: a model is not what its folder or revision should be.
     """
     if deployment.cache_url is not None:
         config = config.with_cache(deployment.cache_url)
@@ -50,12 +51,11 @@ def plans(config: Config, deployment: Deployment, hardware: Hardware) -> list[Re
         folder = deployment.model_folders.get(model.id)
         if folder is None:
             raise SetupError(f"the deployment names no folder for model {model.id}", "run `longreach up` again")
-        card = _card(model.source or model.id, Path(folder))
         made.append(
             replica_plan(
                 config,
                 pool,
-                card=card,
+                card=_card(model, Path(folder)),
                 folder=folder,
                 state_url=None if server is None else server.url,
                 hardware=hardware,
@@ -64,9 +64,10 @@ def plans(config: Config, deployment: Deployment, hardware: Hardware) -> list[Re
     return made
 
 
-def _card(source: str, folder: Path) -> ModelCard:
-    """The catalog's card where it has one, else what the folder says of itself."""
-    return find(source) or card_from_folder(folder)
+def _card(model: ModelSection, folder: Path) -> ModelCard:
+    """The catalog's card where it describes this revision, else what the folder says of itself."""
+    # Not by the store: a relative `source` is relative to where `longreach up` ran.
+    return refer(model.source or model.id, model.revision).known_card or card_from_folder(folder)
 
 
 def apply(deployment: Deployment) -> None:

@@ -39,7 +39,7 @@ def worker_grace_s(drain_s: float, *, ray_drain_s: float = 0.0) -> int:
 
 
 def rank_limit_s(drain_s: float) -> int:
-    """How long a pod's hook waits for the lease to go of a replica on several hosts, of which it holds ranks."""
+    """How long a pod's hook waits for the replicas on several hosts, of which it may hold ranks, to be surely idle."""
     return ceil(worker_hook_s(drain_s) + LEASE_TTL_S)
 
 

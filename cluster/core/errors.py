@@ -4,6 +4,7 @@
     ├── ConfigError            the configuration file has mistakes
     ├── SetupError             this machine cannot do what was asked; carries the remedy
     ├── ModelStoreError        a model cannot be had, or what arrived is not what was promised
+    │   └── SourceAwayError        its source does not answer now; later it may
     └── EngineStalledError          the engine's steps no longer advance
 
 Expected outcomes of a request (too long, no replica) are not exceptions: see cluster/core/routing.py.
@@ -54,6 +55,10 @@ class SetupError(LongreachError):
 
 class ModelStoreError(LongreachError):
     """A model cannot be had, or what arrived is not what was promised."""
+
+
+class SourceAwayError(ModelStoreError):
+    """A model's source does not answer now: the same pull may succeed later, without anybody changing anything."""
 
 
 class EngineStalledError(LongreachError):

@@ -1,7 +1,8 @@
 """How the programs of one container agree on a drain: a folder that holds the wish, and what each replica has left.
 
-`drain` is there once somebody asked. `replica-PID` is a replica's own word; one whose process is gone is swept away, so
-nobody waits for the killed. What must not live here: waiting (node_drain.py), refusing work (gate.py).
+`drain` is there once somebody asked. `replica-PID-START` is a replica's own word; one whose process is gone is swept
+away, so nobody waits for the killed. A folder that others own or may write to is not obeyed: whoever can write a wish
+takes replicas out of service. What must not live here: waiting (node_drain.py), refusing work (gate.py).
 """
 
 from __future__ import annotations
@@ -12,11 +13,14 @@ import logging
 import os
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from stat import S_ISDIR
 
 from cluster.engine.orphans import identity, is_alive
 
 log = logging.getLogger("longreach.engine")
 PRIVATE = 0o700
+OTHERS_WRITE = 0o022
+"""Group and others."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -50,7 +54,7 @@ class DrainFolder:
     def is_asked(self) -> bool:
         """Whether somebody asked. A container that was started again begins anew, though its volumes stay."""
         try:
-            return self._wish.read_text(encoding="ascii") == _container()
+            return self._is_ours() and self._wish.read_text(encoding="ascii") == _container()
         except (OSError, ValueError):
             return False
 
@@ -69,7 +73,9 @@ class DrainFolder:
 
     def notes(self) -> tuple[ReplicaNote, ...]:
         """What the living replicas say."""
-        found = []
+        found: list[ReplicaNote] = []
+        if not self._is_ours():
+            return ()
         for path in sorted(self._path.glob("replica-*")):
             with contextlib.suppress(OSError, ValueError, TypeError):
                 note = ReplicaNote(**json.loads(path.read_text(encoding="utf-8")))
@@ -80,10 +86,20 @@ class DrainFolder:
         return tuple(found)
 
     def _note(self, process: str) -> Path:
-        return self._path / f"replica-{process.partition(':')[0]}"
+        # With its start: the sweep of a dead process's note must not hit that of a new one with the same number.
+        return self._path / f"replica-{process.replace(':', '-')}"
+
+    def _is_ours(self) -> bool:
+        try:
+            found = self._path.lstat()
+        except OSError:
+            return False
+        return S_ISDIR(found.st_mode) and found.st_uid == os.getuid() and not found.st_mode & OTHERS_WRITE
 
     def _write(self, path: Path, text: str) -> None:
         self._path.mkdir(mode=PRIVATE, parents=True, exist_ok=True)
+        if not self._is_ours():
+            raise PermissionError(f"{self._path} is another user's, or open to others' writing: remove it")
         partial = self._path / f".{path.name}.{os.getpid()}"
         partial.write_text(text, encoding="utf-8")
         partial.replace(path)

@@ -25,9 +25,15 @@ class Hardware:
     memory_bytes: int
 
 
-def detect_hardware() -> Hardware:
-    """Look at this machine; an NVIDIA driver means CUDA."""
-    has_cuda = Path("/proc/driver/nvidia/version").exists() or Path("/dev/nvidiactl").exists()
+def detect_hardware(*, in_pod: bool = False, root: Path = Path("/")) -> Hardware:
+    """Look at this machine.
+
+    Args:
+        in_pod: a pod has its node's /proc/driver whether or not it was given a GPU, so there only devices count.
+            Elsewhere the driver does too, since it makes its devices when they are first used.
+        root: where /dev and /proc/driver are.
+    """
+    has_cuda = (root / "dev/nvidiactl").exists() or (not in_pod and (root / "proc/driver/nvidia/version").exists())
     return Hardware(
         accelerator=Accelerator.CUDA if has_cuda else Accelerator.CPU,
         cores=tuple(sorted(os.sched_getaffinity(0))),

@@ -2,8 +2,9 @@
 
 `worker` asks the replicas of its container to drain and waits until none of them has a request in flight. `head` waits
 until no replica of its Ray cluster drains any more: raylets end themselves, and their replicas with them, a minute
-after the GCS on the head is gone. `rank` does both, for pods that hold ranks of a replica on several hosts: one of them
-has the replica, and the others must stay as long as it. Kubernetes sends SIGTERM when the hook has returned;
+after the GCS on the head is gone. `rank` is for pods that hold ranks of replicas on several hosts: beside what `worker`
+does it takes every such replica of its Ray cluster out of use and waits until they have no request left, since none of
+them says on which hosts it is. Kubernetes sends SIGTERM when the hook has returned;
 cluster/core/drain.py adds up what grace period that takes. The exit status is 1 where requests were still in flight at
 the limit, and Kubernetes then writes an event (FailedPreStopHook). What must not live here: refusing work (gate.py),
 Ray.
@@ -15,15 +16,16 @@ import argparse
 import asyncio
 import sys
 import time
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Collection, Coroutine, Sequence
 from pathlib import Path
+from typing import Any
 
 from redis.exceptions import RedisError
 
 from cluster.config import load_config
 from cluster.core.drain import HEAD_NOTICE_S, NOTICE_S
 from cluster.core.errors import ConfigError
-from cluster.core.lease import LEASE_TTL_S, Lease, ReplicaState
+from cluster.core.lease import LEASE_TTL_S, Lease, ReplicaId, ReplicaState
 from cluster.engine.drain_folder import DrainFolder
 from cluster.environment import read_environment
 from cluster.state.leases import LeaseStore, connect
@@ -35,6 +37,9 @@ CONFIG = Path("/etc/longreach/config/config.yaml")
 """Where the chart mounts it."""
 SAY_EVERY_S = 30.0
 """A line about what is waited for."""
+MARK_S = 60.0
+"""A mark on a replica outlives the hook by as much: Ray's own drain (30 s) and stop (20 s) come after it, and until its
+rank is gone the replica must get no request. Replicas that had none here are used again then."""
 
 Say = Callable[[str], None]
 
@@ -51,7 +56,13 @@ async def drain_worker(folder: DrainFolder, *, limit_s: float, say: Say) -> bool
         Whether nothing is in flight any more.
     """
     began_s = said_s = time.monotonic()
-    folder.ask()
+    try:
+        folder.ask()
+    except OSError as error:
+        # The replicas go on serving; what time there is may still be enough for some of their streams.
+        say(f"the replicas cannot be asked, waiting {limit_s:g} s instead: {error}")
+        await asyncio.sleep(limit_s)
+        return False
     while True:
         notes = folder.notes()
         busy = [note for note in notes if note.in_flight or not note.is_draining]
@@ -123,13 +134,67 @@ async def wait_as_head(
         await asyncio.sleep(POLL_S)
 
 
+async def wait_as_rank(
+    store: LeaseStore, *, ray_cluster: str, pools: Collection[str], limit_s: float, say: Say
+) -> bool:
+    """Take the replicas that may have a rank here out of use, and wait until they have nothing left.
+
+    Args:
+        store: of the leases.
+        ray_cluster: this pod's.
+        pools: those whose replicas span hosts.
+        limit_s: the longest wait.
+        say: takes lines for people.
+
+    Returns:
+        Whether nothing was in flight at the end.
+    """
+    began_s = said_s = time.monotonic()
+    quiet_since_s: float | None = None
+    marked: set[ReplicaId] = set()
+    while True:
+        now_s = time.monotonic()
+        try:
+            own = [each for each in await store.leases() if each.pool in pools and each.ray_cluster == ray_cluster]
+            await _keep_out(store, own, marked)
+        except (RedisError, OSError) as error:
+            quiet_since_s = None
+            words = f"the state store does not answer: {error}"
+        else:
+            busy = [lease for lease in own if _is_busy(lease) or lease.state is not ReplicaState.DRAINING]
+            words = f"{len(busy)} of {len(own)} replicas on several hosts have requests"
+            quiet_since_s = None if busy else (quiet_since_s or now_s)
+            # A lease may be as old as this, and a request that was sent before the mark may not be in it yet.
+            if quiet_since_s is not None and now_s - quiet_since_s >= LEASE_TTL_S:
+                say(f"{len(own)} replicas on several hosts are idle after {now_s - began_s:.1f} s")
+                return True
+        if now_s - began_s >= limit_s:
+            say(f"not over after {limit_s:g} s: {words}")
+            return False
+        if now_s - said_s >= SAY_EVERY_S:
+            said_s = now_s
+            say(f"waiting: {words}")
+        await asyncio.sleep(POLL_S)
+
+
+async def _keep_out(store: LeaseStore, leases: Sequence[Lease], marked: set[ReplicaId]) -> None:
+    """Mark replicas as drained, again and again; those that an operator marked keep that mark, which may be longer."""
+    for lease in leases:
+        if lease.replica_id in marked or not lease.is_drained:
+            await store.drain(lease.replica_id, MARK_S)
+            marked.add(lease.replica_id)
+
+
+def _is_busy(lease: Lease) -> bool:
+    return lease.running > 0 or lease.waiting > 0
+
+
 def _may_be_leaving(lease: Lease) -> bool:
     """Whether it drains. Behind an operator's mark its own word cannot be seen: then what it has left decides."""
-    is_busy = lease.running > 0 or lease.waiting > 0
-    return lease.state is ReplicaState.DRAINING and (is_busy or not lease.is_drained)
+    return lease.state is ReplicaState.DRAINING and (_is_busy(lease) or not lease.is_drained)
 
 
-async def _as_head(config_path: Path, limit_s: float) -> bool:
+async def _by_leases(config_path: Path, limit_s: float, *, is_head: bool) -> bool:
     environment = read_environment()
     try:
         config = load_config(config_path)
@@ -144,14 +209,23 @@ async def _as_head(config_path: Path, limit_s: float) -> bool:
         return True
     client = connect(server)
     try:
-        return await wait_as_head(
-            LeaseStore(client, config.cluster.name).leases,
-            ray_cluster=environment.ray_cluster,
-            limit_s=limit_s,
-            say=_say,
-        )
+        store = LeaseStore(client, config.cluster.name)
+        cluster = environment.ray_cluster
+        if is_head:
+            return await wait_as_head(store.leases, ray_cluster=cluster, limit_s=limit_s, say=_say)
+        pools = {pool.name for pool in config.pools if pool.hosts > 1}
+        return await wait_as_rank(store, ray_cluster=cluster, pools=pools, limit_s=limit_s, say=_say)
     finally:
         await client.aclose()
+
+
+async def _hook(role: str, config_path: Path, limit_s: float) -> bool:
+    waits: list[Coroutine[Any, Any, bool]] = []
+    if role != "head":
+        waits.append(drain_worker(DrainFolder(read_environment().drain_dir), limit_s=limit_s, say=_say))
+    if role != "worker":
+        waits.append(_by_leases(config_path, limit_s, is_head=role == "head"))
+    return all(await asyncio.gather(*waits))
 
 
 def _say(line: str) -> None:
@@ -164,7 +238,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description="Wait until this node of a Ray cluster can be stopped.")
     commands = parser.add_subparsers(dest="role", required=True)
     worker = commands.add_parser("worker", help="drain the replicas of this container")
-    rank = commands.add_parser("rank", help="both: for a pod of a replica that spans hosts")
+    rank = commands.add_parser("rank", help="drain them, and every replica that spans hosts")
     head = commands.add_parser("head", help="wait for the workers' drains")
     for command in (rank, head):
         place = f"where the state store is named; default: {CONFIG}"
@@ -172,15 +246,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     for command in (worker, rank, head):
         command.add_argument("--limit-s", type=float, required=True, help="longest wait")
     arguments = parser.parse_args(argv)
-    began_s = time.monotonic()
-    is_over = True
-    if arguments.role != "head":
-        folder = DrainFolder(read_environment().drain_dir)
-        is_over = asyncio.run(drain_worker(folder, limit_s=arguments.limit_s, say=_say))
-    if arguments.role != "worker":
-        left_s = max(0.0, arguments.limit_s - (time.monotonic() - began_s))
-        is_over = asyncio.run(_as_head(arguments.config, left_s)) and is_over
-    return 0 if is_over else 1
+    config = CONFIG if arguments.role == "worker" else arguments.config
+    return 0 if asyncio.run(_hook(arguments.role, config, arguments.limit_s)) else 1
 
 
 if __name__ == "__main__":

@@ -14,9 +14,8 @@ from cluster.engine.hardware import detect_hardware
 from cluster.engine.plan import ReplicaPlan
 from cluster.engine.settings import replica_plan
 from cluster.environment import Environment
-from cluster.models.catalog import find
-from cluster.models.folder import card_from_folder
 from cluster.models.opening import open_store
+from cluster.models.progress import Progress
 from cluster.state.login import StateServer, state_server
 
 
@@ -42,21 +41,23 @@ class ReplicaOrder:
         """Where the state store is; its password stays where it is."""
         return state_server(self.config.redis)
 
-    def settle(self, environment: Environment) -> ReplicaPlan:
+    def settle(self, environment: Environment, progress: Progress) -> ReplicaPlan:
         """The plan for this node; brings the model here first where it is not in the store yet.
 
         Raises:
+            SourceAwayError: the model's source does not answer now.
             ModelStoreError: the model cannot be had.
             SetupError: this node is not what the pool wants.
         """
         model = self.config.model(self.pool.model)
         source = model.source or model.id
-        folder = open_store(environment).pull(source, revision=model.revision)
+        store = open_store(environment)
+        folder = store.pull(source, revision=model.revision, progress=progress)
         return replica_plan(
             self.config,
             self.pool,
-            card=find(source) or card_from_folder(folder),
+            card=store.resolve(source, revision=model.revision),
             folder=str(folder),
             state_url=self.config.redis.state_url,
-            hardware=detect_hardware(),
+            hardware=detect_hardware(in_pod=environment.in_pod),
         )

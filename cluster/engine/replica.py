@@ -11,6 +11,7 @@ import asyncio
 import logging
 import os
 import sys
+from functools import partial
 from http import HTTPStatus
 from pathlib import Path
 
@@ -22,6 +23,7 @@ from cluster.core.lease import LEASE_RENEW_S, Lease, PoolName, ReplicaId, Replic
 from cluster.core.liveness import Health
 from cluster.engine import orphans
 from cluster.engine.arguments import engine_environment
+from cluster.engine.arrival import settled
 from cluster.engine.drain_folder import ReplicaDrain
 from cluster.engine.gate import Gate
 from cluster.engine.heartbeat import Heartbeat
@@ -68,7 +70,8 @@ class EngineReplica:
         try:
             if isinstance(wanted, ReplicaOrder):
                 await self._heart.report(ReplicaPhase.LOADING, f"bringing the model to {node}")
-                wanted = await asyncio.to_thread(wanted.settle, environment)
+                settle = partial(wanted.settle, environment)
+                wanted = await settled(settle, partial(self._heart.report, ReplicaPhase.LOADING))
             self._plan = wanted
             self._host = node if wanted.replica_host == "node" else wanted.replica_host
             await self._start()
@@ -153,6 +156,8 @@ class EngineReplica:
             await asyncio.sleep(PORT_POLL_S)
 
     async def _hold_lease(self, session: aiohttp.ClientSession, url: str) -> None:
+        # Before the first look at the wish: whoever asks from now on finds this replica, and who asked before is seen.
+        self._drain.tell(is_draining=self._gate.draining, in_flight=self._gate.in_flight)
         while True:
             tick = asyncio.create_task(asyncio.sleep(LEASE_RENEW_S))
             try:

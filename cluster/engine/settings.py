@@ -6,6 +6,8 @@ here: vLLM's own names, starting anything.
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from cluster.config import Config, PoolSection
 from cluster.core.errors import SetupError
 from cluster.engine.hardware import Hardware
@@ -44,12 +46,15 @@ def replica_plan(
         hardware: the machine the replicas will run on.
 
     Raises:
-        SetupError: the pool is meant for another kind of machine.
+        SetupError: the pool wants a GPU, and here is none.
     """
-    if pool.accelerator not in {"auto", hardware.accelerator}:
+    if pool.accelerator == "cpu":
+        # Every machine has one, so this is the operator's choice, whatever else the machine has.
+        hardware = replace(hardware, accelerator=Accelerator.CPU)
+    elif pool.accelerator == "cuda" and hardware.accelerator is not Accelerator.CUDA:
         raise SetupError(
-            f"pool {pool.name} wants accelerator {pool.accelerator}, and this machine has {hardware.accelerator}",
-            "name another worker_group or accelerator, or look why the driver is missing here",
+            f"pool {pool.name} wants accelerator cuda, and no NVIDIA device is here",
+            "name another worker_group, or accelerator: cpu; on Kubernetes, look whether the pod asks for GPUs",
         )
     model = config.model(pool.model)
     engine = pool.engine

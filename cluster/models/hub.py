@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING
 
-from cluster.models.faults import store_error
+from cluster.models.faults import source_away, store_error
 from cluster.models.ranged_download import download
 
 if TYPE_CHECKING:
@@ -122,7 +122,7 @@ def list_repository(repository: str, revision: str | None, settings: HubSettings
         # The client's transport is a dependency of its own (httpx2 today), with no common root for its errors.
         if getattr(getattr(error, "response", None), "status_code", None) in REFUSED:
             raise store_error(f"the model hub refuses {repository}: {error}", GIVE_ACCESS) from error
-        raise store_error(
+        raise source_away(
             f"the model hub cannot be asked for {repository}: {error}",
             f"check the network and the hub endpoint (HF_ENDPOINT names a mirror); without a network: {AIR_GAP_REMEDY}",
         ) from error

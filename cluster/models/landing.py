@@ -14,7 +14,7 @@ import contextlib
 import fcntl
 import os
 import shutil
-from typing import TYPE_CHECKING
+from typing import IO, TYPE_CHECKING
 
 from cluster.models.faults import store_error
 from cluster.models.manifest import write_manifest
@@ -39,16 +39,29 @@ def model_lock(root: Path, folder: str, progress: Progress) -> Iterator[None]:
     """Hold the model's lock; waits for another process that has it.
 
     The lock file stays: removing it would let two processes lock two files of one name.
+
+    Raises:
+        ModelStoreError: the file system under `root` has no locks.
     """
     locks = root / LOCKS_NAME
     locks.mkdir(parents=True, exist_ok=True)
     with (locks / f"{folder}.lock").open("a") as file:
         try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            progress("waiting for another process", 0, None)
-            fcntl.flock(file, fcntl.LOCK_EX)
+            _lock(file, progress)
+        except OSError as error:
+            raise store_error(
+                f"the file system of {locks} cannot lock a file (flock): {error}",
+                "mount it with locks (NFS 4, NFS 3 with a lock service, Lustre with flock), or keep models elsewhere",
+            ) from error
         yield  # closing the file releases the lock, also when the process dies
+
+
+def _lock(file: IO[str], progress: Progress) -> None:
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        progress("waiting for another process", 0, None)
+        fcntl.flock(file, fcntl.LOCK_EX)
 
 
 def partial_folder(root: Path, folder: str, revision: str) -> Path:

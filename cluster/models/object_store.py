@@ -9,11 +9,12 @@ import hashlib
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from cluster.models.faults import store_error
+from cluster.models.faults import source_away, store_error
 from cluster.models.hub import is_wanted
 from cluster.models.manifest import MANIFEST_NAME, READ_BYTES, check_hashes, parse_manifest
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from pathlib import Path
 
     from cluster.models.progress import Progress
@@ -26,6 +27,8 @@ LOGINS = {
 }
 """Where each cloud's library looks first."""
 REVISION_LETTERS = 12
+LASTING = (FileNotFoundError, PermissionError, NotADirectoryError)
+"""What every cloud's library makes of a wrong address or login; the rest, of as many classes as libraries, may pass."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -60,9 +63,8 @@ class ObjectStoreFetch:
                 part = work / file.name
                 part.touch()
                 have_bytes = part.stat().st_size
-                with self.filesystem.open(file.path, "rb") as remote, part.open("ab") as local:
-                    remote.seek(have_bytes)
-                    while block := remote.read(READ_BYTES):
+                with part.open("ab") as local:
+                    for block in self._rest(file, have_bytes):
                         have_bytes += local.write(block)
                         progress("downloading", done_bytes + have_bytes, total_bytes)
                 if have_bytes != file.size_bytes:
@@ -78,6 +80,17 @@ class ObjectStoreFetch:
                 raise store_error(f"the store's {MANIFEST_NAME} is {error}", "upload the folder again") from error
             fetched = {file.name for file in self.files}
             check_hashes(files, tuple(file for file in expected.files if file.name in fetched), progress)
+
+    def _rest(self, file: StoredFile, have_bytes: int) -> Iterator[bytes]:
+        """What the store has of a file after its first bytes."""
+        try:
+            with self.filesystem.open(file.path, "rb") as remote:
+                remote.seek(have_bytes)
+                while block := remote.read(READ_BYTES):
+                    yield block
+        except Exception as error:
+            make = store_error if isinstance(error, LASTING) else source_away
+            raise make(f"{file.path} stopped at {have_bytes} bytes or later: {error}", "pull again") from error
 
 
 def open_object_store(url: str) -> ObjectStoreFetch:
@@ -96,7 +109,8 @@ def open_object_store(url: str) -> ObjectStoreFetch:
     try:
         entries = filesystem.ls(path, detail=True)
     except Exception as error:  # every cloud's library raises errors of its own
-        raise store_error(
+        make = store_error if isinstance(error, LASTING) else source_away
+        raise make(
             f"{url} cannot be listed: {error}",
             f"check the address, and that this process may read it: {LOGINS[package]}",
         ) from error

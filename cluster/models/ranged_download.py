@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 import httpx
 
-from cluster.models.faults import store_error
+from cluster.models.faults import source_away, store_error
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -24,6 +24,8 @@ RETRY_PAUSE_S = 1.0
 READ_TIMEOUT_S = 30.0
 """Longest silence inside a download; hubs and mirrors start sending within seconds."""
 RANGE_NOT_SATISFIABLE = 416
+NOT_NOW = frozenset({408, 425, 429})
+"""Refusals that say when, not what."""
 
 
 def download(
@@ -47,7 +49,7 @@ def download(
             continue
         tries += 1
         if tries >= MAX_TRIES_WITHOUT_PROGRESS:
-            raise store_error(
+            raise source_away(
                 f"{url} stopped at {have_bytes} of {size_bytes} bytes: {problem}",
                 "run the same pull again when the network is back; it goes on from there",
             )
@@ -76,7 +78,7 @@ def _get_rest(
                     done_bytes += len(chunk)
                     report(done_bytes)
     except httpx.HTTPStatusError as error:
-        if error.response.is_client_error:
+        if error.response.is_client_error and error.response.status_code not in NOT_NOW:
             raise store_error(
                 f"{url} answered {error.response.status_code} {error.response.reason_phrase}",
                 "check the model's name and revision, and that the token in the file at HF_TOKEN_PATH may read it",

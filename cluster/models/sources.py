@@ -23,7 +23,7 @@ from cluster.models.card import (
     SamplingDefaults,
 )
 from cluster.models.catalog import CATALOG, find
-from cluster.models.faults import store_error
+from cluster.models.faults import source_away, store_error
 from cluster.models.hub import HubFetch, HubSettings, list_repository
 from cluster.models.hub_cache import CacheFetch, find_in_cache
 from cluster.models.object_store import PACKAGES, open_object_store
@@ -62,6 +62,11 @@ class Reference:
         if self.entry is not None:
             return self.entry.revision
         return "main" if isinstance(self.source, HubSource) else None
+
+    @property
+    def known_card(self) -> ModelCard | None:
+        """The catalog's card, where it is of the revision that is wanted: others are what their files say."""
+        return self.entry if self.entry is not None and self.asked in {None, self.entry.revision} else None
 
 
 def refer(text: str, revision: str | None = None) -> Reference:
@@ -209,7 +214,7 @@ def _open_in_time(hub: HubSource, revision: str | None, settings: HubSettings, p
         answer = answers.get(timeout=settings.probe_timeout_s)
     except queue.Empty:
         seconds = f"{settings.probe_timeout_s:g} s"
-        raise store_error(f"the model hub had not answered after {seconds}", "check the hub endpoint") from None
+        raise source_away(f"the model hub had not answered after {seconds}", "check the hub endpoint") from None
     if isinstance(answer, ModelStoreError):
         raise answer
     return answer

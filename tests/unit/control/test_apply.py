@@ -15,6 +15,7 @@ from cluster.core.errors import ModelStoreError, SetupError
 from cluster.deployment import Deployment
 from cluster.engine.hardware import Hardware
 from tests.unit.engine.plans import machine
+from tests.unit.engine.revised import REVISION, store_with_revision
 
 CONFIG = """
 cluster: {replica_host: HOST}
@@ -25,6 +26,9 @@ pools:
   - {name: short, model: tiny, context_tokens: 4096}
   - {name: middle, model: tiny, context_tokens: 8192}
 """
+
+
+PINNED = f"{{id: tiny, revision: {REVISION}}}"
 
 
 @dataclass(slots=True)
@@ -84,10 +88,15 @@ def test_the_clusters_own_server_for_blocks_reaches_the_plans(tmp_path: Path) ->
     assert (short.redis_tier.url, middle.redis_tier) == ("redis://127.0.0.1:7777/0", None)
 
 
-def test_a_model_outside_the_catalog_is_read_from_its_folder(tmp_path: Path) -> None:
-    with pytest.raises(ModelStoreError):
-        apply._card("somebody/else", tmp_path)
-    assert apply._card("tiny", tmp_path).id == "tiny"
+def test_the_card_is_that_of_the_revision(tmp_path: Path) -> None:
+    store = store_with_revision(tmp_path / "models")
+    folders = {"tiny": str(store.path("tiny", revision=REVISION)), "demo": "/models/demo"}
+    made = dataclasses.replace(deployment(tmp_path), model_folders=folders)
+    # A relative source is the folder that `longreach up` found, whatever folder this process runs in.
+    for section, expected in [("{id: tiny}", "hermes"), (PINNED, None), ("{id: tiny, source: ./somewhere}", None)]:
+        Path(made.config_path).write_text(CONFIG.replace("HOST", "127.0.0.1").replace("{id: tiny}", section))
+        found, *_ = apply.plans(load_config(Path(made.config_path)), made, machine())
+        assert found.tool_parser == expected
 
 
 def test_on_few_cores_each_pool_waits_for_the_one_before(

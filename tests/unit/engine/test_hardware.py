@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import os
+from pathlib import Path
 
 import pytest
 
 from cluster.engine.hardware import _cpu_flags, detect_hardware
+from cluster.engine.plan import Accelerator
 
 X86 = """processor\t: 0
 model name\t: Some CPU
@@ -36,3 +38,22 @@ def test_this_machine() -> None:
     assert set(found.cores) == os.sched_getaffinity(0)
     assert list(found.cores) == sorted(found.cores)
     assert found.memory_bytes > 0
+
+
+@pytest.mark.parametrize(
+    ("present", "in_pod", "expected"),
+    [
+        ((), False, Accelerator.CPU),
+        (("proc/driver/nvidia/version",), False, Accelerator.CUDA),
+        (("dev/nvidiactl",), False, Accelerator.CUDA),
+        (("proc/driver/nvidia/version",), True, Accelerator.CPU),
+        (("proc/driver/nvidia/version", "dev/nvidiactl"), True, Accelerator.CUDA),
+    ],
+)
+def test_a_pod_has_the_devices_it_was_given(
+    tmp_path: Path, present: tuple[str, ...], in_pod: bool, expected: Accelerator
+) -> None:
+    for name in present:
+        (tmp_path / name).parent.mkdir(parents=True)
+        (tmp_path / name).touch()
+    assert detect_hardware(in_pod=in_pod, root=tmp_path).accelerator is expected

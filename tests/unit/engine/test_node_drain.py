@@ -6,6 +6,7 @@ import asyncio
 import os
 import subprocess
 import sys
+import time
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -148,6 +149,64 @@ def test_the_killed_are_not_waited_for(tmp_path: Path) -> None:
         process.kill()
     assert asyncio.run(as_worker(folder)) == (True, [])
     assert sorted(path.name for path in tmp_path.iterdir()) == ["drain"]
+
+
+async def test_a_hook_that_cannot_ask_waits_to_its_limit(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    began_s = time.monotonic()
+    is_over, said = await as_worker(DrainFolder(tmp_path / "file" / "drain"), limit_s=SHORT_S)
+    assert not is_over
+    assert said[0].startswith("the replicas cannot be asked, waiting 0.2 s instead")
+    assert time.monotonic() - began_s >= SHORT_S
+
+
+def test_the_sweep_of_a_dead_replica_spares_one_with_its_number(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder, alive = DrainFolder(tmp_path), ReplicaDrain(tmp_path, "new")
+    folder.tell(ReplicaNote(replica_id="old", process=f"{os.getpid()}:1", is_draining=True, in_flight=9))
+
+    def while_it_looks(process: str) -> bool:
+        alive.tell(is_draining=False, in_flight=0)
+        return orphans.is_alive(process)
+
+    monkeypatch.setattr(drain_folder, "is_alive", while_it_looks)
+    folder.notes()
+    assert [note.replica_id for note in folder.notes()] == ["new"]
+
+
+@pytest.mark.parametrize("fault", ["open", "link", "owner"])
+def test_a_folder_of_others_is_not_obeyed(tmp_path: Path, fault: str, caplog: pytest.LogCaptureFixture) -> None:
+    path = tmp_path / "drain"
+    own = DrainFolder(path)
+    own.ask()
+    replica = ReplicaDrain(path, "one")
+    assert replica.is_asked()
+    if fault == "open":
+        path.chmod(0o777)
+    elif fault == "link":
+        path.rename(tmp_path / "elsewhere")
+        path.symlink_to(tmp_path / "elsewhere")
+    elif os.getuid() == 0:
+        os.chown(path, 4242, -1)
+    else:
+        pytest.skip("only root can give a folder away")
+    for _ in range(2):
+        replica.tell(is_draining=False, in_flight=0)
+    assert not replica.is_asked()
+    assert own.notes() == ()
+    assert caplog.text.count("is another user's, or open to others' writing") == 1
+    with pytest.raises(PermissionError):
+        own.ask()
+
+
+def test_a_folder_that_inherits_its_group_is_fine(tmp_path: Path) -> None:
+    """As below an emptyDir with fsGroup, whose set-group-ID bit goes on to what is made in it."""
+    tmp_path.chmod(0o2777)
+    folder = DrainFolder(tmp_path / "drain")
+    folder.ask()
+    assert folder.is_asked()
+    assert (tmp_path / "drain").stat().st_mode & 0o7777 == 0o2700
 
 
 def test_a_container_that_starts_again_begins_anew(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

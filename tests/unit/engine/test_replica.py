@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from dataclasses import dataclass, field
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -13,6 +14,7 @@ from cluster.core.errors import EngineStalledError
 from cluster.core.lease import Lease, ReplicaId, ReplicaPhase, ReplicaState
 from cluster.core.liveness import Health, Verdict
 from cluster.engine import replica
+from cluster.engine.drain_folder import DrainFolder, ReplicaDrain
 from cluster.engine.replica import EngineReplica
 from tests.unit.engine.layer_harness import gate
 from tests.unit.engine.plans import plan
@@ -82,7 +84,11 @@ class Uncollected(EngineReplica):
         pass
 
 
-def made(heart: Heart, looks: Looks) -> Any:
+NOWHERE = Path("/dev/null/drain")
+"""Where nobody asks for a drain."""
+
+
+def made(heart: Heart, looks: Looks, *, drain_dir: Path = NOWHERE) -> Any:
     """A replica that has started."""
     found: Any = object.__new__(Uncollected)
     found._plan = plan()
@@ -99,6 +105,8 @@ def made(heart: Heart, looks: Looks) -> Any:
     found._residency = Residency(heart)
     found._told_drain = False
     found._renewal = None
+    found._drain = ReplicaDrain(drain_dir, "r1")
+    found._ray_cluster = "blue"
     return found
 
 
@@ -165,6 +173,28 @@ async def test_only_serves_own_word_means_draining(
     assert heart.leases[-1].state is state
     assert found._gate.draining is (state is ReplicaState.DRAINING)
     assert heart.said.count("draining") == (state is ReplicaState.DRAINING)
+
+
+async def test_a_hook_that_asks_in_the_first_turn_finds_the_replica(
+    health: list[int | None], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The hook returns where it finds nobody, and the replica may be a moment from its first lease."""
+    folder = DrainFolder(tmp_path / "drain")
+    found_by_hook = []
+
+    async def hook_asks(session: object, url: str) -> bool:
+        del session, url
+        folder.ask()
+        found_by_hook.append([(note.replica_id, note.is_draining) for note in folder.notes()])
+        return False
+
+    monkeypatch.setattr(replica, "_is_stopping", hook_asks)
+    heart = Heart()
+    heart.answers.set()
+    found = made(heart, Looks([ALIVE, ALIVE, ALIVE, STALLED], heart.asked), drain_dir=tmp_path / "drain")
+    await found._hold_lease(object(), URL)
+    assert found_by_hook == [[("r1", False)]]
+    assert found._gate.draining
 
 
 @pytest.mark.parametrize(("in_flight", "load"), [(0, (0, 0)), (1, (3, 2))])

@@ -6,6 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from cluster.core.errors import SetupError
 from cluster.engine.plan import Accelerator
 from cluster.engine.settings import (
     CPU_BATCH_TOKENS,
@@ -61,6 +62,18 @@ def test_kv_cache_can_be_named() -> None:
 def test_kv_cache_on_a_gpu_is_vllms_business() -> None:
     made = plan("engine: {gpu_memory_ratio: 0.5}", hardware=CUDA)
     assert (made.kv_cache_bytes, made.gpu_memory_ratio, made.cores) == (None, 0.5, ())
+
+
+def test_cpu_is_the_operators_choice_beside_a_gpu() -> None:
+    made = plan("accelerator: cpu", hardware=CUDA)
+    assert (made.accelerator, made.eager, made.cores) == (Accelerator.CPU, True, (0, 1, 2, 3))
+    assert (made.dtype, made.kv_cache_bytes) == ("float32", CPU_KV_MIN_BYTES)
+    assert plan("accelerator: cuda", hardware=CUDA).accelerator is Accelerator.CUDA
+
+
+def test_cuda_without_a_device_is_refused() -> None:
+    with pytest.raises(SetupError, match="wants accelerator cuda, and no NVIDIA device is here"):
+        plan("accelerator: cuda")
 
 
 @pytest.mark.parametrize(("hardware", "expected"), [(machine(), CPU_BATCH_TOKENS), (CUDA, GPU_BATCH_TOKENS)])

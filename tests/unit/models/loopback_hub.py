@@ -29,6 +29,8 @@ class Hub:
     """Ends the next weight download early, once."""
     refuses_with: int | None = None
     """The status of every answer."""
+    refuses_files_with: int | None = None
+    """The status of every file; the listing is answered."""
     changed: set[str] = field(default_factory=set)
     """Files served with one byte changed."""
     requests: list[tuple[str, str | None]] = field(default_factory=list)
@@ -50,6 +52,8 @@ def _answer(hub: Hub, handler: BaseHTTPRequestHandler) -> None:
         _send(handler, hub.refuses_with, b"")
     elif path.startswith("/api/models/org/model"):
         _send(handler, 200, json.dumps(_model_info(hub)).encode())
+    elif hub.refuses_files_with is not None:
+        _send(handler, hub.refuses_files_with, b"")
     elif path.startswith(f"/org/model/resolve/{hub.commit}/") and path.rpartition("/")[2] in hub.files:
         _send_file(hub, handler, path.rpartition("/")[2])
     else:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import shutil
 import subprocess
@@ -122,6 +123,20 @@ def test_a_second_pull_waits_and_finds_it_complete(store: ModelStore, tmp_path: 
             held.close()
             assert second.stdout.read() == "done\n"
     assert second.returncode == 0
+
+
+@pytest.mark.parametrize("number", [errno.ENOLCK, errno.EOPNOTSUPP, errno.EACCES, errno.ENOSYS])
+def test_a_file_system_without_locks_is_named(store: ModelStore, monkeypatch: pytest.MonkeyPatch, number: int) -> None:
+    def refuse(*_: object) -> None:
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr(landing.fcntl, "flock", refuse)
+    with pytest.raises(
+        ModelStoreError, match=r"cannot lock a file \(flock\).*\n  remedy: mount it with locks"
+    ) as caught:
+        store.pull("tiny")
+    assert os.strerror(number) in str(caught.value)
+    assert "disk's space" not in str(caught.value)
 
 
 def test_a_full_disk_is_said_before_anything_is_written(store: ModelStore, monkeypatch: pytest.MonkeyPatch) -> None:

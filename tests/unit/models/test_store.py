@@ -1,19 +1,23 @@
 from __future__ import annotations
 
+import io
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import TYPE_CHECKING
 
 import pytest
 
-from cluster.core.errors import ModelStoreError
+from cluster.core.errors import ModelStoreError, SourceAwayError
 from cluster.models.card import FolderSource, ObjectStoreSource
 from cluster.models.hub import HubSettings
 from cluster.models.manifest import MANIFEST_NAME
 from cluster.models.object_store import open_object_store
 from cluster.models.sources import parse_source
 from cluster.models.store import ModelStore, default_root
+from cluster.sockets import free_port
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -166,3 +170,23 @@ class TestObjectStore:
 
     def test_addresses(self) -> None:
         assert parse_source("gs://bucket/a/b/") == ObjectStoreSource(url="gs://bucket/a/b")
+
+    def test_one_that_is_away_and_one_without_the_folder_differ(self) -> None:
+        with pytest.raises(SourceAwayError, match="cannot be listed"):
+            open_object_store(f"http://127.0.0.1:{free_port()}/model")
+        with pytest.raises(ModelStoreError, match="cannot be listed") as caught:
+            open_object_store("memory://bucket/none")
+        assert not isinstance(caught.value, SourceAwayError)
+
+    def test_one_that_goes_away_is_no_full_disk(self, bucket: str, tmp_path: Path) -> None:
+        class Broken(io.BytesIO):
+            def read(self, _: int | None = -1, /) -> bytes:
+                raise TimeoutError("the store went away")
+
+        fetch = open_object_store(bucket)
+        files, work = tmp_path / "files", tmp_path / "work"
+        files.mkdir()
+        work.mkdir()
+        broken = replace(fetch, filesystem=SimpleNamespace(open=lambda *_: Broken()))
+        with pytest.raises(SourceAwayError, match="the store went away"):
+            broken.into(files, work, lambda *_: None)

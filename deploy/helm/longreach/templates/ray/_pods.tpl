@@ -244,7 +244,7 @@ spec:
         preStop:
           exec:
             {{- if $spans }}
-            # One of these pods has the replica, the others ranks of it: all stay until its lease is gone.
+            # One of these pods has the replica, the others ranks of it: all stay until it has no request left.
             command: [python, -m, cluster.engine.node_drain, rank, --limit-s, {{ include "longreach.rankLimit" .drain | quote }}]
             {{- else }}
             command: [python, -m, cluster.engine.node_drain, worker, --limit-s, {{ .drain | quote }}]
