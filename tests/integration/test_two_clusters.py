@@ -40,6 +40,8 @@ STREAMS = 200
 OPEN_STREAMS = 24
 """At once: both replicas together run 32, so neither the weights nor the drain are hidden by full replicas."""
 OUTPUT_TOKENS = 96
+LONG_STREAMS, LONG_TOKENS = 4, 2_000
+"""The first of all, so of the old revision: they outlast every step, and are what the drain has to wait for."""
 STEPS = ({"a": 1, "b": 0}, {"a": 3, "b": 1}, {"a": 1, "b": 1}, {"a": 1, "b": 3}, {"a": 0, "b": 1})
 STEP_STREAMS = STREAMS // len(STEPS)
 UP_TIMEOUT_S = 660.0
@@ -96,6 +98,7 @@ class Stream:
     """What one client saw."""
 
     step: int
+    tokens: int
     revision: str = ""
     reason: str = ""
     attempts: int = 1
@@ -121,7 +124,7 @@ class Stream:
     @property
     def is_lost(self) -> bool:
         whole = self.is_done and self.finish_reason == "length" and not self.fault
-        return not whole or not self.usage_tokens == self.counted_tokens == OUTPUT_TOKENS
+        return not whole or not self.usage_tokens == self.counted_tokens == self.tokens
 
 
 async def shift(gateway: GatewayProcess, traffic: dict[str, int]) -> None:
@@ -187,7 +190,7 @@ async def read_stream(client: httpx.AsyncClient, stream: Stream, number: int) ->
     body = {
         "model": "tiny",
         "messages": [{"role": "user", "content": f"Count from {number}."}],
-        "max_tokens": OUTPUT_TOKENS,
+        "max_tokens": stream.tokens,
         "ignore_eos": True,
         "stream": True,
         "stream_options": {"include_usage": True},
@@ -314,7 +317,7 @@ async def test_no_stream_is_lost(
         async def begin(step: int) -> None:
             for _ in range(STEP_STREAMS):
                 await places.acquire()
-                streams.append(Stream(step))
+                streams.append(Stream(step, LONG_TOKENS if len(streams) < LONG_STREAMS else OUTPUT_TOKENS))
                 task = group.create_task(read_stream(client, streams[-1], len(streams)))
                 task.add_done_callback(lambda _: places.release())
 
