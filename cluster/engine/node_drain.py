@@ -88,8 +88,10 @@ async def drain_worker(folder: DrainFolder, *, limit_s: float, say: Say) -> bool
 async def wait_as_head(
     leases: Callable[[], Awaitable[Sequence[Lease]]], *, ray_cluster: str, limit_s: float, say: Say
 ) -> bool:
-    """Wait until no replica of this Ray cluster drains.
+    """Wait until no replica of this Ray cluster drains, and has not for a while.
 
+    For a while, because drains begin at different times and a starved replica may be late with a lease. Replicas that
+    stay mean that this head leaves alone, its node being drained, say; then nobody gains by its staying.
     A store that does not answer says nothing, so the wait goes on to the limit: an idle head costs a little memory, one
     that ends early costs every stream.
 
@@ -102,29 +104,22 @@ async def wait_as_head(
     Returns:
         Whether it ended before the limit.
     """
-    began_s = said_s = time.monotonic()
-    absent_since_s: float | None = None
+    began_s = said_s = quiet_since_s = time.monotonic()
     while True:
         now_s = time.monotonic()
         try:
             own = [lease for lease in await leases() if lease.ray_cluster in {ray_cluster, ""}]
         except (RedisError, OSError) as error:
-            absent_since_s = None
+            quiet_since_s = now_s
             words = f"the state store does not answer: {error}"
         else:
             draining = [lease for lease in own if _may_be_leaving(lease)]
             words = f"{len(draining)} of {len(own)} replicas drain"
-            if not own:
-                absent_since_s = now_s if absent_since_s is None else absent_since_s
-                # A replica that is alive may be late with a renewal, never by a whole lease.
-                if now_s - absent_since_s >= LEASE_TTL_S:
-                    say(f"no replica is left after {now_s - began_s:.1f} s")
-                    return True
-            else:
-                absent_since_s = None
-                if not draining and now_s - began_s >= HEAD_NOTICE_S:
-                    say(f"none of {len(own)} replicas drains: this head leaves alone")
-                    return True
+            if draining:
+                quiet_since_s = now_s
+            elif now_s - quiet_since_s >= HEAD_NOTICE_S:
+                say(f"no replica drains, {len(own)} stay, after {now_s - began_s:.1f} s")
+                return True
         if now_s - began_s >= limit_s:
             say(f"not over after {limit_s:g} s: {words}")
             return False

@@ -25,7 +25,7 @@ COMPILE_TIMEOUT_S = 240
 GATEWAY_MB_MAX = 300
 ENGINE_MB_MAX = 6000
 BYTES_PER_MB = 10**6
-BUILD_ONLY = "/etc/pip.conf /root/.cache /root/.config /run/secrets/* /wheels /build /opt/longreach/.venv/bin/pip"
+BUILD_ONLY = "/etc/pip.conf ~root/.cache ~root/.config /run/secrets/* /wheels /build /opt/longreach/.venv/bin/pip"
 IDLE = ("bash", "-c", "sleep infinity & wait")
 """bash as the first process takes in orphans."""
 
