@@ -8,7 +8,6 @@ the programs of Kubernetes' preStop hooks, gets SIGTERM, and goes. What each str
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import itertools
 import json
 import os
@@ -77,9 +76,6 @@ class RayCluster:
         arguments = ("up", "--config", str(self.config), "--no-question", "--json")
         told = longreach(*arguments, env=self.env, timeout_s=UP_TIMEOUT_S)
         assert told.returncode == 0, f"{told.stdout}\n{told.stderr}"
-        # Local engines yield to everything else on the machine; here they are what everything waits for.
-        with contextlib.suppress(OSError):
-            Path(f"/proc/{self.pid('ray')}/autogroup").write_text("0", encoding="ascii")
 
     def down(self) -> None:
         told = longreach("down", "--config", str(self.config), env=self.env)
@@ -242,6 +238,39 @@ def read_event(stream: Stream, data: str) -> None:
         stream.usage_tokens = event["usage"]["completion_tokens"]
 
 
+class Clients:
+    """Start streams, `OPEN_STREAMS` at a time."""
+
+    def __init__(self, client: httpx.AsyncClient, group: asyncio.TaskGroup, streams: list[Stream]) -> None:
+        self._client = client
+        self._group = group
+        self._streams = streams
+        self._places = asyncio.Semaphore(OPEN_STREAMS)
+
+    async def begin(self, step: int) -> None:
+        """Start the streams of one step, and wait until each has its first byte."""
+        count = STEP_STREAMS - (LONG_STREAMS if step == len(STEPS) - 2 else 0)
+        await self._start([Stream(step) for _ in range(count)])
+
+    async def begin_long(self, step: int) -> None:
+        """Start those that the drain has to wait for."""
+        sessions = sessions_of("a", STEPS[step], LONG_STREAMS)
+        await self._start([Stream(step, LONG_TOKENS, session) for session in sessions])
+
+    async def _start(self, streams: list[Stream]) -> None:
+        for stream in streams:
+            await self._places.acquire()
+            self._streams.append(stream)
+            task = self._group.create_task(read_stream(self._client, stream, len(self._streams)))
+            task.add_done_callback(lambda _: self._places.release())
+        # Those on their way when the weights change would be decided by the new ones.
+        await until(
+            lambda: all(stream.revision or stream.fault for stream in streams),
+            timeout_s=STREAM_TIMEOUT_S,
+            what="every stream has begun",
+        )
+
+
 def show(streams: list[Stream], ended: Ended) -> None:
     """The figures, for whoever measures."""
     lines = []
@@ -321,37 +350,19 @@ async def test_no_stream_is_lost(
     await until(both, timeout_s=START_TIMEOUT_S, what="a replica of either revision")
     assert {lease.ray_cluster for lease in (await leases()).values()} == {"ray-a", "ray-b"}
     streams: list[Stream] = []
-    places = asyncio.Semaphore(OPEN_STREAMS)
     async with (
         gateway_process(tmp_path, configuration(None, valkey.connection_url, 36000), **new.env) as gateway,
         httpx.AsyncClient(base_url=gateway.url, timeout=STREAM_TIMEOUT_S) as client,
         asyncio.TaskGroup() as group,
     ):
-
-        async def begin(step: int) -> None:
-            for _ in range(STEP_STREAMS - (LONG_STREAMS if step == len(STEPS) - 2 else 0)):
-                await places.acquire()
-                launch(Stream(step))
-
-        def launch(stream: Stream) -> None:
-            streams.append(stream)
-            task = group.create_task(read_stream(client, stream, len(streams)))
-            task.add_done_callback(lambda _: places.release())
-
+        clients = Clients(client, group, streams)
         for step, weights in enumerate(STEPS[:-1]):
             await shift(gateway, weights)
-            await begin(step)
-        for session in sessions_of("a", STEPS[-2], LONG_STREAMS):
-            await places.acquire()
-            launch(Stream(len(STEPS) - 2, LONG_TOKENS, session))
-        await until(
-            lambda: all(stream.revision for stream in streams[-LONG_STREAMS:]),
-            timeout_s=STREAM_TIMEOUT_S,
-            what="the long streams have begun",
-        )
+            await clients.begin(step)
+        await clients.begin_long(len(STEPS) - 2)
         await shift(gateway, STEPS[-1])
         # Streams of the old revision still run, and new ones begin while it drains.
-        last = group.create_task(begin(len(STEPS) - 1))
+        last = group.create_task(clients.begin(len(STEPS) - 1))
         ended = await end(old, streams, leases)
         await last
         await until(
