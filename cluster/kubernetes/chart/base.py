@@ -21,7 +21,7 @@ Duration = Annotated[str, Field(pattern=r"^([0-9]+(ms|s|m|h))+$")]
 
 
 class Resources(Section):
-    """Requests and limits of a container."""
+    """What a container asks for and what it may take."""
 
     requests: dict[str, str | int | float] = Field(default_factory=dict)
     limits: dict[str, str | int | float] = Field(default_factory=dict)

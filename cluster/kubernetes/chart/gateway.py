@@ -14,11 +14,11 @@ from cluster.kubernetes.chart.base import Duration, Extras, KubernetesName, Port
 
 
 class GatewayAutoscaling(Section):
-    """The HorizontalPodAutoscaler of the gateways."""
+    """The HorizontalPodAutoscaler of the gateways; it needs the metrics API."""
 
     enabled: bool = True
-    minReplicas: int = Field(default=2, ge=1)
-    maxReplicas: int = Field(default=8, ge=1)
+    minReplicas: int = Field(default=2, ge=1, description="Gateways that always run")
+    maxReplicas: int = Field(default=8, ge=1, description="Gateways at most")
     targetCPUUtilizationPercentage: int = Field(default=70, ge=1, le=100, description="Of the requested CPU")
 
 
@@ -26,24 +26,24 @@ class DisruptionBudget(Section):
     """How many gateways an eviction may take at once."""
 
     enabled: bool = True
-    maxUnavailable: int = Field(default=1, ge=1)
+    maxUnavailable: int = Field(default=1, ge=1, description="Gateways that may be away at once")
 
 
 class GatewayService(Section):
     """The Service for REST."""
 
-    type: Literal["ClusterIP", "NodePort", "LoadBalancer"] = "ClusterIP"
-    port: Port = 80
-    annotations: dict[str, str] = Field(default_factory=dict)
+    type: Literal["ClusterIP", "NodePort", "LoadBalancer"] = Field(default="ClusterIP", description="Of the Service")
+    port: Port = Field(default=80, description="Of the Service; gRPC is at 8082")
+    annotations: dict[str, str] = Field(default_factory=dict, description="E.g. what a load balancer reads")
 
 
 class GrpcIngress(Section):
     """An Ingress for gRPC; its controller needs an annotation for that."""
 
     enabled: bool = False
-    annotations: dict[str, str] = Field(default_factory=dict)
-    hosts: list[str] = Field(default_factory=list)
-    tlsSecret: KubernetesName = ""
+    annotations: dict[str, str] = Field(default_factory=dict, description="What its controller reads")
+    hosts: list[str] = Field(default_factory=list, description="At least one")
+    tlsSecret: KubernetesName = Field(default="", description="Certificate for its hosts; empty: no TLS there")
 
 
 class Ingress(Section):
@@ -51,9 +51,9 @@ class Ingress(Section):
 
     enabled: bool = False
     className: KubernetesName = Field(default="", description="Ingress class of both")
-    annotations: dict[str, str] = Field(default_factory=dict)
-    hosts: list[str] = Field(default_factory=list)
-    tlsSecret: KubernetesName = ""
+    annotations: dict[str, str] = Field(default_factory=dict, description="What its controller reads")
+    hosts: list[str] = Field(default_factory=list, description="At least one")
+    tlsSecret: KubernetesName = Field(default="", description="Certificate for its hosts; empty: no TLS there")
     grpc: GrpcIngress = GrpcIngress()
 
 
@@ -116,10 +116,10 @@ class Tls(Section):
 
 
 class Destination(Section):
-    """Addresses and ports."""
+    """Addresses and ports; an empty list is nowhere."""
 
     cidrs: list[str] = Field(default_factory=list, description="None: nowhere")
-    ports: list[Port] = Field(default_factory=list)
+    ports: list[Port] = Field(default_factory=list, description="None: nowhere")
 
 
 class Resolver(Section):
@@ -160,7 +160,7 @@ class NetworkPolicy(Section):
 class ServiceAccount(Section):
     """The account of every pod but the autoscaler's; no token is mounted."""
 
-    create: bool = True
+    create: bool = Field(default=True, description="Make it; off: `name`, or the namespace's own")
     name: KubernetesName = Field(default="", description="Empty: the release's name")
     headName: KubernetesName = Field(
         default="", description="An account of your own for Ray's autoscaler; empty: the chart makes one"
@@ -179,16 +179,16 @@ class Rbac(Section):
 class PodSecurity(Section):
     """User and groups of every pod; null leaves the choice to the cluster (OpenShift)."""
 
-    runAsUser: int | None = Field(default=10001, ge=1)
-    runAsGroup: int | None = Field(default=0, ge=0)
-    fsGroup: int | None = Field(default=10001, ge=1)
+    runAsUser: int | None = Field(default=10001, ge=1, description="Any user works; null: the cluster chooses")
+    runAsGroup: int | None = Field(default=0, ge=0, description="null: the cluster chooses")
+    fsGroup: int | None = Field(default=10001, ge=1, description="Owns volumes; null: the cluster chooses")
 
 
 class Monitor(Section):
     """A monitor for the Prometheus operator."""
 
     enabled: bool = False
-    interval: Duration = "15s"
+    interval: Duration = Field(default="15s", description="Between two scrapes")
     labels: dict[str, str] = Field(default_factory=dict, description="What your Prometheus selects by")
 
 
@@ -227,7 +227,7 @@ class Otel(Section):
     """OpenTelemetry's standard variables for gateways and Ray; this version exports nothing by itself yet."""
 
     endpoint: str = Field(default="", description="OTEL_EXPORTER_OTLP_ENDPOINT, with its port")
-    protocol: Literal["grpc", "http/protobuf"] = "grpc"
+    protocol: Literal["grpc", "http/protobuf"] = Field(default="grpc", description="OTEL_EXPORTER_OTLP_PROTOCOL")
     headersSecret: KubernetesName = Field(default="", description="Secret whose key `headers` has further headers")
 
 

@@ -73,8 +73,10 @@ def generated() -> dict[Path, str]:
     }
 
 
-def _rows(section: type[BaseModel], prefix: str) -> Iterator[tuple[str, str, str]]:
+def _rows(section: type[BaseModel], prefix: str, defaults: BaseModel | None = None) -> Iterator[tuple[str, str, str]]:
+    """Rows of a section; `defaults` is how the section above it has it, where that differs."""
     for name, field in section.model_fields.items():
+        default = field.get_default(call_default_factory=True) if defaults is None else getattr(defaults, name)
         key = prefix + (field.alias or name)
         kind = field.annotation
         if key == "config":
@@ -85,9 +87,10 @@ def _rows(section: type[BaseModel], prefix: str) -> Iterator[tuple[str, str, str
         if isinstance(inner, type) and issubclass(inner, BaseModel) and inner.__name__ != "Resources":
             if key in FREE:
                 yield key, "`{}`", _cell(meaning)
-            yield from _rows(inner, f"{key}.NAME." if key in FREE else f"{key}.")
+            within = default if isinstance(default, BaseModel) else None
+            yield from _rows(inner, f"{key}.NAME." if key in FREE else f"{key}.", within)
             continue
-        yield key, _default(field.get_default(call_default_factory=True)), _cell(meaning or _first_line(section))
+        yield key, _default(default), _cell(meaning or _first_line(section))
 
 
 def _entry_of(kind: Any) -> Any:

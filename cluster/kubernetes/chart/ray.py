@@ -46,8 +46,8 @@ class WorkerGroup(Scheduling, Extras):
 class RayAuth(Section):
     """Ray's own token, which every node and driver then has to show."""
 
-    mode: Literal["disabled", "token"] = "disabled"
-    existingSecret: KubernetesName = Field(default="", description="Its token; none: KubeRay makes one")
+    mode: Literal["disabled", "token"] = Field(default="disabled", description="token: every node and driver shows it")
+    existingSecret: KubernetesName = Field(default="", description="Key `auth_token`; none: KubeRay makes one")
 
 
 class Autoscaler(Section):
@@ -185,9 +185,9 @@ class Incremental(Section):
     """KubeRay's options for NewClusterWithIncrementalUpgrade."""
 
     gatewayClassName: KubernetesName = Field(default="", description="Class of the Gateway that KubeRay makes for it")
-    stepSizePercent: int = Field(default=20, ge=1, le=100)
-    intervalSeconds: int = Field(default=60, ge=1)
-    maxSurgePercent: int = Field(default=100, ge=0, le=100)
+    stepSizePercent: int = Field(default=20, ge=1, le=100, description="Of KubeRay's own routes, in one step")
+    intervalSeconds: int = Field(default=60, ge=1, description="Between two steps")
+    maxSurgePercent: int = Field(default=100, ge=0, le=100, description="Capacity added at once")
 
 
 class Upgrade(Section):
@@ -207,14 +207,14 @@ class Upgrade(Section):
 class CanaryPool(Section):
     """A pool's canary."""
 
-    replicas: int = Field(default=1, ge=1, le=100)
+    replicas: int = Field(default=1, ge=1, le=100, description="Replicas of the canary")
 
 
 class CanaryModel(Section):
     """What the canary's engines load instead."""
 
-    source: str | None = None
-    revision: str | None = None
+    source: str | None = Field(default=None, description="As in config.models[].source")
+    revision: str | None = Field(default=None, description="As in config.models[].revision")
 
 
 class Canary(Section):

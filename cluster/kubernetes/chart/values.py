@@ -30,7 +30,7 @@ from cluster.kubernetes.chart.ray import Canary, Head, ModelCache, Ray, Redis, U
 class Image(Section):
     """One image."""
 
-    repository: str
+    repository: str = Field(description="Registry and name")
     tag: str = Field(default="", description="Empty: this version")
     digest: Annotated[str, Field(pattern=r"^(sha256:[0-9a-f]{64})?$")] = Field(
         default="", description="sha256:…; it wins over the tag"
@@ -40,7 +40,7 @@ class Image(Section):
 class Images(Section):
     """Where images come from."""
 
-    pullPolicy: Literal["IfNotPresent", "Always", "Never"] = "IfNotPresent"
+    pullPolicy: Literal["IfNotPresent", "Always", "Never"] = Field(default="IfNotPresent", description="Of every image")
     pullSecrets: list[KubernetesName] = Field(default_factory=list, description="Names of Secrets")
     engine: Image = Image(repository="longreach")
     gateway: Image = Image(repository="longreach-gateway")
