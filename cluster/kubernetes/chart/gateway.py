@@ -152,7 +152,7 @@ class NetworkPolicy(Section):
         default=Destination(cidrs=["0.0.0.0/0", "::/0"], ports=[443, 6443]), description="For Ray's autoscaler"
     )
     modelSources: Destination = Field(
-        default=Destination(cidrs=["0.0.0.0/0", "::/0"], ports=[443]), description="Hub, mirror or object store"
+        default=Destination(cidrs=["0.0.0.0/0", "::/0"], ports=[443]), description="Hub or mirror"
     )
     extraEgress: list[Raw] = Field(default_factory=list, description="Further rules for gateways and Ray")
 
@@ -165,7 +165,7 @@ class ServiceAccount(Section):
     headName: KubernetesName = Field(
         default="", description="An account of your own for Ray's autoscaler; empty: the chart makes one"
     )
-    annotations: dict[str, str] = Field(default_factory=dict, description="E.g. a cloud's identity for object stores")
+    annotations: dict[str, str] = Field(default_factory=dict, description="E.g. a cloud's identity")
 
 
 class Rbac(Section):

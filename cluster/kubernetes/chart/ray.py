@@ -176,7 +176,7 @@ class ModelCache(Section):
     )
     hub: Hub = Hub()
     extraEnv: list[Raw] = Field(
-        default_factory=list, description="Environment of whatever pulls, e.g. an object store's login"
+        default_factory=list, description="Environment of whatever pulls, e.g. a proxy"
     )
     prefetch: Prefetch = Prefetch()
 
