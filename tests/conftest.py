@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -30,3 +31,11 @@ def valkey(tmp_path: Path) -> Iterator[ValkeyServer]:
     yield server
     if server.is_running():
         server.stop()
+
+
+@pytest.fixture(autouse=True)
+def _own_loggers_speak() -> None:
+    """Libraries that set up logging (vLLM is one) switch off every logger there is; a later test listens to ours."""
+    for name, logger in logging.root.manager.loggerDict.items():
+        if isinstance(logger, logging.Logger) and name.partition(".")[0] in {"longreach", "cluster", "services"}:
+            logger.disabled = False

@@ -63,7 +63,7 @@ class Nodes:
 
     @property
     def state_url(self) -> str:
-        password = secret(self.rendered, f"{self.rendered.release}-redis")["state-password"]
+        password = secret(self.rendered, f"{self.rendered.release}-redis-state")["state-password"]
         return f"redis://:{password}@{self.network.addresses['redis-state']}:6379"
 
     async def leases(self) -> dict[str, Lease]:
@@ -154,11 +154,10 @@ def two_nodes(rendered: Rendered, folder: Path) -> Iterator[Nodes]:
 
 
 async def _stores_answer(nodes: Nodes) -> None:
-    passwords = secret(nodes.rendered, f"{nodes.rendered.release}-redis")
     for name in STORES:
-        role = name.removeprefix("redis-")
+        passwords = secret(nodes.rendered, f"{nodes.rendered.release}-{name}")
 
-        async def answers(name: str = name, password: str = passwords[f"{role}-password"]) -> bool:
+        async def answers(name: str = name, password: str = next(iter(passwords.values()))) -> bool:
             async with Redis.from_url(f"redis://:{password}@{nodes.network.addresses[name]}:6379") as client:
                 with contextlib.suppress(RedisError, OSError):
                     return bool(await client.ping())

@@ -175,9 +175,7 @@ class ModelCache(Section):
         default="ReadWriteMany", description="ReadWriteOnce: for one worker, and upgrade.strategy None"
     )
     hub: Hub = Hub()
-    extraEnv: list[Raw] = Field(
-        default_factory=list, description="Environment of whatever pulls, e.g. a proxy"
-    )
+    extraEnv: list[Raw] = Field(default_factory=list, description="Environment of whatever pulls, e.g. a proxy")
     prefetch: Prefetch = Prefetch()
 
 
