@@ -44,6 +44,32 @@ rank is gone the replica must get no request. Replicas that had none here are us
 Say = Callable[[str], None]
 
 
+class _Wait:
+    """A wait with a limit, which tells now and then what for."""
+
+    def __init__(self, limit_s: float, say: Say) -> None:
+        self._limit_s = limit_s
+        self._say = say
+        self._began_s = self._said_s = time.monotonic()
+
+    @property
+    def age_s(self) -> float:
+        """How long it has been going on."""
+        return time.monotonic() - self._began_s
+
+    async def goes_on(self, words: str, *, verdict: str = "not over") -> bool:
+        """Pause until the next look; False at the limit, with the verdict."""
+        now_s = time.monotonic()
+        if now_s - self._began_s >= self._limit_s:
+            self._say(f"{verdict} after {self._limit_s:g} s: {words}")
+            return False
+        if now_s - self._said_s >= SAY_EVERY_S:
+            self._said_s = now_s
+            self._say(f"waiting: {words}")
+        await asyncio.sleep(POLL_S)
+        return True
+
+
 async def drain_worker(folder: DrainFolder, *, limit_s: float, say: Say) -> bool:
     """Ask this container's replicas to drain, and wait for them.
 
@@ -55,7 +81,7 @@ async def drain_worker(folder: DrainFolder, *, limit_s: float, say: Say) -> bool
     Returns:
         Whether nothing is in flight any more.
     """
-    began_s = said_s = time.monotonic()
+    wait = _Wait(limit_s, say)
     try:
         folder.ask()
     except OSError as error:
@@ -68,21 +94,15 @@ async def drain_worker(folder: DrainFolder, *, limit_s: float, say: Say) -> bool
         busy = [note for note in notes if note.in_flight or not note.is_draining]
         if not busy:
             if notes:
-                say(f"{len(notes)} replicas are drained after {time.monotonic() - began_s:.1f} s")
+                say(f"{len(notes)} replicas are drained after {wait.age_s:.1f} s")
                 await asyncio.sleep(NOTICE_S)
             return True
-        now_s = time.monotonic()
         words = ", ".join(
             f"{note.replica_id} has {note.in_flight} in flight" if note.is_draining else f"{note.replica_id} was asked"
             for note in busy
         )
-        if now_s - began_s >= limit_s:
-            say(f"still busy after {limit_s:g} s: {words}")
+        if not await wait.goes_on(words, verdict="still busy"):
             return False
-        if now_s - said_s >= SAY_EVERY_S:
-            said_s = now_s
-            say(f"waiting: {words}")
-        await asyncio.sleep(POLL_S)
 
 
 async def wait_as_head(
@@ -104,7 +124,8 @@ async def wait_as_head(
     Returns:
         Whether it ended before the limit.
     """
-    began_s = said_s = quiet_since_s = time.monotonic()
+    wait = _Wait(limit_s, say)
+    quiet_since_s = time.monotonic()
     while True:
         now_s = time.monotonic()
         try:
@@ -118,15 +139,10 @@ async def wait_as_head(
             if draining:
                 quiet_since_s = now_s
             elif now_s - quiet_since_s >= HEAD_NOTICE_S:
-                say(f"no replica drains, {len(own)} stay, after {now_s - began_s:.1f} s")
+                say(f"no replica drains, {len(own)} stay, after {wait.age_s:.1f} s")
                 return True
-        if now_s - began_s >= limit_s:
-            say(f"not over after {limit_s:g} s: {words}")
+        if not await wait.goes_on(words):
             return False
-        if now_s - said_s >= SAY_EVERY_S:
-            said_s = now_s
-            say(f"waiting: {words}")
-        await asyncio.sleep(POLL_S)
 
 
 async def wait_as_rank(
@@ -144,7 +160,7 @@ async def wait_as_rank(
     Returns:
         Whether nothing was in flight at the end.
     """
-    began_s = said_s = time.monotonic()
+    wait = _Wait(limit_s, say)
     quiet_since_s: float | None = None
     marked: set[ReplicaId] = set()
     while True:
@@ -161,15 +177,10 @@ async def wait_as_rank(
             quiet_since_s = None if busy else (quiet_since_s or now_s)
             # A lease may be as old as this, and a request that was sent before the mark may not be in it yet.
             if quiet_since_s is not None and now_s - quiet_since_s >= LEASE_TTL_S:
-                say(f"{len(own)} replicas on several hosts are idle after {now_s - began_s:.1f} s")
+                say(f"{len(own)} replicas on several hosts are idle after {wait.age_s:.1f} s")
                 return True
-        if now_s - began_s >= limit_s:
-            say(f"not over after {limit_s:g} s: {words}")
+        if not await wait.goes_on(words):
             return False
-        if now_s - said_s >= SAY_EVERY_S:
-            said_s = now_s
-            say(f"waiting: {words}")
-        await asyncio.sleep(POLL_S)
 
 
 async def _keep_out(store: LeaseStore, leases: Sequence[Lease], marked: set[ReplicaId]) -> None:
