@@ -219,7 +219,11 @@ def test_every_ray_node_has_the_environment_of_local_mode(render: Renderer) -> N
     assert len(templates) == 2
     for template in templates:
         (container,) = template["spec"]["containers"]
-        given = {each["name"]: each.get("value") for each in container["env"] if each["name"].startswith("RAY_")}
+        given = {
+            each["name"]: each.get("value")
+            for each in container["env"]
+            if each["name"] in wanted or each["name"].startswith("RAY_")
+        }
         assert given == {**wanted, "RAY_GRACEFUL_SHUTDOWN_DRAIN_TIMEOUT_S": "0"}
 
 

@@ -19,6 +19,7 @@ the two equal.
 - {name: RAY_worker_niceness, value: "0"}
 - {name: RAY_ENABLE_UV_RUN_RUNTIME_ENV, value: "0"}
 - {name: RAY_DEDUP_LOGS, value: "0"}
+- {name: SPT_NOENV, value: "1"}
 # The preStop hook has drained already, and Serve has nowhere to put a replica of a cluster that ends.
 - {name: RAY_GRACEFUL_SHUTDOWN_DRAIN_TIMEOUT_S, value: "0"}
 - {name: LONGREACH_CACHE, value: /models}
