@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import os
 from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -130,7 +131,15 @@ def two_nodes(rendered: Rendered, folder: Path) -> Iterator[Nodes]:
     with pod_network([*views, KUBELET]) as network, contextlib.ExitStack() as stack:
         hosts = _hosts(rendered, views, network)
         made = {
-            name: Pod(name=name, view=view, rendered=rendered, network=network, folder=folder / name, hosts=hosts)
+            name: Pod(
+                name=name,
+                view=view,
+                rendered=rendered,
+                network=network,
+                folder=folder / name,
+                hosts=hosts,
+                cores=_cores(workers.index(name), len(workers)) if name in workers else (),
+            )
             for name, view in views.items()
         }
         kubelet = Resident(network.namespace(KUBELET))
@@ -151,6 +160,12 @@ def two_nodes(rendered: Rendered, folder: Path) -> Iterator[Nodes]:
             kubelet.run(_ready(nodes, name))
         kubelet.run(until(nodes.leases_of_all, timeout_s=ENGINES_LIMIT_S, what="both pools have a replica"))
         yield nodes
+
+
+def _cores(number: int, workers: int) -> tuple[int, ...]:
+    """The cores of one worker of several: machines share none, and an engine of one must not starve another's."""
+    usable = sorted(os.sched_getaffinity(0))
+    return tuple(usable[number % len(usable) :: workers])
 
 
 async def _stores_answer(nodes: Nodes) -> None:

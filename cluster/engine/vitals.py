@@ -6,8 +6,10 @@ What must not live here: the judgement, and what happens after it.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import time
 from collections.abc import Awaitable, Callable
+from pathlib import Path
 
 import psutil
 
@@ -70,7 +72,7 @@ class Vitals:
         stopped = False
         if age_s >= SUSPECT_S:
             stopped, cpu_s = self._process_states()
-            if cpu_s != self._cpu_s:
+            if cpu_s != self._cpu_s or any(_wants_cpu(process) for process in self._processes):
                 self._cpu_s = cpu_s
                 self._cpu_moved_s = now_s
         else:
@@ -88,3 +90,16 @@ class Vitals:
                 return True, cpu_s
             cpu_s += times.user + times.system
         return False, cpu_s
+
+
+def _wants_cpu(process: psutil.Process) -> bool:
+    """Whether a thread of it would run if it got a core (state R of proc_pid_stat(5)).
+
+    On a node whose cores others take, an engine may use none for longer than a frozen one is given; it is not frozen.
+    """
+    with contextlib.suppress(OSError):
+        for thread in Path(f"/proc/{process.pid}/task").iterdir():
+            # The name before the state is in brackets, and may hold anything.
+            if (thread / "stat").read_text(encoding="utf-8", errors="replace").rpartition(")")[2].split()[0] == "R":
+                return True
+    return False

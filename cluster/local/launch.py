@@ -77,7 +77,7 @@ def start(
                 f"{name} cannot be started: {error}", "run `make up` again to repair the environment"
             ) from error
     if is_yielding:
-        _yield_to_others(process.pid)
+        yield_to_others(process.pid)
     # None when it has ended already; no process started at tick 0, so it will be found dead.
     entry = StartedProcess(name=name, pid=process.pid, start_ticks=start_ticks(process.pid) or 0)
     journal = journal.with_process(entry)
@@ -87,7 +87,7 @@ def start(
     return journal
 
 
-def _yield_to_others(pid: int) -> None:
+def yield_to_others(pid: int) -> None:
     """Lower the weight of the process's whole session (sched(7), autogroup; anybody may lower their own).
 
     A session is scheduled as one. On two cores with Linux 6.18, one with decoding engines kept all others waiting for

@@ -153,6 +153,23 @@ async def test_no_cpu_use_means_stalled(clock: Clock, child: psutil.Process) -> 
     assert "no CPU use" in verdict.reason
 
 
+async def test_an_engine_that_waits_for_a_core_is_busy(
+    clock: Clock, child: psutil.Process, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A thread that computes, in a process whose CPU time stands still as on a node whose cores others have."""
+    with subprocess.Popen(["sh", "-c", "while :; do :; done"]) as starved:
+        try:
+            watched = watch(Pings(), psutil.Process(starved.pid), child)
+            still = psutil.Process().cpu_times()
+            monkeypatch.setattr(psutil.Process, "cpu_times", lambda _: still)
+            await watched.look()
+            for _ in range(3):
+                clock.now_s += IDLE_S
+                assert (await watched.look()).health is Health.BUSY
+        finally:
+            starved.kill()
+
+
 async def test_a_long_step_that_computes_is_busy_until_the_limit(clock: Clock) -> None:
     myself = psutil.Process()
     watched = watch(Pings(), myself)
