@@ -52,6 +52,14 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
 
 
 @pytest.fixture
+def computing() -> Iterator[psutil.Process]:
+    """A process that would always run."""
+    with subprocess.Popen(["sh", "-c", "while :; do :; done"]) as process:
+        yield psutil.Process(process.pid)
+        process.kill()
+
+
+@pytest.fixture
 def child() -> Iterator[psutil.Process]:
     """A process that sleeps: it uses no CPU."""
     with subprocess.Popen(["sleep", "60"]) as process:
@@ -154,20 +162,16 @@ async def test_no_cpu_use_means_stalled(clock: Clock, child: psutil.Process) -> 
 
 
 async def test_an_engine_that_waits_for_a_core_is_busy(
-    clock: Clock, child: psutil.Process, monkeypatch: pytest.MonkeyPatch
+    clock: Clock, child: psutil.Process, computing: psutil.Process, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A thread that computes, in a process whose CPU time stands still as on a node whose cores others have."""
-    with subprocess.Popen(["sh", "-c", "while :; do :; done"]) as starved:
-        try:
-            watched = watch(Pings(), psutil.Process(starved.pid), child)
-            still = psutil.Process().cpu_times()
-            monkeypatch.setattr(psutil.Process, "cpu_times", lambda _: still)
-            await watched.look()
-            for _ in range(3):
-                clock.now_s += IDLE_S
-                assert (await watched.look()).health is Health.BUSY
-        finally:
-            starved.kill()
+    """Its CPU time stands still, as on a node whose cores others have."""
+    still = computing.cpu_times()
+    monkeypatch.setattr(psutil.Process, "cpu_times", lambda _: still)
+    watched = watch(Pings(), computing, child)
+    await watched.look()
+    for _ in range(3):
+        clock.now_s += IDLE_S
+        assert (await watched.look()).health is Health.BUSY
 
 
 async def test_a_long_step_that_computes_is_busy_until_the_limit(clock: Clock) -> None:
