@@ -73,7 +73,7 @@ class FolderSource:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ObjectStoreSource:
-    """A folder in an object store, `s3://bucket/path` or `gs://bucket/path`."""
+    """A folder in an object store, `s3://bucket/path`, `gs://bucket/path` or `az://account/container/path`."""
 
     url: str
 

