@@ -76,7 +76,7 @@ def _load(bands: Sequence[Band], station: Station) -> Load:
     mean_s = sum(part * time_s for part, time_s in times)
     if mean_s <= 0:
         return Load(0.0, 0.0)
-    spread = sum(part * time_s * time_s for part, time_s in times) / (mean_s * mean_s) - 1
+    spread = sum(part * (time_s / mean_s) ** 2 for part, time_s in times) - 1
     busy = requests * mean_s / max(station.replicas, 1)
     # A pool without replicas starts its first one for this: as if it had one that is always behind.
     excess = max(busy - BUSY_MAX_RATIO, 0.0) + (1.0 if station.replicas == 0 else 0.0)
