@@ -10,7 +10,7 @@ import math
 from dataclasses import dataclass
 
 from cluster.core.autoscaling.target import ServiceLevel
-from cluster.core.boundary.lengths import BANDS_PER_OCTAVE, MEMORY_S, LengthWork, edge_tokens
+from cluster.core.boundary.lengths import BANDS_PER_OCTAVE, LengthWork, edge_tokens
 from cluster.core.boundary.waits import Split, Station, split
 
 MOVE_MAX_BANDS = 2
@@ -68,10 +68,9 @@ class AdaptiveBoundary:
         return boundary
 
     def _decide(self, now_s: float, smaller: Station, larger: Station) -> Boundary:
-        bands = self.work.bands(now_s)
-        known = sum(band.requests_per_s for band in bands)
-        if known * MEMORY_S < KNOWN_REQUESTS:
+        if self.work.requests(now_s) < KNOWN_REQUESTS:
             return self._boundary("too few requests are known to move it")
+        bands = self.work.bands(now_s)
         here = split(bands, self._band, smaller, larger, self._level)
         if here.cost < WAIT_MIN_RATIO:
             return self._boundary(f"{_words(here)}: nobody waits")
