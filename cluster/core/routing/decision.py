@@ -171,6 +171,8 @@ class Saturated:
     pools: tuple[PoolName, ...]
     """The fitting pools with an endpoint that accepts, smallest first."""
     rejected: tuple[Rejected, ...] = field(default=(), compare=False)
+    fits: tuple[PoolName, ...] = field(default=(), compare=False)
+    """Every fitting pool, smallest first."""
 
 
 Outcome = Decision | TooLong | NoEndpoint | Saturated
