@@ -112,6 +112,12 @@ class AutoscalingSection(Section):
     )
     itl_s: float = Field(default=0.1, gt=0, le=60, description="Mean time between two tokens of an answer")
     queue_age_s: float = Field(default=10.0, gt=0, le=3600, description="Longest wait for a turn")
+    idle_s: float = Field(
+        default=300.0,
+        gt=0,
+        le=86_400,
+        description="Where replicas.min is 0: the last replica goes after so long without a request",
+    )
 
 
 class RedisTierSection(Section):

@@ -11,6 +11,7 @@ import contextlib
 import time
 from collections.abc import AsyncGenerator
 from dataclasses import dataclass
+from functools import partial
 from types import SimpleNamespace
 from typing import Any
 
@@ -59,9 +60,7 @@ class VllmEngine:
         vLLM tells what of a prompt was cached with its first token, so these are whole prompts. Choices of one request
         share their prompt, which counts once.
         """
-        waiting = [state for state in self._engine.output_processor.request_states.values() if state.is_prefilling]
-        prompts = {id(state.parent_req) if state.parent_req else id(state): state.prompt_len for state in waiting}
-        return sum(prompts.values())
+        return _prefill_tokens(self._engine.output_processor)
 
     @property
     def tier_terms(self) -> dict[str, Any] | None:
@@ -132,6 +131,7 @@ async def start_engine(
     engine = _checked_engine(prompts, tier, meter).from_engine_args(
         AsyncEngineArgs.from_cli_args(args), stat_loggers=[_load_recorder(load, meter, tier)]
     )
+    meter.uncomputed_tokens = partial(_prefill_tokens, engine.output_processor)
     meter.kv_tokens = engine.vllm_config.cache_config.kv_cache_size_tokens or 0
     if tier is not None:
         await tier.connect()
@@ -182,6 +182,12 @@ def _checked_engine(
             return outputs if call is None else pooled(outputs, call, call.tally.begin(0))
 
     return CheckedEngine
+
+
+def _prefill_tokens(output_processor: Any) -> int:
+    waiting = [state for state in output_processor.request_states.values() if state.is_prefilling]
+    prompts = {id(state.parent_req) if state.parent_req else id(state): state.prompt_len for state in waiting}
+    return sum(prompts.values())
 
 
 def _note(prompts: SeenPrompts, prompt: Any) -> None:
@@ -254,15 +260,16 @@ def _load_recorder(load: Load, meter: WorkMeter, tier: TierLink | None = None) -
 
 def _measure(meter: WorkMeter, running: int, iteration_stats: Any) -> None:
     """Tell of a step: a sequence in the batch that got no token is one whose prompt is not computed to its end."""
-    tokens, first_tokens, prefilled = 0, 0, 0
+    tokens, first_tokens, computed, prompts = 0, 0, 0, 0
     if iteration_stats is not None:
         tokens = iteration_stats.num_generation_tokens
         first_tokens = len(iteration_stats.time_to_first_tokens_iter)
-        prefilled = iteration_stats.prompt_token_stats.computed
+        computed = iteration_stats.prompt_token_stats.computed
+        prompts = iteration_stats.prompt_token_stats.total
     meter.stepped(
         time.monotonic(),
         prefilling=first_tokens + max(running - tokens, 0),
         decoding=max(tokens - first_tokens, 0),
-        prefilled_tokens=prefilled,
-        output_tokens=tokens,
+        computed_tokens=computed,
+        prompt_tokens=prompts,
     )

@@ -38,11 +38,12 @@ class AskedWriter(Protocol):
 
 
 class _Count:
-    __slots__ = ("output_tokens", "prefill_tokens", "requests")
+    __slots__ = ("cached_tokens", "output_tokens", "prefill_tokens", "requests")
 
     def __init__(self) -> None:
         self.requests = 0
         self.prefill_tokens = 0
+        self.cached_tokens = 0
         self.output_tokens = 0
 
 
@@ -72,13 +73,14 @@ class Demand:
         self._told: GatewayAsked | None = None
         self._told_s = 0.0
 
-    def arrived(self, pool: PoolName, prefill_tokens: int) -> None:
-        """A request came whose smallest fitting pool is `pool`, with so many prompt tokens to compute."""
+    def arrived(self, pool: PoolName, *, prefill_tokens: int, cached_tokens: int = 0) -> None:
+        """A request came whose smallest fitting pool is `pool`: so many prompt tokens to compute, so many cached."""
         count = self._counts.get(pool)
         if count is None:
             count = self._counts[pool] = _Count()
         count.requests += 1
         count.prefill_tokens += prefill_tokens
+        count.cached_tokens += cached_tokens
 
     def ended(self, pool: PoolName, output_tokens: int) -> None:
         """Such a request has ended, with so many tokens generated."""
@@ -123,6 +125,7 @@ def _asked(count: _Count, line: Standing) -> PoolAsked:
     return PoolAsked(
         requests=count.requests,
         prefill_tokens=count.prefill_tokens,
+        cached_tokens=count.cached_tokens,
         output_tokens=count.output_tokens,
         held=line.requests,
         held_tokens=line.prefill_tokens,

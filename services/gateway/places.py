@@ -124,9 +124,12 @@ class Places:
     def arrived(self, case: Case, found: Claim | Line | Outcome) -> None:
         """Count a request for the pool it belongs to, once, whatever becomes of it."""
         if isinstance(found, Claim):
-            self._demand.arrived(next(iter(found.choice.case.fits)), found.prefill_tokens)
+            todo = found.prefill_tokens
+            cached_tokens = max(case.need.expected_prompt_tokens - todo, 0)
+            home = next(iter(found.choice.case.fits))
+            self._demand.arrived(home, prefill_tokens=todo, cached_tokens=cached_tokens)
         elif isinstance(found, Line):
-            self._demand.arrived(found.pools[0], case.need.expected_prompt_tokens)
+            self._demand.arrived(found.pools[0], prefill_tokens=case.need.expected_prompt_tokens)
 
     def ended(self, choice: Choice, output_tokens: int) -> None:
         """A request that was counted has ended, with so many tokens generated."""

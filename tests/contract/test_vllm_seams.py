@@ -235,13 +235,14 @@ def test_every_step_tells_what_it_computed() -> None:
     step.num_generation_tokens = 3
     step.time_to_first_tokens_iter = [0.1]
     step.prompt_token_stats.computed = 500
+    step.prompt_token_stats.total = 700
     meter.arrived(0.0, is_alone=True)
     recorder.record(SchedulerStats(num_running_reqs=3), step)
     recorder.record(SchedulerStats(num_running_reqs=3), None)
-    work = meter.work()
-    assert (work.prefilled_tokens, work.output_tokens) == (500, 3)
-    assert work.prefill_tokens_per_s > 0
-    assert 1.99 < work.decode_sequences <= 2
+    counted = meter.work().counters
+    assert (counted.prefill_tokens, counted.decode_tokens) == (500, 2)
+    assert 0 < counted.decode_busy_s < counted.prefill_busy_s
+    assert counted.prefill_token_s / counted.decode_busy_s >= 700
     assert "kv_cache_size_tokens" in CacheConfig.__dataclass_fields__
     source = inspect.getsource(AsyncLLM)
     assert "iteration_stats=iteration_stats" in source

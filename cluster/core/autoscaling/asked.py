@@ -29,6 +29,8 @@ class PoolAsked:
     """Since the gateway began, as the other counts."""
     prefill_tokens: int = 0
     """Prompt tokens, without those expected in a cache."""
+    cached_tokens: int = 0
+    """Those."""
     output_tokens: int = 0
     held: int = 0
     """Requests that wait in the gateway now."""
@@ -85,6 +87,7 @@ class ArrivalTotals:
                 requests=total.requests + max(told.requests - known.requests, 0),
                 prefill_tokens=total.prefill_tokens + max(told.prefill_tokens - known.prefill_tokens, 0),
                 output_tokens=total.output_tokens + max(told.output_tokens - known.output_tokens, 0),
+                cached_tokens=total.cached_tokens + max(told.cached_tokens - known.cached_tokens, 0),
             )
         self._seen = dict(asked)
         self._total = total

@@ -5,14 +5,15 @@ What must not live here: reading any of it (cluster/control/watch.py).
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from statistics import fmean
 
 from cluster.core.autoscaling.asked import ArrivalTotals, GatewayAsked, of_pool
 from cluster.core.autoscaling.demand import PoolDemand, PoolSpeed
+from cluster.core.autoscaling.speed import SpeedMeter
 from cluster.core.autoscaling.startup import StartupClock
-from cluster.core.autoscaling.work import ReplicaWork, pool_speed
-from cluster.core.lease import Lease, PoolName, ReplicaState
+from cluster.core.autoscaling.work import ReplicaWork
+from cluster.core.lease import Lease, PoolName, ReplicaId, ReplicaState
 
 
 class Gatherer:
@@ -20,16 +21,20 @@ class Gatherer:
 
     Args:
         pool: whose demand.
-        startup_s: as `StartupClock`.
-        speed: what its replicas did in an earlier life; None: not known.
+        ray_cluster: where the replicas run whose number is decided; an upgrade and a canary have others in the pool.
+        before: the pool's demand as somebody else last gathered it, which has what is measured slowly; None: none.
     """
 
-    def __init__(self, pool: PoolName, *, startup_s: float | None = None, speed: PoolSpeed | None = None) -> None:
+    def __init__(self, pool: PoolName, *, ray_cluster: str = "", before: PoolDemand | None = None) -> None:
         self.pool = pool
-        self.startup = StartupClock(startup_s)
+        self._ray_cluster = ray_cluster
+        self.startup = StartupClock(None if before is None else before.startup_s)
         self._arrivals = ArrivalTotals()
-        self._speed = speed
+        self._meter = SpeedMeter()
+        self._metered: frozenset[ReplicaId] = frozenset()
+        self._speed = None if before is None else before.speed
         self._own_startup_s: float | None = None
+        self._is_first = True
 
     def demand(
         self, leases: Sequence[Lease], gateways: Sequence[GatewayAsked], *, target: int, now_s: float
@@ -42,12 +47,15 @@ class Gatherer:
             target: replicas that Serve is to run.
             now_s: monotonic seconds.
         """
-        live = [lease for lease in leases if lease.pool == self.pool and lease.state is ReplicaState.READY]
-        self.startup.seen([lease.replica_id for lease in live], now_s)
+        live = [lease for lease in leases if self._is_own(lease) and lease.state is ReplicaState.READY]
         ready = min(len(live), target)
+        self.startup.seen([lease.replica_id for lease in live], now_s)
+        if self._is_first:
+            # They were ordered a moment ago, when the pool was submitted, or by a controller that is gone.
+            self.startup.ordered(ready, target, now_s)
+            self._is_first = False
         self.startup.settle(target - ready)
-        works = [work for lease in live if (work := ReplicaWork.from_dict(lease.work)) is not None]
-        self._learn(works, max((lease.max_running for lease in live), default=0))
+        works = {lease.replica_id: work for lease in live if (work := ReplicaWork.from_dict(lease.work)) is not None}
         asked = of_pool(gateways, self.pool)
         held_tokens = sum(told.held_tokens for told in asked.values())
         return PoolDemand(
@@ -62,13 +70,28 @@ class Gatherer:
             prefill_tokens=held_tokens + sum(lease.prefill_tokens for lease in live),
             kv_use_ratio=fmean(lease.kv_use_ratio for lease in live) if live else 0.0,
             arrivals=self._arrivals.update(asked),
-            speed=self._speed,
-            startup_s=self.startup.startup_s or self._own_startup_s,
+            speed=self._measure(works, max((lease.max_running for lease in live), default=0)),
+            startup_s=self._startup_s(works),
         )
 
-    def _learn(self, works: Sequence[ReplicaWork], max_running: int) -> None:
+    def _is_own(self, lease: Lease) -> bool:
+        return lease.pool == self.pool and lease.ray_cluster == self._ray_cluster
+
+    def _measure(self, works: Mapping[ReplicaId, ReplicaWork], max_running: int) -> PoolSpeed | None:
         """An empty pool keeps what its replicas did: that is what the next will do."""
-        self._speed = pool_speed(works, max_running=max_running) or self._speed
-        started = [work.startup_s for work in works if work.startup_s > 0]
+        for replica_id, work in works.items():
+            self._meter.observe(replica_id, work.counters)
+        for gone in self._metered - works.keys():
+            self._meter.forget(gone)
+        self._metered = frozenset(works)
+        if works:
+            kv_tokens = min(work.kv_tokens for work in works.values())
+            self._speed = self._meter.speed(kv_tokens=kv_tokens, max_running=max_running) or self._speed
+        return self._speed
+
+    def _startup_s(self, works: Mapping[ReplicaId, ReplicaWork]) -> float | None:
+        """As seen from the order; until then what replicas say themselves, which is less."""
+        started = [work.startup_s for work in works.values() if work.startup_s > 0]
         if started:
             self._own_startup_s = fmean(started)
+        return self._own_startup_s if self.startup.startup_s is None else self.startup.startup_s
