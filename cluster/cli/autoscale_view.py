@@ -74,11 +74,14 @@ def _age(age_s: float) -> str:
 def _inputs(pool: PoolExplained, record: AutoscaleRecord) -> Text:
     demand = record.demand
     startup = "not measured yet" if demand.startup_s is None else f"{demand.startup_s:.1f} s"
+    work = (
+        f"{demand.running} run, {demand.waiting} wait in engines, {demand.held} at gateways (oldest "
+        f"{demand.oldest_wait_s:.1f} s), {demand.prefill_tokens:,} prompt tokens to compute, KV cache "
+        f"{demand.kv_use_ratio:.0%}"
+    )
     lines = [
         f"{pool.pool}: {record.decision.reason}",
-        f"  work: {demand.running} run, {demand.waiting} wait in engines, {demand.held} at gateways (oldest "
-        f"{demand.oldest_wait_s:.1f} s), {demand.prefill_tokens:,} prompt tokens to compute, KV cache "
-        f"{demand.kv_use_ratio:.0%}",
+        f"  work: {work}",
         f"  speed of a replica: {_speed(demand)}; start: {startup}",
     ]
     if record.ordered_s is not None:

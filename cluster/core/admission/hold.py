@@ -28,4 +28,4 @@ def retry_after_s(starts_in_s: float | None) -> int:
     """When to come back for a pool that starts, in whole seconds from 1 to `RETRY_AFTER_MAX_S`."""
     if starts_in_s is None:
         return RETRY_AFTER_UNKNOWN_S
-    return min(max(math.ceil(starts_in_s), 1), RETRY_AFTER_MAX_S)
+    return max(math.ceil(min(starts_in_s, RETRY_AFTER_MAX_S)), 1)
