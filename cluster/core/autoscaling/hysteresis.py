@@ -14,8 +14,10 @@ WINDOW_MIN_S = 15.0
 """Replicas that start within a second still need a window longer than the gaps of ordinary traffic."""
 WARM_MAX_STARTS = 3.0
 """A cache postpones a step by at most so many start-up times: residency tells what is held, not what will be read."""
-MARGIN_RATIO = 0.1
+MARGIN_RATIO = 0.05
 """Fewer must do for so much more traffic too: else a need close to a whole number would order up and down by turns."""
+SHORT_RATIO = 0.05
+"""And to be so little short of what is needed is not worth a replica: noise in what comes is no less."""
 
 
 class Hysteresis:
