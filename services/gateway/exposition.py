@@ -241,8 +241,9 @@ def combined(snapshots: Iterable[Snapshot]) -> Snapshot:
                 known = sums.get(labels)
                 sums[labels] = list(tally) if known is None else [a + b for a, b in zip(known, tally, strict=True)]
         for name, series in snapshot.gauges.items():
+            values_of = gathered.setdefault(name, defaultdict(list))
             for labels, value in series.items():
-                gathered.setdefault(name, defaultdict(list))[labels].append(value)
+                values_of[labels].append(value)
     together = {spec.name: spec.together for spec in GAUGES}
     gauges = {
         name: {labels: float(together[name](values)) for labels, values in series.items()}

@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import sys
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -131,7 +132,9 @@ class Load:
                 self.failed.append(f"{answer.status_code} {text[-200:]!r}")
 
 
-async def test_a_held_request_starts_an_empty_pool_and_is_answered(pools: Pools) -> None:
+async def test_a_held_request_starts_an_empty_pool_and_is_answered(
+    pools: Pools, capsys: pytest.CaptureFixture[str]
+) -> None:
     assert await pools.ready("rare") == 0
     asked_s = time.time()
     async with httpx.AsyncClient(base_url=pools.url, timeout=START_TIMEOUT_S) as client:
@@ -149,7 +152,9 @@ async def test_a_held_request_starts_an_empty_pool_and_is_answered(pools: Pools)
     # Two rhythms of a quarter of a second and Serve's control loop; the rest is this machine's.
     assert order_s < 10
     assert order_s + startup_s < ttft_s + 5
-    print(f"\nfrom zero: ordered after {order_s:.2f} s, started in {startup_s:.1f} s, first token after {ttft_s:.1f} s")
+    figures = f"ordered after {order_s:.2f} s, started in {startup_s:.1f} s, first token after {ttft_s:.1f} s"
+    with capsys.disabled():
+        sys.stdout.write(f"\nfrom zero: {figures}\n")
     # A deadline that the start would outlast is refused at once, once the pool is empty again.
     await until(lambda: _is_empty(pools, "rare"), timeout_s=SHRINK_TIMEOUT_S, what="the idle pool goes to zero")
     async with httpx.AsyncClient(base_url=pools.url, timeout=60) as client:
@@ -169,7 +174,9 @@ async def _is_empty(pools: Pools, pool: str) -> bool:
     return await pools.ready(pool) == 0
 
 
-async def test_load_takes_the_short_pool_to_two_and_back_without_an_error(pools: Pools) -> None:
+async def test_load_takes_the_short_pool_to_two_and_back_without_an_error(
+    pools: Pools, capsys: pytest.CaptureFixture[str]
+) -> None:
     assert await pools.ready("short") == await pools.ready("long") == 1
     began_s = time.time()
     is_busy, is_over = True, False
@@ -197,10 +204,12 @@ async def test_load_takes_the_short_pool_to_two_and_back_without_an_error(pools:
     assert await pools.past("long") == ()
     assert await pools.ready("long") == 1
     up = (await pools.past("short"))[-1]
-    print(
-        f"\n{CLIENTS} clients: {load.answered} answers, ordered after {up.written_s - began_s:.1f} s "
-        f"({up.decision.bound.value}), two serve after {grown_s:.1f} s; one is left {shrunk_s:.1f} s after the load"
+    figures = (
+        f"{CLIENTS} clients: {load.answered} answers, ordered after {up.written_s - began_s:.1f} s by "
+        f"{up.decision.bound.value}, two serve after {grown_s:.1f} s; one is left {shrunk_s:.1f} s after the load"
     )
+    with capsys.disabled():
+        sys.stdout.write(f"\n{figures}\n")
 
 
 async def _has(pools: Pools, pool: str, count: int) -> bool:

@@ -64,6 +64,7 @@ class WorkMeter:
         self._decode_tokens = 0
         self._decode_busy_s = 0.0
         self._decode_sequence_s = 0.0
+        self._decode_blocked_s = 0.0
 
     def arrived(self, now_s: float, *, is_alone: bool) -> None:
         """A request goes to the engine; `is_alone`: nothing else is there, so that the time before was no work."""
@@ -92,6 +93,7 @@ class WorkMeter:
             self._decode_tokens += decoding
             self._decode_busy_s += step_s
             self._decode_sequence_s += step_s * decoding
+            self._decode_blocked_s += step_s if prefilling else 0.0
 
     def work(self) -> ReplicaWork:
         """The sums so far."""
@@ -102,5 +104,6 @@ class WorkMeter:
             decode_tokens=self._decode_tokens,
             decode_busy_s=self._decode_busy_s,
             decode_sequence_s=self._decode_sequence_s,
+            decode_blocked_s=self._decode_blocked_s,
         )
         return ReplicaWork(counters=counters, kv_tokens=self.kv_tokens, startup_s=self.startup_s)

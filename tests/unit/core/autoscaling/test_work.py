@@ -50,6 +50,7 @@ def test_a_mixed_step_is_both() -> None:
     found.stepped(2.0, prefilling=1, decoding=3, computed_tokens=50, prompt_tokens=60)
     counted = found.work().counters
     assert (counted.prefill_busy_s, counted.decode_busy_s, counted.decode_sequence_s) == (2.0, 2.0, 6.0)
+    assert counted.decode_blocked_s == 2.0
 
 
 def test_it_survives_the_lease() -> None:
