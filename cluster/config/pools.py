@@ -106,14 +106,14 @@ class ReplicasSection(Section):
 class AutoscalingSection(Section):
     """What 95% of a pool's requests are to get: as many replicas run as that takes, within `replicas`."""
 
-    ttft_s: float = Field(default=2.0, gt=0, le=3600, description="Time to the first token of a short prompt")
+    ttft_s: float = Field(default=2, gt=0, le=3600, description="Time to the first token of a short prompt")
     ttft_s_per_1k_tokens: float = Field(
         default=0.25, ge=0, le=600, description="And more for each thousand tokens of a prompt"
     )
     itl_s: float = Field(default=0.1, gt=0, le=60, description="Mean time between two tokens of an answer")
-    queue_age_s: float = Field(default=10.0, gt=0, le=3600, description="Longest wait for a turn")
+    queue_age_s: float = Field(default=10, gt=0, le=3600, description="Longest wait for a turn")
     idle_s: float = Field(
-        default=300.0,
+        default=300,
         gt=0,
         le=86_400,
         description="Where replicas.min is 0: the last replica goes after so long without a request",
