@@ -10,6 +10,7 @@ import random
 from collections import deque
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from itertools import pairwise
 from typing import NamedTuple
 
 from cluster.core.autoscaling import (
@@ -148,10 +149,8 @@ class Run:
     @property
     def turns(self) -> int:
         """Changes of direction."""
-        ways = [
-            1 if now > before else -1 for before, now in zip(self.sizes, self.sizes[1:], strict=False) if now != before
-        ]
-        return sum(one != other for one, other in zip(ways, ways[1:], strict=False))
+        ways = [now > before for before, now in pairwise(self.sizes) if now != before]
+        return sum(one != other for one, other in pairwise(ways))
 
 
 Sizer = Callable[[PoolDemand], int]
@@ -191,7 +190,7 @@ def run(requests: Iterator[Request], sizer: Sizer, *, until_s: float, startup_s:
         now_s += SPAN_S
         if now_s >= tick_s:
             tick_s += TICK_S
-            wanted = sizer(_demand(now_s, replicas, held, seen, meter, startup_s))
+            wanted = sizer(_demand(now_s, replicas, held, seen, meter=meter, startup_s=startup_s))
             result.sizes.append(wanted)
             made = _resize(replicas, wanted, now_s + startup_s, made)
     return result
@@ -208,7 +207,7 @@ def policy_sizer(policy: PoolAutoscaler, reasons: list[str] | None = None) -> Si
 
 
 def _demand(
-    now_s: float, replicas: list[Replica], held: deque[Request], seen: list[int], meter: SpeedMeter, startup_s: float
+    now_s: float, replicas: list[Replica], held: deque[Request], seen: list[int], *, meter: SpeedMeter, startup_s: float
 ) -> PoolDemand:
     active = [one for one in replicas if not one.is_draining]
     serving = [one for one in active if one.ready_s <= now_s]
@@ -237,9 +236,9 @@ def _resize(replicas: list[Replica], wanted: int, ready_s: float, made: int) -> 
     active = [one for one in replicas if not one.is_draining]
     for one in sorted(active, key=lambda one: -one.ready_s)[: max(len(active) - wanted, 0)]:
         one.is_draining = True
-    for number in range(made, made + max(wanted - len(active), 0)):
-        replicas.append(Replica(ReplicaId(str(number)), ready_s=ready_s))
-    return made + max(wanted - len(active), 0)
+    until = made + max(wanted - len(active), 0)
+    replicas.extend(Replica(ReplicaId(str(number)), ready_s=ready_s) for number in range(made, until))
+    return until
 
 
 def poisson(rate: Callable[[float], float], until_s: float, seed: int, *, most: float) -> Iterator[Request]:

@@ -145,7 +145,9 @@ def _prefill(outlook: Outlook) -> Need:
     if outlook.speed.prefill_is_floor:
         at_least = "at least "
         are_behind = queued_ahead > 0 and outlook.queued_tokens > 0
-        most = max(demand.ready, 1) * FLOOR_GROWTH_RATIO if are_behind else demand.ready + demand.starting
+        most = float(demand.ready + demand.starting)
+        if are_behind:
+            most = max(max(demand.ready, 1) * FLOOR_GROWTH_RATIO, most)
         now, ahead = min(now, most), min(ahead, most)
     coming, then = (requests_per_s * prompt_tokens for requests_per_s in outlook.forecast)
     left = f", {queued_ahead:,.0f} would wait in {outlook.horizon_s:.0f} s" if queued_ahead >= 1 else ""
@@ -198,8 +200,8 @@ def _between_tokens(outlook: Outlook) -> Need | None:
 
     A step of n sequences takes a + b (n - 1), and they get the time that prompts leave, 1 - u / R. By Little's law
     n = (o / R) x ITL, so the mean ITL is (a - b) / (1 - x) with x = (u + o b) / R: a step's time, and
-    (a - b) x / (1 - x) for prompts and company. Of the latter an answer has up to `ITL_SPREAD` times as much as the mean. Where a sequence
-    alone takes longer than the limit, more replicas do not help, and there is no need.
+    (a - b) x / (1 - x) for prompts and company. Of the latter an answer has up to `ITL_SPREAD` times as much as the
+    mean. Where a sequence alone takes longer than the limit, more replicas do not help, and there is no need.
     """
     speed, itl_s = outlook.speed, outlook.level.itl_s
     alone_s, further_s = step_line(speed, itl_s)

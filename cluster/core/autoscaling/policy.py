@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from cluster.core.autoscaling.demand import PoolDemand, PoolSpeed
-from cluster.core.autoscaling.hysteresis import MARGIN_RATIO, SHORT_RATIO, Hysteresis, window_s
+from cluster.core.autoscaling.hysteresis import MARGIN_RATIO, SHORT_RATIO, Hysteresis
 from cluster.core.autoscaling.mix import Mix
 from cluster.core.autoscaling.need import Need, Outlook, needs, queue_age
 from cluster.core.autoscaling.target import Bound, Decision, Target
@@ -43,6 +43,7 @@ class PoolAutoscaler:
         self._grown_s = -math.inf
         """When there were last more replicas than before."""
         self._ready: int | None = None
+        self._window_s = 0.0
 
     def decide(self, demand: PoolDemand) -> Decision:
         """How many replicas the pool should have from now on.
@@ -83,6 +84,9 @@ class PoolAutoscaler:
             self._grown_s = now_s
         self._ready = demand.ready
         self._orders.count(now_s, demand.starting)
+        self._window_s = self._hysteresis.window_s(
+            now_s, demand.ready + demand.starting, self._horizon_s, self._recompute_s(demand)
+        )
 
     def _needs(self, demand: PoolDemand) -> list[Need]:
         found: list[Need] = []
@@ -136,8 +140,7 @@ class PoolAutoscaler:
 
     def _fewer(self, demand: PoolDemand, current: int, ahead: Need, now: float) -> tuple[int, Bound, str]:
         """How many of those that are not needed may go."""
-        recompute_s = self._recompute_s(demand)
-        window = window_s(self._horizon_s, recompute_s)
+        recompute_s, window = self._recompute_s(demand), self._window_s
         least = self._hysteresis.least(demand.now_s, window)
         if least is None or least >= current:
             cache = f", {recompute_s:.0f} s of it for its cache," if recompute_s >= 1 else ""

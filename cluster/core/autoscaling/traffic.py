@@ -49,12 +49,9 @@ class Forecast(NamedTuple):
 
 class _Bin(NamedTuple):
     end_s: float
+    middle_s: float
     width_s: float
     requests: int
-
-    @property
-    def middle_s(self) -> float:
-        return self.end_s - self.width_s / 2
 
 
 class Traffic:
@@ -74,7 +71,7 @@ class Traffic:
         if requests < before:
             self._open = now_s, requests
         elif now_s - since_s >= BIN_S:
-            self._bins.append(_Bin(now_s, now_s - since_s, requests - before))
+            self._bins.append(_Bin(now_s, (since_s + now_s) / 2, now_s - since_s, requests - before))
             self._open = now_s, requests
             self._look_for_step()
 
@@ -100,13 +97,16 @@ class Traffic:
     def _look_for_step(self) -> None:
         """Forget what was before the clearest step among the latest bins."""
         bins = list(self._bins)
-        clearest, at = 1.0, None
-        for latest in range(1, min(STEP_BINS_MAX, len(bins) - STEP_OLDER_MIN) + 1):
-            clearness = _clearness(bins[:-latest], bins[-latest:])
-            if clearness > clearest:
-                clearest, at = clearness, latest
-        if at is not None:
-            self._bins = deque(bins[-at:], maxlen=BINS_MAX)
+        latest = min(STEP_BINS_MAX, len(bins) - STEP_OLDER_MIN)
+        clearest, begin = 1.0, None
+        if latest > 0:
+            older = _fit(bins[:-latest])
+            for at in range(len(bins) - latest, len(bins)):
+                clearness = _clearness(older, bins[at:])
+                if clearness > clearest:
+                    clearest, begin = clearness, at
+        if begin is not None:
+            self._bins = deque(bins[begin:], maxlen=BINS_MAX)
             self._begins_partly = True
         elif self._begins_partly and len(bins) > PARTIAL_BINS:
             self._bins.popleft()
@@ -127,11 +127,10 @@ class _Line(NamedTuple):
         return max(self.mean + self.slope * (moment_s - self.middle_s), 0.0)
 
 
-def _clearness(older: Sequence[_Bin], newer: Sequence[_Bin]) -> float:
+def _clearness(line: _Line, newer: Sequence[_Bin]) -> float:
     """How far the newer bins lie off what the older ones foretold, 1 being just enough for a step."""
     width_s = sum(one.width_s for one in newer)
     requests = sum(one.requests for one in newer)
-    line = _fit(older)
     expected = line.at(newer[-1].end_s - width_s / 2) * width_s
     off = abs(requests - expected)
     if max(requests, expected) < TRUSTED_REQUESTS or off < STEP_MIN_RATIO * expected:
@@ -143,13 +142,20 @@ def _clearness(older: Sequence[_Bin], newer: Sequence[_Bin]) -> float:
 
 def _fit(bins: Sequence[_Bin]) -> _Line:
     """Least squares, weighed by the bins' widths: the rate of one twice as wide has half the variance."""
-    width_s = sum(one.width_s for one in bins)
-    middle_s = sum(one.middle_s * one.width_s for one in bins) / width_s
-    mean = sum(one.requests for one in bins) / width_s
-    spread = sum(one.width_s * (one.middle_s - middle_s) ** 2 for one in bins)
-    slope = sum(one.requests * (one.middle_s - middle_s) for one in bins) / spread if spread > 0 else 0.0
-    residue = sum(
-        one.width_s * (one.requests / one.width_s - mean - slope * (one.middle_s - middle_s)) ** 2 for one in bins
-    )
-    noise = residue / max(len(bins) - 2, 1)
-    return _Line(middle_s, mean, slope, math.sqrt(noise / spread) if spread > 0 else 0.0, noise)
+    width_s = requests = moment = 0.0
+    for one in bins:
+        width_s += one.width_s
+        requests += one.requests
+        moment += one.middle_s * one.width_s
+    mean, middle_s = requests / width_s, moment / width_s
+    spread = tilt = total = 0.0
+    for one in bins:
+        off_s, above = one.middle_s - middle_s, one.requests / one.width_s - mean
+        spread += one.width_s * off_s * off_s
+        tilt += one.width_s * off_s * above
+        total += one.width_s * above * above
+    if spread <= 0:
+        return _Line(middle_s, mean, 0.0, 0.0, total)
+    slope = tilt / spread
+    noise = max(total - slope * tilt, 0.0) / max(len(bins) - 2, 1)
+    return _Line(middle_s, mean, slope, math.sqrt(noise / spread), noise)
