@@ -38,12 +38,13 @@ class AskedWriter(Protocol):
 
 
 class _Count:
-    __slots__ = ("cached_tokens", "output_tokens", "prefill_tokens", "requests")
+    __slots__ = ("answers", "cached_tokens", "output_tokens", "prefill_tokens", "requests")
 
     def __init__(self) -> None:
         self.requests = 0
         self.prefill_tokens = 0
         self.cached_tokens = 0
+        self.answers = 0
         self.output_tokens = 0
 
 
@@ -86,6 +87,7 @@ class Demand:
         """Such a request has ended, with so many tokens generated."""
         count = self._counts.get(pool)
         if count is not None:
+            count.answers += 1
             count.output_tokens += output_tokens
 
     def asked(self) -> GatewayAsked:
@@ -126,6 +128,7 @@ def _asked(count: _Count, line: Standing) -> PoolAsked:
         requests=count.requests,
         prefill_tokens=count.prefill_tokens,
         cached_tokens=count.cached_tokens,
+        answers=count.answers,
         output_tokens=count.output_tokens,
         held=line.requests,
         held_tokens=line.prefill_tokens,

@@ -31,7 +31,10 @@ class PoolAsked:
     """Prompt tokens, without those expected in a cache."""
     cached_tokens: int = 0
     """Those."""
+    answers: int = 0
+    """Requests that have ended with a count of their output."""
     output_tokens: int = 0
+    """Of those."""
     held: int = 0
     """Requests that wait in the gateway now."""
     held_tokens: int = 0
@@ -86,6 +89,7 @@ class ArrivalTotals:
             total = Arrivals(
                 requests=total.requests + max(told.requests - known.requests, 0),
                 prefill_tokens=total.prefill_tokens + max(told.prefill_tokens - known.prefill_tokens, 0),
+                answers=total.answers + max(told.answers - known.answers, 0),
                 output_tokens=total.output_tokens + max(told.output_tokens - known.output_tokens, 0),
                 cached_tokens=total.cached_tokens + max(told.cached_tokens - known.cached_tokens, 0),
             )

@@ -48,7 +48,7 @@ def test_requests_count_for_their_pool_until_their_end() -> None:
         gateway="g",
         pools={
             LONG: PoolAsked(held=2, held_tokens=70, oldest_wait_s=1.5),
-            SHORT: PoolAsked(requests=2, prefill_tokens=105, cached_tokens=20, output_tokens=30),
+            SHORT: PoolAsked(requests=2, prefill_tokens=105, cached_tokens=20, answers=1, output_tokens=30),
         },
     )
 
