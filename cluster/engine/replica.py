@@ -215,7 +215,7 @@ class EngineReplica:
             tier=self._engine.tier_terms,
             revision=self._plan.revision,
             ray_cluster=self._ray_cluster,
-            work=self._engine.meter.work().to_dict(),
+            work=self._engine.meter.work(resident_tokens=self._residency.resident_tokens).to_dict(),
         )
 
     async def _give_up(self, reason: str) -> None:

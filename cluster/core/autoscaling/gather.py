@@ -68,6 +68,7 @@ class Gatherer:
             held=sum(told.held for told in asked.values()),
             oldest_wait_s=max((told.oldest_wait_s for told in asked.values()), default=0.0),
             prefill_tokens=held_tokens + sum(lease.prefill_tokens for lease in live),
+            resident_tokens=int(fmean(work.resident_tokens for work in works.values())) if works else 0,
             kv_use_ratio=fmean(lease.kv_use_ratio for lease in live) if live else 0.0,
             arrivals=self._arrivals.update(asked),
             speed=self._measure(works, max((lease.max_running for lease in live), default=0)),

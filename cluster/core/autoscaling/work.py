@@ -20,12 +20,19 @@ class ReplicaWork:
     counters: SpeedCounters
     kv_tokens: int = 0
     """Tokens whose KV cache it holds; 0: not known."""
+    resident_tokens: int = 0
+    """Tokens of prompts in its cache; 0: not known."""
     startup_s: float = 0.0
     """From its constructor until it served; 0: not known. The order came earlier, see startup.py."""
 
     def to_dict(self) -> dict[str, Any]:
         """For the lease."""
-        return {"kv_tokens": self.kv_tokens, "startup_s": self.startup_s, **asdict(self.counters)}
+        return {
+            "kv_tokens": self.kv_tokens,
+            "resident_tokens": self.resident_tokens,
+            "startup_s": self.startup_s,
+            **asdict(self.counters),
+        }
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any] | None) -> ReplicaWork | None:
@@ -37,12 +44,16 @@ class ReplicaWork:
                 each.name: (float if each.type == "float" else int)(data.get(each.name, 0))
                 for each in fields(SpeedCounters)
             }
-            kv_tokens, startup_s = int(data.get("kv_tokens", 0)), float(data.get("startup_s", 0.0))
+            kv_tokens, resident_tokens = int(data.get("kv_tokens", 0)), int(data.get("resident_tokens", 0))
+            startup_s = float(data.get("startup_s", 0.0))
         except (TypeError, ValueError, OverflowError):
             return None
-        if not all(math.isfinite(value) and value >= 0 for value in (*counted.values(), kv_tokens, startup_s)):
+        told = (*counted.values(), kv_tokens, resident_tokens, startup_s)
+        if not all(math.isfinite(value) and value >= 0 for value in told):
             return None
-        return cls(counters=SpeedCounters(**counted), kv_tokens=kv_tokens, startup_s=startup_s)
+        return cls(
+            counters=SpeedCounters(**counted), kv_tokens=kv_tokens, resident_tokens=resident_tokens, startup_s=startup_s
+        )
 
 
 class WorkMeter:
@@ -95,8 +106,8 @@ class WorkMeter:
             self._decode_sequence_s += step_s * decoding
             self._decode_blocked_s += step_s if prefilling else 0.0
 
-    def work(self) -> ReplicaWork:
-        """The sums so far."""
+    def work(self, *, resident_tokens: int = 0) -> ReplicaWork:
+        """The sums so far, with what is told of the cache."""
         counters = SpeedCounters(
             prefill_tokens=self._prefill_tokens,
             prefill_busy_s=self._prefill_busy_s,
@@ -106,4 +117,9 @@ class WorkMeter:
             decode_sequence_s=self._decode_sequence_s,
             decode_blocked_s=self._decode_blocked_s,
         )
-        return ReplicaWork(counters=counters, kv_tokens=self.kv_tokens, startup_s=self.startup_s)
+        return ReplicaWork(
+            counters=counters,
+            kv_tokens=self.kv_tokens,
+            resident_tokens=resident_tokens,
+            startup_s=self.startup_s,
+        )

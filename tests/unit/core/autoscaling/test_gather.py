@@ -31,7 +31,7 @@ def work(busy_s: float, *, startup_s: float = 0.0) -> dict[str, Any]:
         prefill_tokens=int(1000 * busy_s), prefill_busy_s=busy_s, prefill_token_s=5000 * busy_s,
         decode_tokens=int(50 * busy_s), decode_busy_s=busy_s, decode_sequence_s=2 * busy_s,
     )  # fmt: skip
-    return ReplicaWork(counters=counters, kv_tokens=4096, startup_s=startup_s).to_dict()
+    return ReplicaWork(counters=counters, kv_tokens=4096, resident_tokens=2000, startup_s=startup_s).to_dict()
 
 
 def test_everybody_is_added_up() -> None:
@@ -65,6 +65,7 @@ def test_speed_is_measured_and_outlives_the_replicas() -> None:
     gatherer.demand([lease("x", work=work(0.0))], [], target=1, now_s=0.0)
     measured = gatherer.demand([lease("x", work=work(10.0))], [], target=1, now_s=10.0).speed
     assert measured is not None
+    assert gatherer.demand([lease("x", work=work(10.0)), lease("y")], [], target=2, now_s=10.5).resident_tokens == 2000
     assert measured.prefill_tokens_per_s == pytest.approx(1000)
     assert measured.decode_tokens_per_s == pytest.approx(50)
     assert (measured.kv_tokens, measured.max_running) == (4096, 8)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import pytest
 
@@ -55,6 +56,7 @@ def test_a_mixed_step_is_both() -> None:
 
 def test_it_survives_the_lease() -> None:
     work = ReplicaWork(counters=SpeedCounters(prefill_tokens=7, decode_busy_s=0.5), kv_tokens=4096, startup_s=21.5)
+    work = replace(work, resident_tokens=77)
     assert ReplicaWork.from_dict(work.to_dict()) == work
 
 
