@@ -1,8 +1,8 @@
 """Reading a running cluster's configuration again, and changing what can change under load.
 
-The gateway takes new limits, aliases, output rules, log levels and whole static pools on SIGHUP. Replica counts and what
-autoscaling aims at go to Ray Serve. What an engine is built from waits for a restart, and so does what the gateway reads once; what waits keeps
-its running value. What must not live here: how the gateway reloads.
+The gateway takes new limits, aliases, output rules, log levels and whole static pools on SIGHUP. Replica counts and
+what autoscaling aims at go to Ray Serve. What an engine is built from waits for a restart, and so does what the gateway
+reads once; what waits keeps its running value. What must not live here: how the gateway reloads.
 """
 
 from __future__ import annotations
