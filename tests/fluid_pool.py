@@ -15,7 +15,6 @@ from typing import NamedTuple
 
 from cluster.core.autoscaling import (
     Arrivals,
-    PoolAutoscaler,
     PoolDemand,
     ServiceLevel,
     SpeedCounters,
@@ -33,6 +32,11 @@ MAX_RUNNING = 64
 KV_TOKENS = 150_000
 WAITING_MAX = 4
 """The others wait at the gateway."""
+
+
+MEAN_PROMPT_TOKENS = 812
+"""exp(6.2 + 1 / 2): of the lognormal lengths below."""
+MEAN_OUTPUT_TOKENS = 100
 
 
 class Request(NamedTuple):
@@ -134,7 +138,6 @@ class Run:
     """From order to end."""
     sizes: list[int] = field(default_factory=list)
     """Ordered, at each tick."""
-    reasons: list[str] = field(default_factory=list)
 
     def late_ratio(self, level: ServiceLevel, since_s: float = 0.0) -> float:
         """Requests whose first token was late, of those that came after `since_s`."""
@@ -196,16 +199,6 @@ def run(requests: Iterator[Request], sizer: Sizer, *, until_s: float, startup_s:
     return result
 
 
-def policy_sizer(policy: PoolAutoscaler, reasons: list[str] | None = None) -> Sizer:
-    def size(demand: PoolDemand) -> int:
-        decision = policy.decide(demand)
-        if reasons is not None:
-            reasons.append(f"{demand.now_s:.0f} {decision.current}->{decision.replicas} {decision.reason}")
-        return decision.replicas
-
-    return size
-
-
 def _demand(
     now_s: float, replicas: list[Replica], held: deque[Request], seen: list[int], *, meter: SpeedMeter, startup_s: float
 ) -> PoolDemand:
@@ -250,4 +243,6 @@ def poisson(rate: Callable[[float], float], until_s: float, seed: int, *, most: 
             return
         if rng.random() * most < rate(now_s):
             # Lognormal with sigma 1 has cs² = e - 1 = 1.72.
-            yield Request(now_s, max(int(rng.lognormvariate(6.2, 1.0)), 16), max(int(rng.expovariate(0.01)), 2))
+            yield Request(
+                now_s, max(int(rng.lognormvariate(6.2, 1.0)), 16), max(int(rng.expovariate(1 / MEAN_OUTPUT_TOKENS)), 2)
+            )

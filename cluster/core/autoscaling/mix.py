@@ -33,16 +33,16 @@ class Mix:
             return now.requests > 0
         before_s, before = last
         self._stood(demand, demand.now_s - before_s)
-        requests = max(now.requests - before.requests, 0)
-        kept = math.exp(-requests / MEMORY_REQUESTS)
-        self._requests = self._requests * kept + requests
-        answers = max(now.answers - before.answers, 0)
-        faded = math.exp(-answers / MEMORY_REQUESTS)
-        self._answers = self._answers * faded + answers
-        self._output_tokens = self._output_tokens * faded + max(now.output_tokens - before.output_tokens, 0)
-        self._prefill_tokens = self._prefill_tokens * kept + max(now.prefill_tokens - before.prefill_tokens, 0)
-        self._cached_tokens = self._cached_tokens * kept + max(now.cached_tokens - before.cached_tokens, 0)
-        return requests > 0
+        self._came(
+            requests=max(now.requests - before.requests, 0),
+            prefill_tokens=max(now.prefill_tokens - before.prefill_tokens, 0),
+            cached_tokens=max(now.cached_tokens - before.cached_tokens, 0),
+        )
+        self._ended(
+            answers=max(now.answers - before.answers, 0),
+            output_tokens=max(now.output_tokens - before.output_tokens, 0),
+        )
+        return now.requests > before.requests
 
     @property
     def prefill_tokens_per_request(self) -> float:
@@ -69,6 +69,17 @@ class Mix:
     def kv_ratio_per_sequence(self) -> float:
         """Part of one replica's KV cache that a sequence takes; 0: not known."""
         return self._kv_s / self._running_s if self._running_s > 0 else 0.0
+
+    def _came(self, *, requests: int, prefill_tokens: int, cached_tokens: int) -> None:
+        kept = math.exp(-requests / MEMORY_REQUESTS)
+        self._requests = self._requests * kept + requests
+        self._prefill_tokens = self._prefill_tokens * kept + prefill_tokens
+        self._cached_tokens = self._cached_tokens * kept + cached_tokens
+
+    def _ended(self, *, answers: int, output_tokens: int) -> None:
+        kept = math.exp(-answers / MEMORY_REQUESTS)
+        self._answers = self._answers * kept + answers
+        self._output_tokens = self._output_tokens * kept + output_tokens
 
     def _stood(self, demand: PoolDemand, seconds: float) -> None:
         kept = math.exp(-seconds / MEMORY_S)
