@@ -12,7 +12,9 @@ from typing import Any
 
 import pytest
 from ray.serve._private import application_state, autoscaling_state
+from ray.serve._private.config import DeploymentConfig
 from ray.serve._private.constants import CONTROL_LOOP_INTERVAL_S
+from ray.serve._private.deployment_info import DeploymentInfo
 from ray.serve.autoscaling_policy import _apply_autoscaling_config
 from ray.serve.config import AutoscalingConfig, AutoscalingContext, AutoscalingPolicy
 from ray.serve.schema import ServeApplicationSchema
@@ -100,18 +102,45 @@ def test_a_pool_is_built_with_the_policy() -> None:
     assert (settings.min_replicas, settings.max_replicas, settings.upscale_delay_s) == (0, 9, 0)
 
 
+def deployed(config: Config) -> tuple[str, Any]:
+    """The pool's deployment as the controller gets it, from a driver or a build task: through protobuf."""
+    order = ReplicaOrder(config=config, pool_name="short")
+    application = pool_application(config.pool("short"), order, accelerator=Accelerator.CPU, version=None)
+    built = application._bound_deployment
+    sent = DeploymentConfig.from_proto_bytes(built._deployment_config.to_proto_bytes())
+    info = DeploymentInfo(
+        deployment_config=sent, replica_config=built._replica_config, start_time_ms=0, deployer_job_id="1"
+    )
+    return built._name, info
+
+
+def test_the_policy_reaches_the_controller() -> None:
+    _, info = deployed(config())
+    settings = info.deployment_config.autoscaling_config
+    policy = autoscaling_state._resolve_policy_callable(settings.policy)
+    assert type(policy).__name__ == "PoolPolicy"
+    assert (settings.min_replicas, settings.max_replicas, settings.downscale_delay_s) == (0, 9, 0)
+
+
 def test_a_file_that_names_a_count_must_name_the_policy() -> None:
     """The chart does (`longreach.autoscalingConfig`): Serve takes nothing of the application's own then."""
     made = config()
-    section, order = made.pool("short"), ReplicaOrder(config=made, pool_name="short")
-    options = autoscaling_options(section, order)
-    given = {"name": "replica", "num_replicas": "auto", "autoscaling_config": options}
-    file = ServeApplicationSchema(import_path="cluster.control.kuberay:pool", deployments=[given])
-    (override,) = file.deployments
-    assert override.autoscaling_config == options
-    source = inspect.getsource(application_state.override_deployment_info)
-    assert "new_config.update(autoscaling_config)" in source
-    assert 'options.get("autoscaling_config")\n                or info.deployment_config.autoscaling_config' in source
+    name, info = deployed(made)
+    options = autoscaling_options(made.pool("short"), ReplicaOrder(config=made, pool_name="short"))
+    pickled = {name: info.deployment_config.autoscaling_config.policy.get_serialized_policy_def()}
+
+    def overridden(given: dict[str, Any]) -> Any:
+        deployment = {"name": name, "num_replicas": "auto", "autoscaling_config": given}
+        file = ServeApplicationSchema(import_path="cluster.control.kuberay:pool", deployments=[deployment])
+        infos = application_state.override_deployment_info({name: info}, file, pickled)
+        return infos[name].deployment_config.autoscaling_config
+
+    settings = overridden(options)
+    policy = autoscaling_state._resolve_policy_callable(settings.policy)
+    assert type(policy).__name__ == "PoolPolicy"
+    assert (settings.min_replicas, settings.max_replicas, settings.upscale_delay_s) == (0, 9, 0)
+    bounds = {"min_replicas": 0, "max_replicas": 9}
+    assert overridden(bounds).policy.is_default_policy_function()
 
 
 def test_serve_itself_has_no_say_at_zero() -> None:
