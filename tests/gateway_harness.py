@@ -26,6 +26,7 @@ from services.gateway.current import Current
 from services.gateway.directory import LeaseReader
 from services.gateway.probes import StaticProbes
 from services.gateway.residency import ResidencySource
+from services.gateway.scaling import RecordReader
 from services.gateway.server import GatewayServer
 from services.gateway.tokens import PromptCounter
 from services.grpc.server import GrpcServer
@@ -108,6 +109,7 @@ async def running(
     *,
     store: LeaseReader | None = None,
     residency: ResidencySource | None = None,
+    records: RecordReader | None = None,
     secrets: Mapping[str, str] | None = None,
     tokenizers: Mapping[str, Path] | None = None,
     credential: str | None = None,
@@ -126,6 +128,8 @@ async def running(
         leases=store,
         residency=residency,
         kept=None,
+        asked=None,
+        records=records,
         redis=None,
         usage_folder=None,
         credential=credential,
@@ -146,7 +150,10 @@ async def running(
     )
     await parts.gateway.directory.refresh()
     await counter.ready()
-    follow = asyncio.gather(parts.gateway.directory.follow(), parts.gateway.residency.follow(), grpc_server.follow())
+    gateway = parts.gateway
+    follow = asyncio.gather(
+        gateway.directory.follow(), gateway.residency.follow(), gateway.scaling.follow(), grpc_server.follow()
+    )
     serving = asyncio.create_task(server.run())
     url = f"http://127.0.0.1:{server.port}"
     try:

@@ -12,6 +12,7 @@ import typer
 from typer.core import TyperGroup
 
 from cluster.cli import (
+    autoscale,
     bench,
     cache,
     chat,
@@ -70,6 +71,7 @@ app.command()(gateway.gateway)
 app.command()(usage.usage)
 app.command()(explain.explain)
 app.command()(drain.drain)
+app.add_typer(autoscale.app, name="autoscale")
 app.add_typer(bench.app, name="bench")
 app.add_typer(cache.app, name="cache")
 app.add_typer(k8s.app, name="k8s")

@@ -106,7 +106,7 @@ def clear(
 
 def _replicas(cache: KvCache) -> tuple[tuple[ReplicaCounters, ...], str]:
     """What the tiers of live replicas have done, and why nobody knows."""
-    from cluster.local.observe import read_state
+    from cluster.local.state_view import read_state
     from cluster.local.tier_counters import read_counters
 
     state = read_state(cache.state_url, cache.cluster)

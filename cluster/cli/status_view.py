@@ -60,7 +60,7 @@ def _pools(pools: tuple[PoolStatus, ...]) -> Table:
             pool.name,
             pool.model,
             f"{pool.context_tokens:,}",
-            "-" if pool.is_static else f"{pool.ready}/{pool.target}",
+            _count(pool),
             _phase(pool.phase),
             str(pool.running),
             str(pool.waiting),
@@ -68,6 +68,13 @@ def _pools(pools: tuple[PoolStatus, ...]) -> Table:
             escape(pool.detail),
         )
     return table
+
+
+def _count(pool: PoolStatus) -> str:
+    if pool.is_static:
+        return "-"
+    wanted = pool.target if pool.wanted is None else pool.wanted
+    return f"{pool.ready}/{wanted}" + ("" if pool.pinned is None else " pinned")
 
 
 def _replicas(pools: tuple[PoolStatus, ...]) -> Table:

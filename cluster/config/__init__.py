@@ -12,6 +12,7 @@ from cluster.config.gateway import (
     TlsSection,
 )
 from cluster.config.pools import (
+    AutoscalingSection,
     ClusterSection,
     EndpointSection,
     EngineSection,
@@ -28,6 +29,7 @@ from cluster.config.schema import Config, RedisSection, TelemetrySection
 __all__ = [
     "AdminSection",
     "AuthSection",
+    "AutoscalingSection",
     "ClusterSection",
     "Config",
     "EndpointSection",

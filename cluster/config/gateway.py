@@ -23,6 +23,9 @@ class LimitsSection(Section):
     concurrent_requests: int = Field(default=4096, ge=1, description="In flight in one worker; over it: 429")
     queued_requests: int = Field(default=1024, ge=0, description="Waiting in one worker for a free replica; over: 429")
     queue_s: float = Field(default=30, ge=0, description="Longest wait for a free replica; over it: 429")
+    hold_s: float = Field(
+        default=900, ge=0, description="Longest wait for the first replica of a pool that had none; over it: 503"
+    )
     request_s: float = Field(
         default=3600, gt=0, le=86_400, description="A request's deadline where it names none; its engine is aborted"
     )

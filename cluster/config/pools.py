@@ -15,6 +15,7 @@ MAX_CONTEXT_TOKENS = 16_777_216
 MAX_REPLICAS = 1_000
 SERVED_KEYS = (
     "replicas", "engine", "tensor_parallel", "hosts", "accelerator", "worker_group", "revision", "traffic",
+    "autoscaling",
 )  # fmt: skip
 """Of a pool that are about replicas of its own."""
 MAX_REVISIONS = 8
@@ -87,14 +88,36 @@ class ModelSection(Section):
 class ReplicasSection(Section):
     """How many replicas a pool runs."""
 
-    min: int = Field(default=1, ge=1, le=MAX_REPLICAS)
+    min: int = Field(default=1, ge=0, le=MAX_REPLICAS, description="0: none while nobody asks")
     max: int = Field(default=1, ge=1, le=MAX_REPLICAS)
+
+    @property
+    def is_autoscaled(self) -> bool:
+        """Whether their number follows the load."""
+        return self.max > self.min
 
     @model_validator(mode="after")
     def _ordered(self) -> Self:
         if self.min > self.max:
             raise ValueError(f"min {self.min} is over max {self.max}")
         return self
+
+
+class AutoscalingSection(Section):
+    """What 95% of a pool's requests are to get: as many replicas run as that takes, within `replicas`."""
+
+    ttft_s: float = Field(default=2, gt=0, le=3600, description="Time to the first token of a short prompt")
+    ttft_s_per_1k_tokens: float = Field(
+        default=0.25, ge=0, le=600, description="And more for each thousand tokens of a prompt"
+    )
+    itl_s: float = Field(default=0.1, gt=0, le=60, description="Mean time between two tokens of an answer")
+    queue_age_s: float = Field(default=10, gt=0, le=3600, description="Longest wait for a turn")
+    idle_s: float = Field(
+        default=300,
+        gt=0,
+        le=86_400,
+        description="Where replicas.min is 0: the last replica goes after so long without a request",
+    )
 
 
 class RedisTierSection(Section):
@@ -153,6 +176,7 @@ class PoolSection(Section):
         default=None, description="Ray worker group whose nodes run it (KubeRay's `groupName`); default: any node"
     )
     replicas: ReplicasSection = ReplicasSection()
+    autoscaling: AutoscalingSection = AutoscalingSection()
     engine: EngineSection = EngineSection()
     endpoints: list[EndpointSection] = Field(default_factory=list, description="Static members instead of replicas")
     revision: Name | None = Field(default=None, description="What this pool's replicas call themselves, for canaries")

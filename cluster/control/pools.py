@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import importlib.metadata
+from dataclasses import asdict
 from typing import Any
 
 from ray import serve
@@ -18,12 +19,17 @@ from cluster.control.head import worker_group_resource
 from cluster.engine.order import ReplicaOrder
 from cluster.engine.plan import Accelerator, ReplicaPlan
 from cluster.engine.replica import EngineReplica
+from cluster.state.login import StateServer
 
 HEALTH_PERIOD_S = 1.0
 """Serve replaces a replica after three failed checks in a row, so in about three seconds."""
 HEALTH_TIMEOUT_S = 30.0
 """A replica that tokenizes a million tokens may be deaf for seconds; its engine's death is told otherwise."""
 TARGET_LOAD_RATIO = 0.8
+"""Without a state store."""
+POLICY = "cluster.control.autoscaling:PoolPolicy"
+NO_DELAYS = {"upscale_delay_s": 0.0, "downscale_delay_s": 0.0, "downscale_to_zero_delay_s": 0.0}
+"""The policy itself waits before it lets replicas go; Serve's defaults would add 30 s up and 600 s down."""
 WORKER_GROUP_SHARE = 0.001
 """A node has 1.0 of its group's resource, which so only says where, never how many."""
 CPUS_PER_RANK = 1.0
@@ -55,6 +61,26 @@ def plan_version(plan: ReplicaPlan) -> str:
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
+def autoscaling_options(pool: PoolSection, wanted: ReplicaPlan | ReplicaOrder) -> dict[str, Any]:
+    """Serve's autoscaling options of a pool whose number of replicas follows the load.
+
+    The chart writes the same (`longreach.autoscalingConfig`); tests/kubernetes holds the two together. Without a state
+    store nothing is known of the load but what Serve itself counts, and Serve's own policy decides.
+    """
+    bounds = {"min_replicas": pool.replicas.min, "max_replicas": pool.replicas.max}
+    state = wanted.state
+    if state is None:
+        return {**bounds, "target_ongoing_requests": max(1.0, pool.engine.max_running * TARGET_LOAD_RATIO)}
+    server = StateServer(url=state) if isinstance(state, str) else state
+    arguments = {
+        "pool": pool.name,
+        "cluster": wanted.cluster,
+        "target": {**bounds, **pool.autoscaling.model_dump()},
+        "state": {name: value for name, value in asdict(server).items() if value is not None},
+    }
+    return {**bounds, **NO_DELAYS, "policy": {"policy_function": POLICY, "policy_kwargs": arguments}}
+
+
 def pool_application(
     pool: PoolSection, wanted: ReplicaPlan | ReplicaOrder, *, accelerator: Accelerator, version: str | None
 ) -> Application:
@@ -69,14 +95,8 @@ def pool_application(
     engine = pool.engine
     bundles = placement_bundles(pool, accelerator)
     scale: dict[str, Any] = {"num_replicas": pool.replicas.min}
-    if pool.replicas.max > pool.replicas.min:
-        scale = {
-            "autoscaling_config": AutoscalingConfig(
-                min_replicas=pool.replicas.min,
-                max_replicas=pool.replicas.max,
-                target_ongoing_requests=max(1.0, engine.max_running * TARGET_LOAD_RATIO),
-            )
-        }
+    if pool.replicas.is_autoscaled:
+        scale = {"autoscaling_config": AutoscalingConfig(**autoscaling_options(pool, wanted))}
     deployment = serve.deployment(EngineReplica).options(
         name="replica",
         # Without a version Serve takes every submission for new code and replaces every replica, also where only

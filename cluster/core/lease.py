@@ -77,6 +77,8 @@ class Lease:
     """What it calls itself, for canaries (`pools[].revision`); empty where it has no name."""
     ray_cluster: str = ""
     """The Ray cluster it runs in, so that its head can outlive it; empty where nobody named one."""
+    work: dict[str, Any] | None = field(default=None, hash=False)
+    """What it has done and how fast: `ReplicaWork.to_dict` (cluster/core/autoscaling); None where it does not tell."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -36,6 +36,11 @@ class Heartbeat:
         self._began_s = time.monotonic()
         self._reachable = True
 
+    @property
+    def age_s(self) -> float:
+        """Seconds since the replica began to start."""
+        return time.monotonic() - self._began_s
+
     async def report(self, phase: ReplicaPhase, detail: str, *, error: str = "") -> None:
         """Say where this replica is in its life."""
         log.info("replica=%s pool=%s phase=%s detail=%s error=%s", self._replica_id, self._pool, phase, detail, error)
@@ -46,7 +51,7 @@ class Heartbeat:
             detail=detail,
             pid=os.getpid(),
             node=self._node,
-            phase_s=time.monotonic() - self._began_s,
+            phase_s=self.age_s,
             written_s=time.time(),
             last_error=error,
         )

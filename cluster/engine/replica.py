@@ -134,6 +134,7 @@ class EngineReplica:
             url = f"http://{self._host}:{port}"
             async with aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=PROBE_TIMEOUT_S)) as session:
                 await self._until_answering(session, f"{url}/{self._plan.pool}/health")
+                self._engine.meter.startup_s = self._heart.age_s
                 await self._heart.report(ReplicaPhase.SERVING, url)
                 await self._hold_lease(session, url)
         except asyncio.CancelledError:
@@ -214,6 +215,7 @@ class EngineReplica:
             tier=self._engine.tier_terms,
             revision=self._plan.revision,
             ray_cluster=self._ray_cluster,
+            work=self._engine.meter.work(resident_tokens=self._residency.resident_tokens).to_dict(),
         )
 
     async def _give_up(self, reason: str) -> None:

@@ -8,11 +8,14 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import time
 from collections.abc import AsyncGenerator
 from dataclasses import dataclass
+from functools import partial
 from types import SimpleNamespace
 from typing import Any
 
+from cluster.core.autoscaling.work import WorkMeter
 from cluster.engine.arguments import vllm_arguments
 from cluster.engine.asgi import App
 from cluster.engine.call import CURRENT_CALL, Call
@@ -38,11 +41,12 @@ class Load:
 class VllmEngine:
     """A started engine: its application, its load, its ping."""
 
-    def __init__(self, *, engine: Any, app: App, load: Load, tier: TierLink | None = None) -> None:
+    def __init__(self, *, engine: Any, app: App, load: Load, meter: WorkMeter, tier: TierLink | None = None) -> None:
         self._engine = engine
         self._tier = tier
         self.app = app
         self.load = load
+        self.meter = meter
 
     @property
     def is_dead(self) -> bool:
@@ -56,9 +60,7 @@ class VllmEngine:
         vLLM tells what of a prompt was cached with its first token, so these are whole prompts. Choices of one request
         share their prompt, which counts once.
         """
-        waiting = [state for state in self._engine.output_processor.request_states.values() if state.is_prefilling]
-        prompts = {id(state.parent_req) if state.parent_req else id(state): state.prompt_len for state in waiting}
-        return sum(prompts.values())
+        return _prefill_tokens(self._engine.output_processor)
 
     @property
     def tier_terms(self) -> dict[str, Any] | None:
@@ -125,10 +127,12 @@ async def start_engine(
     kv_transfer = await tier.prepare() if tier is not None else None
     args = parser.parse_args(vllm_arguments(plan, sockets=sockets, kv_transfer=kv_transfer))
     validate_parsed_serve_args(args)
-    load = Load()
-    engine = _checked_engine(prompts, tier).from_engine_args(
-        AsyncEngineArgs.from_cli_args(args), stat_loggers=[_load_recorder(load, tier)]
+    load, meter = Load(), WorkMeter()
+    engine = _checked_engine(prompts, tier, meter).from_engine_args(
+        AsyncEngineArgs.from_cli_args(args), stat_loggers=[_load_recorder(load, meter, tier)]
     )
+    meter.uncomputed_tokens = partial(_prefill_tokens, engine.output_processor)
+    meter.kv_tokens = engine.vllm_config.cache_config.kv_cache_size_tokens or 0
     if tier is not None:
         await tier.connect()
     tasks = await engine.get_supported_tasks()
@@ -136,10 +140,12 @@ async def start_engine(
     await init_app_state(engine, app.state, args, tasks)
     # vLLM's handler of engine errors asks its own server to exit; here the replica decides that.
     app.state.server = SimpleNamespace(should_exit=False)
-    return VllmEngine(engine=engine, app=app, load=load, tier=tier)
+    return VllmEngine(engine=engine, app=app, load=load, meter=meter, tier=tier)
 
 
-def _checked_engine(prompts: SeenPrompts | None = None, tier: TierLink | None = None) -> Any:
+def _checked_engine(
+    prompts: SeenPrompts | None = None, tier: TierLink | None = None, meter: WorkMeter | None = None
+) -> Any:
     from vllm.renderers.inputs.preprocess import extract_prompt_len
     from vllm.sampling_params import RequestOutputKind
     from vllm.v1.engine.async_llm import AsyncLLM
@@ -152,6 +158,8 @@ def _checked_engine(prompts: SeenPrompts | None = None, tier: TierLink | None = 
             call = CURRENT_CALL.get()
             if call is not None and call.budget is not None:
                 call.budget.check(extract_prompt_len(self.model_config, prompt), self.model_config.max_model_len)
+            if meter is not None:
+                meter.arrived(time.monotonic(), is_alone=not self.output_processor.request_states)
             if prompts is not None:
                 _note(prompts, prompt)
             if tier is None:
@@ -174,6 +182,12 @@ def _checked_engine(prompts: SeenPrompts | None = None, tier: TierLink | None = 
             return outputs if call is None else pooled(outputs, call, call.tally.begin(0))
 
     return CheckedEngine
+
+
+def _prefill_tokens(output_processor: Any) -> int:
+    waiting = [state for state in output_processor.request_states.values() if state.is_prefilling]
+    prompts = {id(state.parent_req) if state.parent_req else id(state): state.prompt_len for state in waiting}
+    return sum(prompts.values())
 
 
 def _note(prompts: SeenPrompts, prompt: Any) -> None:
@@ -220,7 +234,7 @@ def _stamps(metrics: Any) -> Stamps | None:
     )
 
 
-def _load_recorder(load: Load, tier: TierLink | None = None) -> Any:
+def _load_recorder(load: Load, meter: WorkMeter, tier: TierLink | None = None) -> Any:
     from vllm.v1.metrics.loggers import StatLoggerBase
 
     class LoadRecorder(StatLoggerBase):  # type: ignore[misc]
@@ -229,8 +243,9 @@ def _load_recorder(load: Load, tier: TierLink | None = None) -> Any:
         def __init__(self, vllm_config: Any, engine_index: int = 0) -> None:
             del vllm_config, engine_index
 
-        def record(self, scheduler_stats: Any, *_: Any, **__: Any) -> None:
+        def record(self, scheduler_stats: Any, iteration_stats: Any = None, *_: Any, **__: Any) -> None:
             if scheduler_stats is not None:
+                _measure(meter, scheduler_stats.num_running_reqs, iteration_stats)
                 load.running = scheduler_stats.num_running_reqs
                 load.waiting = scheduler_stats.num_waiting_reqs
                 load.kv_use_ratio = scheduler_stats.kv_cache_usage
@@ -241,3 +256,20 @@ def _load_recorder(load: Load, tier: TierLink | None = None) -> Any:
             pass
 
     return LoadRecorder
+
+
+def _measure(meter: WorkMeter, running: int, iteration_stats: Any) -> None:
+    """Tell of a step: a sequence in the batch that got no token is one whose prompt is not computed to its end."""
+    tokens, first_tokens, computed, prompts = 0, 0, 0, 0
+    if iteration_stats is not None:
+        tokens = iteration_stats.num_generation_tokens
+        first_tokens = len(iteration_stats.time_to_first_tokens_iter)
+        computed = iteration_stats.prompt_token_stats.computed
+        prompts = iteration_stats.prompt_token_stats.total
+    meter.stepped(
+        time.monotonic(),
+        prefilling=first_tokens + max(running - tokens, 0),
+        decoding=max(tokens - first_tokens, 0),
+        computed_tokens=computed,
+        prompt_tokens=prompts,
+    )

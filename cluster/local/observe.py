@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -16,36 +16,19 @@ from redis.exceptions import RedisError
 
 from cluster.config import Config, PoolSection, load_config
 from cluster.core.errors import SetupError
-from cluster.core.lease import Lease, ReplicaId, ReplicaPhase, ReplicaReport, ReplicaState
+from cluster.core.lease import Lease, PoolName, ReplicaId, ReplicaPhase, ReplicaReport, ReplicaState
 from cluster.deployment import Deployment, load_deployment
 from cluster.environment import read_environment
 from cluster.local.client import GatewayClient
 from cluster.local.gateway_ready import grpc_url_of
 from cluster.local.journal import Journal, Phase, read_journal
 from cluster.local.rundir import RunDir
+from cluster.local.state_view import PoolScaling, StateView, read_state
 from cluster.local.stores import CACHE_PROCESS
-from cluster.state.leases import LeaseStore, connect
+from cluster.state.leases import connect
 from cluster.state.login import state_address, state_server
 
 STARTING = (ReplicaPhase.IMPORTING, ReplicaPhase.LOADING, ReplicaPhase.PROBING)
-CLOCK_SLACK_S = 2.0
-"""How far a replica's clock may be behind ours before its first report counts as one of an earlier run."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class StateView:
-    """Leases and reports at one moment; `error` is why there are none."""
-
-    leases: tuple[Lease, ...] = ()
-    reports: tuple[ReplicaReport, ...] = ()
-    read_s: float = 0.0
-    """When it was read, seconds since the epoch."""
-    error: str = ""
-
-    def since(self, began_s: float) -> StateView:
-        """Without the reports written before `began_s`, which belong to replicas of earlier runs."""
-        kept = tuple(report for report in self.reports if report.written_s >= began_s - CLOCK_SLACK_S)
-        return replace(self, reports=kept)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -89,6 +72,14 @@ class PoolStatus:
     replicas: tuple[ReplicaStatus, ...]
     has_tier: bool = False
     """Whether its replicas keep KV blocks in Redis."""
+    wanted: int | None = None
+    """Replicas by the latest decision; None where the number is fixed, or nobody has decided yet."""
+    pinned: int | None = None
+    """Replicas that an operator wants whatever the load."""
+    held: int = 0
+    """Requests that wait at gateways."""
+    held_s: float = 0.0
+    """How long the oldest of them has waited."""
 
     @property
     def is_ready(self) -> bool:
@@ -126,23 +117,9 @@ class ClusterStatus:
     run_dir: str
 
 
-def read_state(url: str | None, cluster: str) -> StateView:
-    """What the state store holds now; never raises for a store that is away."""
-    if url is None:
-        return StateView()
-
-    async def read() -> StateView:
-        redis = connect(url)
-        try:
-            store = LeaseStore(redis, cluster)
-            return StateView(leases=await store.leases(), reports=await store.reports(), read_s=time.time())
-        finally:
-            await redis.aclose()
-
-    try:
-        return asyncio.run(read())
-    except (RedisError, OSError) as error:
-        return StateView(read_s=time.time(), error=str(error) or type(error).__name__)
+def scaled_pools(config: Config) -> tuple[PoolName, ...]:
+    """The pools that requests may be held for, or whose replicas follow the load."""
+    return tuple(PoolName(pool.name) for pool in config.pools if not pool.is_static)
 
 
 def pool_statuses(config: Config, state: StateView) -> tuple[PoolStatus, ...]:
@@ -202,8 +179,14 @@ def _pool(pool: PoolSection, state: StateView) -> PoolStatus:
     )
     ready = frozenset(lease.replica_id for lease in leases.values() if lease.state is ReplicaState.READY)
     target = 0 if pool.is_static else pool.replicas.min
+    scaling = state.scaling.get(PoolName(pool.name), PoolScaling())
+    wanted = None if scaling.record is None else scaling.record.decision.replicas
     drained = tuple(sorted(lease.replica_id for lease in leases.values() if lease.is_drained))
-    phase, detail = _pool_phase(pool, ready=ready, target=target, reports=reports, drained=drained)
+    needed = max(target, wanted or 0)
+    phase, detail = _pool_phase(pool, ready=ready, target=needed, reports=reports, drained=drained)
+    if scaling.held:
+        held = f"{scaling.held} held for up to {scaling.oldest_wait_s:.0f} s"
+        detail = f"{held}; {detail}" if detail else held
     error = _last_error(tuple(reports.values()))
     return PoolStatus(
         name=pool.name,
@@ -221,6 +204,10 @@ def _pool(pool: PoolSection, state: StateView) -> PoolStatus:
         last_error_age_s=max(0.0, state.read_s - error.written_s) if error else None,
         replicas=replicas,
         has_tier=pool.has_tier,
+        wanted=wanted,
+        pinned=scaling.pinned,
+        held=scaling.held,
+        held_s=scaling.oldest_wait_s,
     )
 
 
@@ -235,7 +222,7 @@ def _pool_phase(
     if pool.is_static:
         return "static", ", ".join(endpoint.url for endpoint in pool.endpoints)
     if len(ready) >= target:
-        return "ready", ""
+        return ("ready", "") if ready or pool.replicas.min else ("empty", "a request makes it start")
     starting = [report for report in reports.values() if report.phase in STARTING]
     if starting:
         newest = max(starting, key=_written)
@@ -308,7 +295,7 @@ def _state(config: Config, deployment: Deployment | None) -> StateView:
         url = state_address(config.redis, read_environment().secret, own=deployment.state_url)
     except SetupError as error:
         return StateView(read_s=time.time(), error=error.problem)
-    return read_state(url, config.cluster.name)
+    return read_state(url, config.cluster.name, scaled_pools(config))
 
 
 def _ping(url: str | None) -> str:

@@ -1,8 +1,8 @@
 """Reading a running cluster's configuration again, and changing what can change under load.
 
-The gateway takes new limits, aliases, output rules, log levels and whole static pools on SIGHUP. Replica counts go to
-Ray Serve. What an engine is built from waits for a restart, and so does what the gateway reads once; what waits keeps
-its running value. What must not live here: how the gateway reloads.
+The gateway takes new limits, aliases, output rules, log levels and whole static pools on SIGHUP. Replica counts and
+what autoscaling aims at go to Ray Serve. What an engine is built from waits for a restart, and so does what the gateway
+reads once; what waits keeps its running value. What must not live here: how the gateway reloads.
 """
 
 from __future__ import annotations
@@ -29,6 +29,8 @@ ENGINE_KEYS = frozenset(
     {"model", "context_tokens", "tensor_parallel", "hosts", "accelerator", "worker_group", "engine", "revision"}
 )
 """Parts of a pool that its engines are built from."""
+SERVE_KEYS = ("autoscaling", "replicas")
+"""Parts of a served pool that Ray Serve alone reads; no replica goes because they change."""
 GATEWAY_POOL_KEYS = ("traffic",)
 """Parts of a served pool that the gateway alone reads."""
 ENGINE_MODEL_KEYS = frozenset({"source", "revision", "sampling", "lora", "tool_parser"})
@@ -138,11 +140,8 @@ def _merge_pools(
             continue
         for key in sorted(ENGINE_KEYS):
             waiting += [f"pools.{name}.{key}"] if getattr(pool, key) != getattr(new, key) else []
-        if pool.replicas != new.replicas:
-            applied.append(f"pools.{name}.replicas")
-            pool = pool.model_copy(update={"replicas": new.replicas})  # noqa: PLW2901 - the pool that goes on
-            scales = True
-        fresh = {key: getattr(new, key) for key in GATEWAY_POOL_KEYS}
+        scales = scales or any(getattr(pool, key) != getattr(new, key) for key in SERVE_KEYS)
+        fresh = {key: getattr(new, key) for key in (*SERVE_KEYS, *GATEWAY_POOL_KEYS)}
         applied += [f"pools.{name}.{key}" for key, value in fresh.items() if getattr(pool, key) != value]
         pools.append(pool.model_copy(update=fresh))
     for name, pool in after.items():

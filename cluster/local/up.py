@@ -26,9 +26,10 @@ from cluster.local.client import GatewayClient
 from cluster.local.credential import make_credential, with_credential, without_credential
 from cluster.local.gateway_ready import grpc_url_of
 from cluster.local.journal import Journal, Phase, read_journal
-from cluster.local.observe import PoolStatus, phase_of, pool_statuses, read_state
+from cluster.local.observe import PoolStatus, phase_of, pool_statuses, scaled_pools
 from cluster.local.prepare import prepare, write_config
 from cluster.local.rundir import RunDir
+from cluster.local.state_view import read_state
 from cluster.local.sweep import members
 from cluster.local.teardown import tear_down
 from cluster.local.watch import PoolWatch
@@ -218,7 +219,7 @@ def _look(config: Config, state: str | None, run_dir: RunDir, journal: Journal) 
     for name in (*sorted(stores.STORES), "ray", "gateway"):
         launch.require_alive(name, run_dir=run_dir, journal=journal)
     _require_not_failed("apply", run_dir, journal)
-    return pool_statuses(config, read_state(state, config.cluster.name).since(journal.began_s))
+    return pool_statuses(config, read_state(state, config.cluster.name, scaled_pools(config)).since(journal.began_s))
 
 
 def _require_not_failed(name: str, run_dir: RunDir, journal: Journal) -> None:

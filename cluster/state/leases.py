@@ -132,8 +132,9 @@ def _lease(data: dict[str, Any]) -> Lease:
     known = {name: data[name] for name in _LEASE_FIELDS if name in data}
     known["state"] = ReplicaState(data["state"])
     known["adapters"] = tuple(data.get("adapters", ()))
-    prefix = data.get("prefix")
-    known["prefix"] = prefix if isinstance(prefix, dict) else None
+    for name in ("prefix", "work"):
+        told = data.get(name)
+        known[name] = told if isinstance(told, dict) else None
     return Lease(**known)
 
 

@@ -39,9 +39,9 @@ from cluster.exclusive import HeldError, hold
 from cluster.local import interrupt
 from cluster.local.down import down
 from cluster.local.journal import read_journal
-from cluster.local.observe import read_state
 from cluster.local.reload import reload
 from cluster.local.rundir import RunDir
+from cluster.local.state_view import read_state
 from cluster.local.up import up
 from cluster.sockets import listen_refusal
 from loadtest.prefix.client import Answer, BenchError, ask

@@ -16,6 +16,7 @@ from services.gateway.directory import Directory, EndpointState
 from services.gateway.dispatch import Dispatcher
 from services.gateway.metrics import Metrics
 from services.gateway.residency import Residency
+from services.gateway.scaling import Scaling
 from services.gateway.usage import Usage
 from services.gateway.waiting import WaitingRoom
 
@@ -29,6 +30,7 @@ class Gateway:
     directory: Directory
     residency: Residency
     room: WaitingRoom
+    scaling: Scaling
     dispatcher: Dispatcher
     metrics: Metrics
     access_log: AccessLog
@@ -43,13 +45,18 @@ class Gateway:
     is_draining: bool = False
 
     def is_ready(self, states: Mapping[PoolName, Mapping[EndpointState, int]] | None = None) -> bool:
-        """Whether at least one model has an endpoint that is neither draining nor failing, and the gateway stays.
+        """Whether requests can be served: an endpoint neither drains nor fails, or a pool starts one when asked.
+
+        A gateway that is leaving is never ready.
 
         Args:
             states: `Directory.states`, where the caller has them already.
         """
         found = self.directory.states(self.current.catalog) if states is None else states
-        return not self.is_draining and any(counts[EndpointState.READY] for counts in found.values())
+        if self.is_draining:
+            return False
+        # Without them no balancer would send the request that makes a pool start.
+        return bool(self.current.catalog.from_zero) or any(counts[EndpointState.READY] for counts in found.values())
 
     def takes_part(self, states: Mapping[PoolName, Mapping[EndpointState, int]] | None = None) -> bool:
         """Whether this gateway is as good as any other, even where no replica is: it knows who is there, and stays.

@@ -15,7 +15,7 @@ from cluster.core.request import ContextNeed, OverCap, Route
 from cluster.core.routing import NoEndpoint, TooLong
 from cluster.core.wire import HEADER_PRIORITY
 from services.gateway.auth import Denial, Denied
-from services.gateway.outcome import Busy, Failed, Overloaded, OverQuota, UnknownModel
+from services.gateway.outcome import Busy, Failed, NotStarted, Overloaded, OverQuota, UnknownModel
 from services.gateway.upstream import FailureKind, UpstreamFailure
 
 INVALID_REQUEST = "invalid_request_error"
@@ -144,7 +144,7 @@ def internal() -> Refusal:
 
 
 def from_outcome(  # noqa: PLR0911 - one return an outcome
-    outcome: UnknownModel | OverCap | OverQuota | TooLong | NoEndpoint | Busy | Overloaded | Failed,
+    outcome: UnknownModel | OverCap | OverQuota | TooLong | NoEndpoint | Busy | NotStarted | Overloaded | Failed,
     route: Route,
     output_field: str,
 ) -> Refusal:
@@ -192,6 +192,15 @@ def from_outcome(  # noqa: PLR0911 - one return an outcome
                 type=SERVER_ERROR,
                 code="no_replica_available",
                 retry_after_s=RETRY_AFTER_NO_ENDPOINT_S,
+            )
+        case NotStarted():
+            return Refusal(
+                status=503,
+                message=f"Pool {outcome.pool} has no replica yet, and one will not serve in time: try again in "
+                f"{outcome.retry_after_s} s, or allow more time.",
+                type=SERVER_ERROR,
+                code="pool_not_started",
+                retry_after_s=outcome.retry_after_s,
             )
         case Overloaded():
             return Refusal(

@@ -25,6 +25,7 @@ from services.api.gateway import Gateway
 from services.gateway.access import Access
 from services.gateway.access_log import AccessLog
 from services.gateway.current import Current
+from services.gateway.demand import AskedWriter, Demand
 from services.gateway.directory import Directory, LeaseReader
 from services.gateway.dispatch import Dispatcher
 from services.gateway.kept import Kept, KeptSource
@@ -32,6 +33,7 @@ from services.gateway.metrics import Metrics
 from services.gateway.places import Places
 from services.gateway.probes import StaticProbes
 from services.gateway.residency import Residency, ResidencySource
+from services.gateway.scaling import RecordReader, Scaling
 from services.gateway.scrapes import Scrapes
 from services.gateway.server import KEEPALIVE_S
 from services.gateway.tokens import PromptCounter
@@ -64,6 +66,8 @@ class Surroundings:
     leases: LeaseReader | None
     residency: ResidencySource | None
     kept: KeptSource | None
+    asked: AskedWriter | None
+    records: RecordReader | None
     redis: Redis | None
     """The state store, for quotas and usage."""
     usage_folder: Path | None
@@ -86,6 +90,7 @@ class Assembly:
     upstream: HttpUpstream
     counter: PromptCounter
     quotas: Quotas
+    demand: Demand
     grpc: GrpcServices
 
     def limits(self) -> ServerLimits:
@@ -117,7 +122,9 @@ class Assembly:
             gateway.residency.kept.follow,
             self.probes.follow,
             gateway.access.follow,
+            gateway.scaling.follow,
             self.quotas.follow,
+            self.demand.follow,
         ]
         return (*loops, gateway.usage.follow) if gateway.usage is not None else tuple(loops)
 
@@ -132,6 +139,7 @@ class Assembly:
         await self.upstream.close()
         self.counter.close()
         await self.quotas.close()
+        await self.demand.close()
         if self.gateway.usage is not None:
             await self.gateway.usage.close()
         self.gateway.access_log.close()
@@ -153,6 +161,8 @@ def assemble(around: Surroundings) -> Assembly:
     directory.on_change = room.pump_all
     residency = Residency(around.residency, directory.leases, clock, Kept(around.kept, directory.leases, clock))
     writer = secrets.token_hex(8)
+    demand = Demand(around.asked, gateway=writer, standing=room.standing, clock=clock)
+    scaling = Scaling(around.records, pools=lambda: current.catalog.autoscaled)
     quotas = Quotas(around.redis, config.cluster.name, gateway=writer, clock=clock, sharers=config.gateway.workers)
     dispatcher = Dispatcher(
         current=current,
@@ -161,7 +171,15 @@ def assemble(around: Surroundings) -> Assembly:
         counter=around.counter,
         upstream=upstream,
         metrics=metrics,
-        places=Places(directory=directory, residency=residency, room=room, rng=around.rng, clock=clock),
+        places=Places(
+            directory=directory,
+            residency=residency,
+            room=room,
+            demand=demand,
+            scaling=scaling,
+            rng=around.rng,
+            clock=clock,
+        ),
         quotas=quotas,
         clock=clock,
         credential=around.credential,
@@ -172,6 +190,7 @@ def assemble(around: Surroundings) -> Assembly:
         directory=directory,
         residency=residency,
         room=room,
+        scaling=scaling,
         dispatcher=dispatcher,
         metrics=metrics,
         access_log=AccessLog(
@@ -198,6 +217,7 @@ def assemble(around: Surroundings) -> Assembly:
         upstream=upstream,
         counter=around.counter,
         quotas=quotas,
+        demand=demand,
         grpc=GrpcServices(InferenceService(gateway, conduct, calls), AdminService(gateway, calls), calls),
     )
     assembly.reloaded()

@@ -69,6 +69,10 @@ class Catalog:
         self.config = config
         self.models = tuple(_served_model(config, section) for section in config.models)
         self.statics = tuple(_static_endpoints(config, secret))
+        served = [pool for pool in config.pools if not pool.is_static]
+        self.from_zero = frozenset(PoolName(pool.name) for pool in served if pool.replicas.min == 0)
+        """Pools that may have no replica, and get one when somebody asks."""
+        self.autoscaled = tuple(PoolName(pool.name) for pool in served if pool.replicas.is_autoscaled)
         self._statics_by_id = {endpoint.replica_id: endpoint for endpoint in self.statics}
         self._names = {name: resolved for model in self.models for name, resolved in _names(model)}
 

@@ -21,7 +21,16 @@ T = TypeVar("T")
 
 RESTART_FIELDS = ("cluster", "redis", "gateway.host", "gateway.port", "telemetry.log_format")
 """Bound at start: addresses, connections and the log's form."""
-CLUSTER_FIELDS = ("tensor_parallel", "hosts", "accelerator", "worker_group", "replicas", "engine", "revision")
+CLUSTER_FIELDS = (
+    "tensor_parallel",
+    "hosts",
+    "accelerator",
+    "worker_group",
+    "replicas",
+    "autoscaling",
+    "engine",
+    "revision",
+)
 """Parts of a pool that live in its replicas: `longreach up` applies them, the gateway has no hand in them."""
 
 

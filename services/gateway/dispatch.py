@@ -27,7 +27,7 @@ from services.gateway.current import Current
 from services.gateway.directory import Directory
 from services.gateway.metrics import Metrics, PromptCounted
 from services.gateway.outcome import Outcome, OverQuota, Served, UnknownModel
-from services.gateway.places import Case, Claim, Places
+from services.gateway.places import Case, Claim, Line, Places
 from services.gateway.prefix import LEAST_TOKENS, PromptPrefix
 from services.gateway.residency import Residency
 from services.gateway.tokens import PromptCounter
@@ -113,6 +113,7 @@ class Dispatcher:
         self._places.freed(served.choice)
         if told is None:
             return
+        self._places.ended(served.choice, told.output_tokens)
         if served.prompt is not None:
             self._counter.learn(served.model_id, served.prompt, told.prompt_tokens)
         if served.granted is not None:
@@ -194,7 +195,9 @@ class Dispatcher:
         attempts = case.attempts
         while True:
             found = self._places.claim(case, limits)
-            if isinstance(found, Saturated):
+            if attempts.sent == 0:
+                self._places.arrived(case, found)
+            if isinstance(found, Line):
                 found = await self._places.wait(case, found, limits)
             if not isinstance(found, Claim):
                 return found

@@ -137,6 +137,33 @@ IN_FLIGHT = GaugeSpec(name="longreach_in_flight", help="Requests being served", 
 QUEUE = GaugeSpec(
     name="longreach_queue_length", help="Requests waiting for a free slot", labels=("priority",), together=sum
 )
+HELD = GaugeSpec(
+    name="longreach_held_requests",
+    help="Requests waiting in the gateway, by the smallest pool that holds them",
+    labels=("pool",),
+    together=sum,
+)
+AUTOSCALE_REPLICAS = GaugeSpec(
+    name="longreach_autoscale_replicas",
+    help="Replicas as autoscaling last saw and decided them; needed ones are fractions",
+    labels=("pool", "kind"),
+    together=max,
+)
+AUTOSCALE_STARTUP = GaugeSpec(
+    name="longreach_autoscale_startup_seconds",
+    help="From a replica's order to its first request, as measured",
+    labels=("pool",),
+    together=max,
+)
+AUTOSCALE_PINNED = GaugeSpec(
+    name="longreach_autoscale_pinned", help="1 while an operator has pinned the number", labels=("pool",), together=max
+)
+AUTOSCALE_AGE = GaugeSpec(
+    name="longreach_autoscale_age_seconds",
+    help="Since the last decision; it is made several times a second",
+    labels=("pool",),
+    together=max,
+)
 ENDPOINTS = GaugeSpec(
     name="longreach_endpoints", help="Known endpoints by state", labels=("pool", "state"), together=max
 )
@@ -157,7 +184,10 @@ COUNTERS = (
     USAGE_DROPPED,
 )  # fmt: skip
 HISTOGRAMS = (SECONDS, FIRST_BYTE, REVISION_FIRST_BYTE, PROMPT, ADMISSION_WAIT, DECISION, CACHED_ERROR)
-GAUGES = (IN_FLIGHT, QUEUE, ENDPOINTS, AGE, USAGE_PENDING)
+GAUGES = (
+    IN_FLIGHT, QUEUE, HELD, AUTOSCALE_REPLICAS, AUTOSCALE_STARTUP, AUTOSCALE_PINNED, AUTOSCALE_AGE, ENDPOINTS, AGE,
+    USAGE_PENDING,
+)  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -211,8 +241,9 @@ def combined(snapshots: Iterable[Snapshot]) -> Snapshot:
                 known = sums.get(labels)
                 sums[labels] = list(tally) if known is None else [a + b for a, b in zip(known, tally, strict=True)]
         for name, series in snapshot.gauges.items():
+            values_of = gathered.setdefault(name, defaultdict(list))
             for labels, value in series.items():
-                gathered.setdefault(name, defaultdict(list))[labels].append(value)
+                values_of[labels].append(value)
     together = {spec.name: spec.together for spec in GAUGES}
     gauges = {
         name: {labels: float(together[name](values)) for labels, values in series.items()}

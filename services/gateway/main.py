@@ -27,6 +27,7 @@ from cluster.config import Config, load_config
 from cluster.core.errors import ConfigError, LongreachError, SetupError
 from cluster.deployment import Deployment, load_deployment
 from cluster.environment import Environment, read_environment, take_parent_token
+from cluster.state.autoscale import AutoscaleStore
 from cluster.state.kept import KeptReader
 from cluster.state.leases import LeaseStore, connect
 from cluster.state.login import StateServer, state_server
@@ -176,6 +177,7 @@ async def _serve(
         redis = await stack.enter_async_context(state_store(state))
         mostly_waits = await stack.enter_async_context(binary_store(state))
         cluster = config.cluster.name
+        autoscale = None if redis is None else AutoscaleStore(redis, cluster)
         around = Surroundings(
             current=current,
             access=access,
@@ -183,6 +185,8 @@ async def _serve(
             leases=None if redis is None else LeaseStore(redis, config.cluster.name),
             residency=None if mostly_waits is None else ResidencyReader(mostly_waits, cluster),
             kept=None if mostly_waits is None else KeptReader(mostly_waits, cluster),
+            asked=autoscale,
+            records=autoscale,
             redis=redis,
             usage_folder=environment.run_dir(config.cluster.name) / "usage",
             credential=environment.replica_credential,

@@ -13,6 +13,7 @@ from enum import StrEnum
 
 from prometheus_client import CollectorRegistry, generate_latest
 
+from cluster.core.autoscaling.record import AutoscaleRecord
 from cluster.core.lease import PoolName
 from cluster.core.outcome import ReplicaOutcome
 from cluster.core.request import Route
@@ -85,6 +86,11 @@ class Metrics:
         self._decision = _Histogram(names.DECISION)
         self._cached_error = _Histogram(names.CACHED_ERROR)
         self._queue: dict[Labels, float] = {}
+        self._held: dict[Labels, float] = {}
+        self._replicas: dict[Labels, float] = {}
+        self._startup_s: dict[Labels, float] = {}
+        self._pinned: dict[Labels, float] = {}
+        self._decided_age_s: dict[Labels, float] = {}
         self._endpoints: dict[Labels, float] = {}
         self._age_s = -1.0
         self._usage_pending_bytes = 0
@@ -168,6 +174,31 @@ class Metrics:
         """So many requests of this class wait now."""
         self._queue[priority.name.lower(),] = length
 
+    def held(self, requests: Mapping[PoolName, int]) -> None:
+        """So many requests that belong to each pool wait now."""
+        self._held = {(pool,): count for pool, count in requests.items()}
+
+    def autoscaling(self, records: Mapping[PoolName, AutoscaleRecord], now_s: float) -> None:
+        """The latest decisions; `now_s` since the epoch."""
+        self._replicas = {
+            (pool, kind): value
+            for pool, record in records.items()
+            for kind, value in (
+                ("decided", record.decision.replicas),
+                ("needed_now", record.decision.needed_now),
+                ("needed_ahead", record.decision.needed_ahead),
+                ("ready", record.demand.ready),
+                ("starting", record.demand.starting),
+                ("min", record.min_replicas),
+                ("max", record.max_replicas),
+            )
+        }
+        self._startup_s = {
+            (pool,): record.demand.startup_s for pool, record in records.items() if record.demand.startup_s is not None
+        }
+        self._pinned = {(pool,): float(record.pinned is not None) for pool, record in records.items()}
+        self._decided_age_s = {(pool,): max(now_s - record.written_s, 0.0) for pool, record in records.items()}
+
     def usage(self, pending_bytes: int, dropped_records: int) -> None:
         """How the usage journal stands; `dropped_records` since the start."""
         self._usage_pending_bytes = pending_bytes
@@ -204,6 +235,11 @@ class Metrics:
         gauges: dict[GaugeSpec, Mapping[Labels, float]] = {
             names.IN_FLIGHT: {(): self._in_flight},
             names.QUEUE: self._queue,
+            names.HELD: self._held,
+            names.AUTOSCALE_REPLICAS: self._replicas,
+            names.AUTOSCALE_STARTUP: self._startup_s,
+            names.AUTOSCALE_PINNED: self._pinned,
+            names.AUTOSCALE_AGE: self._decided_age_s,
             names.ENDPOINTS: self._endpoints,
             names.AGE: {(): self._age_s},
             names.USAGE_PENDING: {(): self._usage_pending_bytes},

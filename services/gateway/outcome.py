@@ -70,6 +70,15 @@ class Busy:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class NotStarted:
+    """The pool has no replica yet, and one will not be there in time."""
+
+    pool: PoolName
+    retry_after_s: int
+    waited_s: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Overloaded:
     """Every endpoint tried has too much to do."""
 
@@ -88,4 +97,4 @@ class Failed:
     attempts: int
 
 
-Outcome = Served | UnknownModel | OverCap | OverQuota | TooLong | NoEndpoint | Busy | Overloaded | Failed
+Outcome = Served | UnknownModel | OverCap | OverQuota | TooLong | NoEndpoint | Busy | NotStarted | Overloaded | Failed

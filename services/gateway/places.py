@@ -14,9 +14,10 @@ from typing import NamedTuple
 
 from cluster.config import LimitsSection
 from cluster.core import wire
+from cluster.core.admission.hold import retry_after_s
 from cluster.core.admission.retry_budget import RetryBudget
 from cluster.core.admission.ticket import Ticket
-from cluster.core.lease import ReplicaId
+from cluster.core.lease import PoolName, ReplicaId
 from cluster.core.prompt import CountKind, PromptTokens
 from cluster.core.request import ContextNeed
 from cluster.core.routing import (
@@ -37,10 +38,12 @@ from cluster.core.routing import (
 from services.gateway.ask import Ask
 from services.gateway.attempts import Attempts
 from services.gateway.catalog import Catalog, Resolved
+from services.gateway.demand import Demand
 from services.gateway.directory import Directory
-from services.gateway.outcome import Busy, Outcome, Overloaded
+from services.gateway.outcome import Busy, NotStarted, Outcome, Overloaded
 from services.gateway.prefix import Expected, PromptPrefix
 from services.gateway.residency import Residency
+from services.gateway.scaling import Scaling
 from services.gateway.waiting import Admitted, Expired, Expiry, QueueFull, WaitingRoom
 
 
@@ -74,6 +77,15 @@ class Claim(NamedTuple):
     """The prompt, which will be resident there."""
 
 
+class Line(NamedTuple):
+    """Nobody has a place now, and somebody may have one later."""
+
+    pools: tuple[PoolName, ...]
+    """Where, smallest first: those with an endpoint that accepts, and those that get a replica when they have none."""
+    is_hold: bool
+    """No endpoint of them accepts: it waits for a replica's start."""
+
+
 @dataclass(frozen=True, slots=True)
 class _Found:
     """What ends a wait."""
@@ -90,12 +102,16 @@ class Places:
         directory: Directory,
         residency: Residency,
         room: WaitingRoom,
+        demand: Demand,
+        scaling: Scaling,
         rng: random.Random,
         clock: Callable[[], float],
     ) -> None:
         self._directory = directory
         self._residency = residency
         self._room = room
+        self._demand = demand
+        self._scaling = scaling
         self._rng = rng
         self._clock = clock
         self._retries = RetryBudget()
@@ -105,15 +121,30 @@ class Places:
         """A request came: further attempts are allowed in proportion."""
         self._retries.requested(now_s)
 
-    def claim(self, case: Case, limits: LimitsSection) -> Claim | Saturated | Outcome:
+    def arrived(self, case: Case, found: Claim | Line | Outcome) -> None:
+        """Count a request for the pool it belongs to, once, whatever becomes of it."""
+        if isinstance(found, Claim):
+            todo = found.prefill_tokens
+            cached_tokens = max(case.need.expected_prompt_tokens - todo, 0)
+            home = next(iter(found.choice.case.fits))
+            self._demand.arrived(home, prefill_tokens=todo, cached_tokens=cached_tokens)
+        elif isinstance(found, Line):
+            self._demand.arrived(found.pools[0], prefill_tokens=case.need.expected_prompt_tokens)
+
+    def ended(self, choice: Choice, output_tokens: int) -> None:
+        """A request that was counted has ended, with so many tokens generated."""
+        self._demand.ended(next(iter(choice.case.fits)), output_tokens)
+
+    def claim(self, case: Case, limits: LimitsSection) -> Claim | Line | Outcome:
         """Decide, and count the request at the endpoint chosen; or why there is none."""
         attempts = case.attempts
         decision = self.route(case)
         if isinstance(decision, TooLong):
             return decision
         is_over = attempts.are_over(limits)
-        if isinstance(decision, Saturated) and not is_over and not isinstance(attempts.last, Overloaded):
-            return decision
+        line = None if isinstance(decision, Decision) else _line(decision, case.catalog.from_zero)
+        if line is not None and not is_over and not isinstance(attempts.last, Overloaded):
+            return line
         if not isinstance(decision, Decision):
             return attempts.last or (NoEndpoint(pools=decision.pools) if isinstance(decision, Saturated) else decision)
         choice = None if is_over else attempts.next(decision)
@@ -154,14 +185,15 @@ class Places:
         resident = self._residency.resident(case.prefix, model_id, tokens)
         return resident, self._residency.fetches(case.prefix, model_id, resident, tokens)
 
-    async def wait(self, case: Case, saturated: Saturated, limits: LimitsSection) -> Claim | Outcome:
+    async def wait(self, case: Case, line: Line, limits: LimitsSection) -> Claim | Outcome:
         """Wait in the gateway's own queue for a place."""
         ask = case.ask
         tenant = ask.identity.tenant
         ticket = Ticket(
             tenant=tenant.name,
-            pools=saturated.pools,
+            pools=line.pools,
             cost_tokens=case.need.total_tokens,
+            prefill_tokens=case.need.expected_prompt_tokens,
             arrived_s=ask.arrived_s,
             weight=tenant.weight,
             priority=ask.priority,
@@ -170,19 +202,26 @@ class Places:
 
         def attempt() -> _Found | None:
             found = self.claim(case, limits)
-            return None if isinstance(found, Saturated) else _Found(found)
+            return None if isinstance(found, Line) else _Found(found)
 
         def give_back(found: _Found) -> None:
             self.give_back(found.what)
 
         admitted: Admitted[_Found] | QueueFull | Expired = await self._room.wait(
-            ticket, attempt=attempt, give_back=give_back
+            ticket,
+            attempt=attempt,
+            give_back=give_back,
+            hold=self._scaling.hold(line.pools[0], limits) if line.is_hold else None,
         )
         if isinstance(admitted, Admitted):
             case.waited_s += admitted.waited_s
             return admitted.grant.what
         if case.attempts.last is not None:
             return case.attempts.last
+        if line.is_hold and isinstance(admitted, Expired):
+            pool = line.pools[0]
+            after_s = retry_after_s(self._scaling.starts_in_s(pool))
+            return NotStarted(pool=pool, retry_after_s=after_s, waited_s=admitted.waited_s)
         is_late = isinstance(admitted, Expired) and admitted.cause is not Expiry.QUEUE_TIME
         waited_s = admitted.waited_s if isinstance(admitted, Expired) else 0.0
         return Busy(retry_after_s=admitted.retry_after_s, waited_s=waited_s, is_late=is_late)
@@ -213,6 +252,15 @@ class Places:
         """An answer has ended: its endpoint has a place for somebody else."""
         self._directory.table.finished(choice.endpoint.replica_id)
         self._room.pump(choice.endpoint.pool, 1)
+
+
+def _line(decision: Saturated | NoEndpoint, from_zero: frozenset[PoolName]) -> Line | None:
+    """Where a request that found no place may wait for one; None: nowhere."""
+    if isinstance(decision, NoEndpoint):
+        pools = tuple(pool for pool in decision.pools if pool in from_zero)
+        return Line(pools, is_hold=True) if pools else None
+    accepting = frozenset(decision.pools)
+    return Line(tuple(pool for pool in decision.fits if pool in accepting or pool in from_zero), is_hold=False)
 
 
 def _refused_by_all(case: Case) -> TooLong:

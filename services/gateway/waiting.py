@@ -18,6 +18,7 @@ from typing import Any, Generic, TypeVar
 from cluster.config import LimitsSection
 from cluster.core.admission.drain_rate import DrainRate
 from cluster.core.admission.fair_queue import FairQueue
+from cluster.core.admission.hold import Hold
 from cluster.core.admission.ticket import Full, Ticket
 from cluster.core.lease import PoolName
 from cluster.core.tenant import Priority
@@ -86,6 +87,15 @@ class WaitCounts:
     wait_s_max: float = 0.0
 
 
+@dataclass(slots=True, kw_only=True)
+class Standing:
+    """The line of one pool."""
+
+    requests: int = 0
+    prefill_tokens: int = 0
+    oldest_wait_s: float = 0.0
+
+
 @dataclass(slots=True, kw_only=True, eq=False)
 class _Waiter(Generic[G]):
     future: asyncio.Future[Admitted[G] | QueueFull | Expired]
@@ -120,8 +130,24 @@ class WaitingRoom:
         """How many of a class wait."""
         return self._queue.length(priority)
 
+    def standing(self) -> dict[PoolName, Standing]:
+        """Who waits, by the pool in whose line; in the order of the whole queue's length."""
+        lines: dict[PoolName, Standing] = {}
+        now_s = self._clock()
+        for ticket, waiter in self._waiters.items():
+            line = lines.setdefault(ticket.home, Standing())
+            line.requests += 1
+            line.prefill_tokens += ticket.prefill_tokens
+            line.oldest_wait_s = max(line.oldest_wait_s, now_s - waiter.since_s)
+        return lines
+
     async def wait(
-        self, ticket: Ticket, *, attempt: Callable[[], G | None], give_back: Callable[[G], None]
+        self,
+        ticket: Ticket,
+        *,
+        attempt: Callable[[], G | None],
+        give_back: Callable[[G], None],
+        hold: Hold | None = None,
     ) -> Admitted[G] | QueueFull | Expired:
         """Wait until `ticket` is admitted, or learn why it is not.
 
@@ -130,13 +156,16 @@ class WaitingRoom:
             attempt: routes the request again and claims a place; None when there still is none. It runs inside `pump`,
                 must not block and must not raise on purpose; what it raises is raised here.
             give_back: undoes a claim whose request was cancelled before it could use it.
+            hold: set where no replica is there at all and one is to start: its limit is then in force instead of
+                `limits.queue_s`, and the line's own speed says nothing.
         """
         now_s = self._clock()
         limits = self._limits()
-        refusal = self._enqueue(ticket, now_s, limits)
+        limit_s = limits.queue_s if hold is None else hold.limit_s
+        refusal = self._enqueue(ticket, now_s, limits.queued_requests if limit_s > 0 else 0, hold)
         if refusal is not None:
             return refusal
-        until_s = now_s + limits.queue_s
+        until_s = now_s + limit_s
         if ticket.deadline is not None:
             until_s = min(until_s, ticket.deadline.at_s)
         waiter = _Waiter[G](
@@ -195,15 +224,16 @@ class WaitingRoom:
             self._rechecked_s = now_s
             self.pump_all()
 
-    def _enqueue(self, ticket: Ticket, now_s: float, limits: LimitsSection) -> QueueFull | Expired | None:
+    def _enqueue(self, ticket: Ticket, now_s: float, capacity: int, hold: Hold | None) -> QueueFull | Expired | None:
         """Put `ticket` in the queue; why it may not wait, if so."""
         if ticket.deadline is not None:
             if ticket.deadline.is_over(now_s):
                 return self._expired(ticket, Expiry.DEADLINE, now_s)
-            wait_s = self._drain.wait_s(ticket.home, self._queue.ahead_of(ticket), now_s)
+            ahead = self._queue.ahead_of(ticket)
+            wait_s = self._drain.wait_s(ticket.home, ahead, now_s) if hold is None else hold.starts_in_s
             if ticket.deadline.is_hopeless(now_s, wait_s):
                 return self._expired(ticket, Expiry.HOPELESS, now_s)
-        pushed = self._queue.push(ticket, capacity=limits.queued_requests if limits.queue_s > 0 else 0)
+        pushed = self._queue.push(ticket, capacity=capacity)
         if isinstance(pushed, Full):
             self.counts.full += 1
             return QueueFull(retry_after_s=self._retry_after_s(ticket, now_s))

@@ -6,6 +6,7 @@ Clients cannot reach them. What must not live here: the routes of the client lis
 from __future__ import annotations
 
 import hmac
+import time
 
 from starlette.applications import Starlette
 from starlette.requests import Request
@@ -136,6 +137,8 @@ class _Admin:
         metrics.directory(gateway.directory.states(gateway.current.catalog), gateway.directory.age_s)
         for priority in Priority:
             metrics.queue_length(priority, gateway.room.length(priority))
+        metrics.held({pool: line.requests for pool, line in gateway.room.standing().items()})
+        metrics.autoscaling(gateway.scaling.records, time.time())
         return metrics.snapshot()
 
     async def debug_route(self, request: Request) -> Response:

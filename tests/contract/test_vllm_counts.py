@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 
 from cluster.core import wire
+from cluster.core.autoscaling.work import WorkMeter
 from cluster.core.outcome import ReplicaOutcome
 from cluster.core.request import Route
 from cluster.engine.asgi import App
@@ -155,7 +156,7 @@ def test_prompts_without_a_first_token_are_known() -> None:
     ]
     processor = SimpleNamespace(request_states=dict(enumerate(states)))
     engine = SimpleNamespace(output_processor=processor)
-    assert VllmEngine(engine=engine, app=APP, load=Load()).prefill_tokens == 220
+    assert VllmEngine(engine=engine, app=APP, load=Load(), meter=WorkMeter()).prefill_tokens == 220
 
 
 def test_vllm_leaves_its_own_count_in_the_requests_state() -> None:

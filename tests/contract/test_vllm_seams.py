@@ -18,6 +18,7 @@ from typing import Any
 
 import pytest
 
+from cluster.core.autoscaling.work import WorkMeter
 from cluster.engine.arguments import engine_environment, vllm_arguments
 from cluster.engine.budget import Budget, ContextRefusedError
 from cluster.engine.call import CURRENT_CALL, Call
@@ -169,7 +170,7 @@ def test_the_ping_reaches_the_engine_core(async_llm: Any) -> None:
     async def app(scope: Any, receive: Any, send: Any) -> None:
         del scope, receive, send
 
-    asyncio.run(VllmEngine(engine=engine, app=app, load=Load()).ping())
+    asyncio.run(VllmEngine(engine=engine, app=app, load=Load(), meter=WorkMeter()).ping())
     assert asked == ["core"]
 
 
@@ -214,12 +215,37 @@ def test_load_comes_from_the_scheduler(async_llm: Any) -> None:
     ]
     assert parameters(StatLoggerBase.__init__)[1:] == ["vllm_config", "engine_index"]
     load = Load()
-    recorder = _load_recorder(load)(SimpleNamespace(), 0)
+    recorder = _load_recorder(load, WorkMeter())(SimpleNamespace(), 0)
     assert isinstance(recorder, StatLoggerBase)
     stats = SchedulerStats(num_running_reqs=3, num_waiting_reqs=2, kv_cache_usage=0.5)
     recorder.record(stats, None, mm_cache_stats=None, engine_idx=0)
     recorder.record(scheduler_stats=None, iteration_stats=None)
     assert load == Load(running=3, waiting=2, kv_use_ratio=0.5)
+
+
+def test_every_step_tells_what_it_computed() -> None:
+    """cluster/engine/vllm_engine.py measures a replica's speed from it, for its lease."""
+    from vllm.config import CacheConfig
+    from vllm.v1.engine.async_llm import AsyncLLM
+    from vllm.v1.metrics.stats import IterationStats, SchedulerStats
+
+    meter = WorkMeter()
+    recorder = _load_recorder(Load(), meter)(SimpleNamespace(), 0)
+    step = IterationStats()
+    step.num_generation_tokens = 3
+    step.time_to_first_tokens_iter = [0.1]
+    step.prompt_token_stats.computed = 500
+    step.prompt_token_stats.total = 700
+    meter.arrived(0.0, is_alone=True)
+    recorder.record(SchedulerStats(num_running_reqs=3), step)
+    recorder.record(SchedulerStats(num_running_reqs=3), None)
+    counted = meter.work().counters
+    assert (counted.prefill_tokens, counted.decode_tokens) == (500, 2)
+    assert 0 < counted.decode_busy_s < counted.prefill_busy_s
+    assert counted.prefill_token_s / counted.decode_busy_s >= 700
+    assert "kv_cache_size_tokens" in CacheConfig.__dataclass_fields__
+    source = inspect.getsource(AsyncLLM)
+    assert "iteration_stats=iteration_stats" in source
 
 
 @pytest.mark.parametrize("made", PLANS.values(), ids=PLANS.keys())

@@ -191,6 +191,15 @@ EDGES: tuple[Case, ...] = (
         values=(serving(pool("a", replicas={"min": 1, "max": 3}), pool("b", replicas={"min": 2, "max": 2})),),
     ),
     Case(
+        name="from-zero",
+        values=(
+            serving(
+                pool("a", replicas={"min": 0, "max": 1}),
+                pool("b", replicas={"min": 0, "max": 2}, autoscaling={"ttft_s": 5, "idle_s": 60}),
+            ),
+        ),
+    ),
+    Case(
         name="several-replicas-a-worker",
         values=(
             serving(

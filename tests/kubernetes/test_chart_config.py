@@ -9,12 +9,13 @@ from typing import Any
 
 import pytest
 import yaml
+from ray.serve.config import AutoscalingConfig
 from ray.serve.schema import ServeDeploySchema
 
-from cluster.config import Config, LimitsSection, parse_config
+from cluster.config import AutoscalingSection, Config, LimitsSection, parse_config
 from cluster.control.head import serve_environment
 from cluster.control.kuberay import pool as build_pool
-from cluster.control.pools import TARGET_LOAD_RATIO
+from cluster.control.pools import autoscaling_options
 from cluster.core.drain import head_grace_s, head_limit_s, rank_grace_s, rank_limit_s, worker_grace_s
 from cluster.engine.order import ReplicaOrder
 from cluster.kubernetes.chart.generate import CHART, default_values, generated, values_schema
@@ -192,17 +193,44 @@ def test_replica_counts_change_no_argument(render: Renderer) -> None:
     assert engines(one) == engines(more) != engines(other)
 
 
-def test_a_pool_that_scales_has_the_load_target_of_local_mode(render: Renderer) -> None:
-    values = with_config(pools=[{**POOL, "replicas": {"min": 1, "max": 2}, "engine": {"max_running": 10}}])
-    service = render({**values, "modelCache": {"type": "emptyDir"}}).one("RayService")
+def test_a_pool_that_scales_has_the_policy_of_local_mode(render: Renderer) -> None:
+    """Serve takes nothing of the application's own options once the file gives some."""
+    autoscaling = {"ttft_s": 1, "idle_s": 60}
+    values = with_config(pools=[{**POOL, "replicas": {"min": 0, "max": 2}, "autoscaling": autoscaling}])
+    rendered = render({**values, "modelCache": {"type": "emptyDir"}})
+    service = rendered.one("RayService")
     ((deployment, override),) = deployments(service).values()
-    assert override.autoscaling_config == {
-        "min_replicas": 1,
-        "max_replicas": 2,
-        "target_ongoing_requests": 10 * TARGET_LOAD_RATIO,
-    }
+    config = file_of(rendered)
+    wanted = autoscaling_options(config.pool("short"), ReplicaOrder(config=config, pool_name="short"))
+    given = override.autoscaling_config
+    # Defaults are not written out; the policy's own are those of the configuration (tests/unit/control).
+    target = AutoscalingSection(**autoscaling).model_dump() | given["policy"]["policy_kwargs"]["target"]
+    given["policy"]["policy_kwargs"]["target"] = target
+    assert given == wanted
+    assert AutoscalingConfig(**given).min_replicas == 0
     assert deployment.name == "replica"
     assert service.spec["rayClusterConfig"]["enableInTreeAutoscaling"] is True
+
+
+def test_a_pool_from_zero_needs_no_worker_at_first(render: Renderer) -> None:
+    values = with_config(pools=[{**POOL, "replicas": {"min": 0, "max": 2}}])
+    service = render({**values, "modelCache": {"type": "emptyDir"}}).one("RayService")
+    (group,) = service.spec["rayClusterConfig"]["workerGroupSpecs"]
+    assert (group["replicas"], group["minReplicas"]) == (0, 0)
+    assert group["maxReplicas"] >= 2
+
+
+def test_the_level_of_service_changes_no_argument(render: Renderer) -> None:
+    """It is the policy's, in Serve's controller: replicas stay."""
+    pool = {**POOL, "replicas": {"min": 1, "max": 2}}
+    one, other = (
+        render({**with_config(pools=[{**pool, **more}]), "modelCache": {"type": "emptyDir"}}).one("RayService")
+        for more in ({}, {"autoscaling": {"ttft_s": 9}})
+    )
+    assert [each.args for each in serve_config(one).applications] == [
+        each.args for each in serve_config(other).applications
+    ]
+    assert serve_config(one) != serve_config(other)
 
 
 def test_the_canary_has_the_same_pool_another_model_and_its_share(render: Renderer) -> None:

@@ -21,7 +21,7 @@ from cluster.config import Config, parse_config
 ROOT = Path(__file__).parents[2]
 CONFIGURATION = ROOT / "docs" / "configuration.md"
 CLI = ROOT / "docs" / "cli.md"
-ROW = re.compile(r"^\| `(?P<key>[a-z_.\[\]]+)` \| (?P<default>[^|]+) \|")
+ROW = re.compile(r"^\| `(?P<key>[a-z0-9_.\[\]]+)` \| (?P<default>[^|]+) \|")
 LINK = re.compile(r"\]\((?!https?://|#)(?P<path>[^)#\s]+)(?:#[^)]*)?\)")
 
 

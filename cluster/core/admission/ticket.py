@@ -21,6 +21,8 @@ class Ticket:
     """The pools that may serve it, the preferred one first; never empty."""
     cost_tokens: int
     """Expected work: prompt tokens left to compute plus the output budget."""
+    prefill_tokens: int = 0
+    """Of those, the prompt tokens."""
     arrived_s: float
     """When the request arrived, on the caller's monotonic clock."""
     weight: float = 1.0

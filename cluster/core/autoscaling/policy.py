@@ -43,6 +43,8 @@ class PoolAutoscaler:
         self._grown_s = -math.inf
         """When there were last more replicas than before."""
         self._ready: int | None = None
+        self._has_come = False
+        """Whether a request has come since the demand before."""
         self._window_s = 0.0
 
     def decide(self, demand: PoolDemand) -> Decision:
@@ -75,7 +77,7 @@ class PoolAutoscaler:
     def _remember(self, demand: PoolDemand) -> None:
         now_s = self._now_s = demand.now_s
         self._traffic.add(now_s, demand.arrivals.requests)
-        has_come = self._mix.add(demand)
+        has_come = self._has_come = self._mix.add(demand)
         self._speed = demand.speed or self._speed
         self._startup_s = self._startup_s if demand.startup_s is None else demand.startup_s
         if has_come or math.isinf(self._busy_s) or demand.running or demand.waiting or demand.held:
@@ -130,6 +132,8 @@ class PoolAutoscaler:
             wanted = min(wanted, current)
         if current == 0 and demand.held and wanted <= 1:
             return 1, Bound.HELD, f"held: {demand.held:,} requests wait for a pool without replicas: 1"
+        if current == 0 and self._has_come and wanted <= 1:
+            return 1, Bound.HELD, "asked: a larger pool serves what belongs to this one, which has no replica: 1"
         if self._is_idle(demand):
             return 0, Bound.IDLE, f"idle: no request for {demand.now_s - self._busy_s:.0f} s: 0"
         if ahead is None:

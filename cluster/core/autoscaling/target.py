@@ -50,7 +50,7 @@ class Bound(StrEnum):
     KV = "kv"
     QUEUE_AGE = "queue_age"
     HELD = "held"
-    """Requests are held for a pool without replicas."""
+    """Requests are held for a pool without replicas, or served by a larger one meanwhile."""
     IDLE = "idle"
     """No request for so long that not even one replica is kept."""
     MIN = "min"

@@ -179,6 +179,8 @@ class Saturated:
     pools: tuple[PoolName, ...]
     """The fitting pools with an endpoint that accepts, in the order to try them."""
     rejected: tuple[Rejected, ...] = field(default=(), compare=False)
+    fits: tuple[PoolName, ...] = field(default=(), compare=False)
+    """Every fitting pool, smallest first."""
 
 
 Outcome = Decision | TooLong | NoEndpoint | Saturated

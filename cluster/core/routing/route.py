@@ -186,5 +186,5 @@ def _nobody(case: Case, indexes: Indexes, rejected: Sequence[Rejected]) -> Satur
     # A pool may be here with several revisions.
     accepting = tuple(dict.fromkeys(fit.pool.name for fit, index in indexes if index.accepts))
     if accepting:
-        return Saturated(pools=accepting, rejected=tuple(rejected))
+        return Saturated(pools=accepting, rejected=tuple(rejected), fits=tuple(case.fits))
     return NoEndpoint(pools=tuple(case.fits), rejected=tuple(rejected))

@@ -84,6 +84,11 @@ class ReplicaResidency:
         facts = self._service.facts if self._service is not None else None
         return facts.to_dict() if facts is not None else None
 
+    @property
+    def resident_tokens(self) -> int:
+        """Tokens in the engine's cache, and with the Redis tier in the host's; 0: not known."""
+        return 0 if self._service is None else self._service.resident_tokens
+
     def prepare(self) -> None:
         """Before the engine starts: make what it publishes on."""
         obstacle = plan_obstacle(self._plan)

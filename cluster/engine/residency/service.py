@@ -115,6 +115,11 @@ class ResidencyService:
         """How gateways make this replica's keys; None once it publishes nothing any more."""
         return None if self._off else self._facts
 
+    @property
+    def resident_tokens(self) -> int:
+        """Tokens in the blocks of the engine's cache; 0 where that is not followed any more."""
+        return 0 if self._off else len(self._tree) * self._tree.block_tokens
+
     def start(self) -> None:
         """Follow and publish until `stop`."""
         works = [self._follow(), self._note_prompts(), self._look_at_doubts(), self._publish()]

@@ -119,11 +119,51 @@ ENGINES = Row(
         ),
     ),
 )
+SCALING = Row(
+    title="Autoscaling",
+    panels=(
+        Panel(
+            title="Replicas decided and ready",
+            description="Of pools whose number follows the load (docs/autoscaling.md). Ready stays below decided while "
+            "replicas start.",
+            unit=Unit.COUNT,
+            queries=[
+                Query(
+                    'max by (pool, kind) (longreach_autoscale_replicas{$P, kind=~"decided|ready"})', "{{pool}} {{kind}}"
+                )
+            ],
+        ),
+        Panel(
+            title="Replicas needed",
+            description="By the work at hand, and when a replica ordered now would serve; fractions.",
+            unit=Unit.COUNT,
+            queries=[
+                Query(
+                    'max by (pool, kind) (longreach_autoscale_replicas{$P, kind=~"needed_now|needed_ahead"})',
+                    "{{pool}} {{kind}}",
+                )
+            ],
+        ),
+        Panel(
+            title="Held requests",
+            description="Requests that wait in gateways, by the smallest pool that holds them, empty ones too.",
+            unit=Unit.COUNT,
+            is_stacked=True,
+            queries=[Query("sum by (pool) (longreach_held_requests{$P})", "{{pool}}")],
+        ),
+        Panel(
+            title="Start of a replica",
+            description="From its order to its first request; the median of the last five.",
+            unit=Unit.SECONDS,
+            queries=[Query("max by (pool) (longreach_autoscale_startup_seconds{$P})", "{{pool}}")],
+        ),
+    ),
+)
 POOLS = Dashboard(
     uid="longreach-pools",
     title="Longreach / Pools",
     description="What the replicas of one release do, and what they run on.",
     home="longreach_endpoints",
     pools="longreach_endpoints",
-    rows=(NOW, ENGINES, PREFIX, RAY, GPUS),
+    rows=(NOW, SCALING, ENGINES, PREFIX, RAY, GPUS),
 )

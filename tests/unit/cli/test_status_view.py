@@ -12,7 +12,8 @@ from cluster.cli.status_view import status_view
 from cluster.config import parse_config
 from cluster.core.lease import Lease, PoolName, ReplicaId, ReplicaState
 from cluster.core.tier.terms import TierTerms
-from cluster.local.observe import ClusterStatus, StateView, pool_statuses
+from cluster.local.observe import ClusterStatus, pool_statuses
+from cluster.local.state_view import StateView
 
 CONFIG = """
 models: [{id: m}]

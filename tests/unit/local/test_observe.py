@@ -7,8 +7,9 @@ from pathlib import Path
 
 from cluster.config import parse_config
 from cluster.core.lease import Lease, PoolName, ReplicaId, ReplicaPhase, ReplicaReport, ReplicaState
-from cluster.local.observe import PoolStatus, StateView, observe, pool_statuses, read_state
+from cluster.local.observe import PoolStatus, observe, pool_statuses
 from cluster.local.rundir import RunDir
+from cluster.local.state_view import StateView, read_state
 
 CONFIG = parse_config(
     """

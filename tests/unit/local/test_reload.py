@@ -56,6 +56,13 @@ def test_replica_counts_go_to_serve() -> None:
     assert merged.pool("short").replicas.max == 3
 
 
+def test_what_autoscaling_aims_at_goes_to_serve() -> None:
+    wanted = changed("context_tokens: 100}", "context_tokens: 100, autoscaling: {ttft_s: 7}}")
+    merged, result, scales = merge(running(), wanted, dropped=frozenset())
+    assert (result.applied, result.waiting, scales) == (("pools.short.autoscaling",), (), True)
+    assert merged.pool("short").autoscaling.ttft_s == 7
+
+
 def test_weights_are_the_gateways_and_revisions_the_engines() -> None:
     wanted = changed("context_tokens: 100}", "context_tokens: 100, revision: b, traffic: {a: 1, b: 3}}")
     merged, result, scales = merge(running(), wanted, dropped=frozenset())

@@ -15,8 +15,9 @@ from cluster.core.errors import SetupError
 from cluster.core.lease import PoolName, ReplicaId, ReplicaPhase, ReplicaReport
 from cluster.local import up, watch
 from cluster.local.journal import Journal, Phase
-from cluster.local.observe import PoolStatus, ReplicaStatus, StateView
+from cluster.local.observe import PoolStatus, ReplicaStatus
 from cluster.local.rundir import RunDir
+from cluster.local.state_view import StateView
 
 
 @pytest.fixture(autouse=True)

@@ -166,8 +166,38 @@ and a revision of their own. (dict "root" . "config" $config "canary" false)
 {{- $model := dict -}}
 {{- $id := .pool.model -}}
 {{- range .models -}}{{- if eq .id $id -}}{{- $model = . -}}{{- end -}}{{- end -}}
-{{- $config := dict "cluster" .config.cluster "redis" .config.redis "models" (list $model) "pools" (list (omit .pool "replicas" "traffic")) -}}
+{{- $config := dict "cluster" .config.cluster "redis" .config.redis "models" (list $model) "pools" (list (omit .pool "replicas" "autoscaling" "traffic")) -}}
 {{- toJson (dict "pool" .pool.name "config" $config) -}}
+{{- end -}}
+
+{{/*
+Serve's options of a pool whose replicas follow the load, as cluster/control/pools.py has them. Serve takes nothing of
+the application's own once an option is given here. (dict "config" $config "pool" $pool "least" 0 "most" 2)
+*/}}
+{{- define "longreach.autoscalingConfig" -}}
+min_replicas: {{ .least }}
+max_replicas: {{ .most }}
+upscale_delay_s: 0.0
+downscale_delay_s: 0.0
+downscale_to_zero_delay_s: 0.0
+policy:
+  policy_function: cluster.control.autoscaling:PoolPolicy
+  policy_kwargs:
+    pool: {{ .pool.name | quote }}
+    cluster: {{ .config.cluster.name | quote }}
+    target:
+      min_replicas: {{ .least }}
+      max_replicas: {{ .most }}
+      {{- with .pool.autoscaling }}
+      {{- toYaml . | nindent 6 }}
+      {{- end }}
+    {{- $redis := .config.redis }}
+    {{- $state := dict }}
+    {{- range $name := list "url" "user" "password_file" "ca_file" }}
+    {{- with get $redis (printf "state_%s" $name) }}{{- $_ := set $state $name . }}{{- end }}
+    {{- end }}
+    state:
+      {{- toYaml $state | nindent 6 }}
 {{- end -}}
 
 {{- define "longreach.serveConfig" -}}
@@ -188,9 +218,7 @@ applications:
         {{- if gt $most $least }}
         num_replicas: auto
         autoscaling_config:
-          min_replicas: {{ $least }}
-          max_replicas: {{ $most }}
-          target_ongoing_requests: {{ max 1.0 (mulf 0.8 (dig "engine" "max_running" 32 $pool)) }}
+          {{- include "longreach.autoscalingConfig" (dict "config" $of.config "pool" $pool "least" $least "most" $most) | nindent 10 }}
         {{- else }}
         num_replicas: {{ $least }}
         {{- end }}

@@ -42,6 +42,16 @@ def test_a_held_request_starts_an_empty_pool() -> None:
     assert (decision.replicas, decision.bound) == (1, Bound.HELD)
 
 
+def test_a_request_that_a_larger_pool_serves_starts_an_empty_pool_once() -> None:
+    policy, empty = PoolAutoscaler(FROM_ZERO), replace(IDLE, ready=0, speed=None)
+    assert policy.decide(empty).replicas == 0
+    asked = replace(empty, now_s=empty.now_s + 1, arrivals=Arrivals(requests=1, prefill_tokens=100))
+    decision = policy.decide(asked)
+    assert (decision.replicas, decision.bound) == (1, Bound.HELD)
+    assert "asked" in decision.reason
+    assert policy.decide(replace(asked, now_s=asked.now_s + 1, starting=1)).replicas == 1
+
+
 def test_what_comes_is_followed_in_one_step() -> None:
     policy = PoolAutoscaler(ONE_TO_EIGHT)
     steady(policy, IDLE, 1, 20, 1_000)

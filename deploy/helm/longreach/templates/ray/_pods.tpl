@@ -70,7 +70,7 @@ metadata:
   annotations:
     # What engines are built from: a change of it makes a new cluster, beside the old one.
     {{- $engines := list }}
-    {{- range .served.pools }}{{- $engines = append $engines (omit . "traffic" "replicas") }}{{- end }}
+    {{- range .served.pools }}{{- $engines = append $engines (omit . "traffic" "replicas" "autoscaling") }}{{- end }}
     {{- /* Without the autoscaler nobody else would add workers for more replicas. */}}
     {{- $counts := list }}
     {{- if not .scales }}{{- range .served.pools }}{{- $counts = append $counts (default dict .replicas) }}{{- end }}{{- end }}

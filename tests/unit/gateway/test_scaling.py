@@ -1,0 +1,58 @@
+"""What a gateway makes of decisions about replicas."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Collection
+from dataclasses import replace
+
+import pytest
+
+from cluster.config import LimitsSection
+from cluster.core.admission.hold import Hold
+from cluster.core.autoscaling.record import AutoscaleRecord
+from cluster.core.lease import PoolName
+from services.gateway.scaling import STALE_S, Scaling
+from tests.unit.core.autoscaling.test_record import DECISION, RECORD
+
+SHORT, LONG = PoolName("short"), PoolName("long")
+
+
+class Store:
+    def __init__(self, record: AutoscaleRecord | None) -> None:
+        self.record = record
+
+    async def records(self, pools: Collection[PoolName]) -> dict[PoolName, AutoscaleRecord]:
+        return {} if self.record is None else dict.fromkeys(pools, self.record)
+
+
+async def test_a_start_that_was_ordered_is_nearer() -> None:
+    now_s = time.time()
+    store = Store(replace(RECORD, written_s=now_s, ordered_s=now_s - 10))
+    scaling = Scaling(store, pools=lambda: [SHORT])
+    assert scaling.starts_in_s(SHORT) is None
+    await scaling._read()
+    starts_in_s = scaling.starts_in_s(SHORT)
+    assert starts_in_s is not None
+    assert 15 < starts_in_s <= 20
+    assert scaling.starts_in_s(LONG) is None
+
+
+async def test_where_nobody_decides_any_more_a_start_takes_its_whole_time() -> None:
+    now_s = time.time() - STALE_S - 1
+    scaling = Scaling(Store(replace(RECORD, written_s=now_s, ordered_s=now_s - 29)), pools=lambda: [SHORT])
+    await scaling._read()
+    assert scaling.hold(SHORT, LimitsSection(hold_s=7)) == Hold(limit_s=7, starts_in_s=30.0)
+
+
+async def test_a_change_is_logged_once(caplog: pytest.LogCaptureFixture) -> None:
+    store = Store(RECORD)
+    scaling = Scaling(store, pools=lambda: [SHORT])
+    with caplog.at_level(logging.INFO):
+        await scaling._read()
+        store.record = replace(RECORD, decision=replace(DECISION, replicas=3))
+        await scaling._read()
+        await scaling._read()
+    (told,) = [record for record in caplog.records if record.message == "replicas decided"]
+    assert (told.__dict__["pool"], told.__dict__["replicas"], told.__dict__["reason"]) == ("short", 3, "because")
