@@ -13,10 +13,8 @@ from typing import Any
 from cluster.core.capacity import (
     CONTEXTS_HELD,
     RANK_RESERVE_BYTES,
-    STEP_RESERVE_BYTES,
     USUAL_CONTEXT_RATIO,
     CardSupply,
-    ModelNeed,
     SizedPool,
     Sizing,
     size_pools,
@@ -26,6 +24,7 @@ from cluster.kubernetes.inventory import GpuKind, Inventory, NodeGpus, Taint
 from cluster.kubernetes.nodes import PRODUCT_LABEL
 from cluster.models.card import Dtype, ModelCard, Quantization
 from cluster.models.catalog import find
+from cluster.models.need import model_need
 
 GIB = 2**30
 CPUS_PER_CARD = 3
@@ -82,7 +81,9 @@ def plan_values(inventory: Inventory, wish: Wish) -> ValuesPlan:
         )
     names = _names([kind for kind in inventory.kinds() if _key(kind) in usable])
     supplies = [_supply(kind, wish) for kind in usable.values()]
-    sizing = size_pools(_need(wish.card), supplies, memory_ratio=wish.memory_ratio, wanted_tokens=wish.context_tokens)
+    sizing = size_pools(
+        model_need(wish.card), supplies, memory_ratio=wish.memory_ratio, wanted_tokens=wish.context_tokens
+    )
     refused = [f"{usable[small.kind].label}: {small.why}" for small in sizing.left_out]
     if not sizing.pools:
         raise _nothing_fits(inventory, wish, [*notes, *refused])
@@ -111,7 +112,7 @@ def values_text(plan: ValuesPlan, wish: Wish) -> str:
         "#   helm install NAME deploy/helm/longreach --values THIS_FILE",
         f"# Model {card.id}: {card.weights_bytes / GIB:.1f} GiB of weights,",
         f"# {card.kv_bytes_per_token:,} bytes of KV cache a token. A card gives {wish.memory_ratio:.0%} of its memory,",
-        f"# less weights, less {STEP_RESERVE_BYTES / GIB:g} GiB for a step",
+        f"# less weights, less {model_need(card).step_bytes / GIB:.3g} GiB for a step",
         f"# (and {RANK_RESERVE_BYTES / GIB:g} GiB with tensor parallelism).",
         f"# A replica holds at least {CONTEXTS_HELD:g} full contexts. It runs as many requests at once as fit, of",
         f"# {USUAL_CONTEXT_RATIO:.0%} of the limit, or the next shorter pool's limit where that is more.",
@@ -132,15 +133,6 @@ def _model(wish: Wish) -> dict[str, Any]:
         return {"id": card.id}
     # A catalog model keeps its id, whose card replicas know; the name it was asked for by works too.
     return {"id": card.id, "source": wish.model} if find(card.id) is None else {"id": card.id, "aliases": [wish.model]}
-
-
-def _need(card: ModelCard) -> ModelNeed:
-    return ModelNeed(
-        context_tokens=card.context_tokens,
-        kv_bytes_per_token=card.kv_bytes_per_token,
-        weights_bytes=card.weights_bytes,
-        kv_heads=card.kv_heads,
-    )
 
 
 def _key(kind: GpuKind) -> str:
