@@ -22,7 +22,7 @@ BOUNDARIES_MAX = 2
 """Three pools at most; more divide the load into parts that no longer fill a replica."""
 SHAPES_MAX = 4
 """Kept of each pool, the cheapest: with a limited supply the cheapest may be taken."""
-NEAR_COST_RATIO = 1.1
+NEAR_COST_RATIO = 1.02
 """Layouts that cost at most so much more than the cheapest are as good: the model is not that exact. Of them the one
 is taken whose short requests wait least."""
 LATE_SHARE = 0.01
