@@ -88,7 +88,7 @@ def calibration_view(calibration: Calibration, errors: Sequence[float]) -> Rende
     return Group(
         table,
         Text(
-            f"step {cost.base_s * MS:.2f} ms, weights {cost.weights_s * MS:.2f} ms, or {cost.token_s * MS:.4f} ms a token; "
+            f"step {cost.base_s * MS:.2f} ms, weights {cost.weights_s * MS:.2f} ms, token {cost.token_s * MS:.4f} ms, "
             f"attention {cost.attention_s * 1e9:.2f} ns a pair, context {cost.context_token_s * 1e9:.1f} ns a token, "
             f"request {calibration.overhead_s * MS:.1f} ms"
         ),
@@ -141,8 +141,8 @@ def _load(plan: Plan) -> RenderableType:
         f"{load.output_tokens:,.0f} of output in the mean"
         + (f", {load.cached_ratio:.0%} of each prompt cached" if load.cached_ratio else "")
         + f"; arrivals vary {load.arrival_cv2:.3g} times as much as Poisson's\n"
-        f"service level: 95% have their first token within {level.ttft_s:g} s + {level.ttft_s_per_1k_tokens:g} s for "
-        f"each 1,000 tokens; {level.itl_s * MS:g} ms between tokens in the mean"
+        f"service level: of each length 95% have their first token within {level.ttft_s:g} s + "
+        f"{level.ttft_s_per_1k_tokens:g} s for each 1,000 tokens; {level.itl_s * MS:g} ms between tokens in the mean"
     )
 
 

@@ -14,12 +14,7 @@ from statistics import median
 from cluster.core.capacity.step import StepCost
 
 NAMES = ("base_s", "weights_s", "token_s", "attention_s", "context_token_s", "overhead_s")
-ROUNDS_MAX = 30
-"""Of sorting steps into those that weights bound and those that arithmetic bounds; two or three are usual."""
 SINGULAR = 1e-12
-COMPUTE_TOKENS = 64
-"""From here on a step is first taken to be bound by arithmetic: between what processors (a few) and GPUs (hundreds)
-need; the rounds correct it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -62,32 +57,23 @@ class Fit:
 def fit_cost(observations: Sequence[Observation]) -> Fit:
     """The cost that explains the observations with the least sum of squared relative errors.
 
-    A step costs the dearer of weights and arithmetic, so the problem is linear once it is known which; that is guessed,
-    solved, and guessed again from the solution.
+    A step costs the dearer of weights and arithmetic, so the problem is linear once it is known which. That is a number
+    of tokens from which it is arithmetic; every one that divides the observed steps otherwise is tried.
 
     Raises:
         ValueError: nothing was observed.
     """
     if not observations:
         raise ValueError("no observations")
-    compute_from: float = COMPUTE_TOKENS
-    seen: set[float] = set()
-    best: tuple[float, list[float]] = (inf, [0.0] * len(NAMES))
-    for _ in range(ROUNDS_MAX):
-        solution = _solve_positive([_row(one, compute_from) for one in observations])
-        error = sum(_error(one, solution) ** 2 for one in observations)
-        best = min(best, (error, solution))
-        weights_s, token_s = solution[1], solution[2]
-        compute_from = weights_s / token_s if token_s > 0 else inf
-        if compute_from in seen:
-            break
-        seen.add(compute_from)
-    found = dict(zip(NAMES, best[1], strict=True))
+    sizes = sorted({tokens for one in observations for _, tokens in one.steps})
+    solutions = [_solve_positive([_row(one, compute_from) for one in observations]) for compute_from in (*sizes, inf)]
+    best = min(solutions, key=lambda solution: sum(_error(one, solution) ** 2 for one in observations))
+    found = dict(zip(NAMES, best, strict=True))
     overhead_s = found.pop("overhead_s")
     return Fit(
         cost=StepCost(**found),
         overhead_s=overhead_s,
-        errors=tuple(_error(one, best[1]) for one in observations),
+        errors=tuple(_error(one, best) for one in observations),
     )
 
 
@@ -121,33 +107,29 @@ def _solve_positive(rows: Sequence[Sequence[float]]) -> list[float]:
     The best solution without the bounds on some set of unknowns that happens to keep them is the best with them
     (Lawson and Hanson 1974 search these sets, too, only not all).
     """
-    unknowns = range(len(NAMES))
-    best = (inf, [0.0] * len(NAMES))
-    for count in range(1, len(NAMES) + 1):
-        for chosen in combinations(unknowns, count):
-            values = _solve([[row[place] for place in chosen] for row in rows])
+    size = len(NAMES)
+    scales = [sum(row[column] ** 2 for row in rows) ** 0.5 or 1.0 for column in range(size)]
+    scaled = [[value / scale for value, scale in zip(row, scales, strict=True)] for row in rows]
+    products = [[sum(row[a] * row[b] for row in scaled) for b in range(size)] for a in range(size)]
+    sums = [sum(row[column] for row in scaled) for column in range(size)]
+    best = (0.0, [0.0] * size)
+    for count in range(1, size + 1):
+        for chosen in combinations(range(size), count):
+            values = _solve([[products[a][b] for b in chosen] + [sums[a]] for a in chosen])
             if values is None or min(values) < 0:
                 continue
-            solution = [0.0] * len(NAMES)
+            # The squares' sum less its value at zero; at a least-squares solution that is minus values times sums.
+            gain = -sum(value * sums[place] for value, place in zip(values, chosen, strict=True))
+            solution = [0.0] * size
             for place, value in zip(chosen, values, strict=True):
-                solution[place] = value
-            error = sum((sum(a * b for a, b in zip(row, solution, strict=True)) - 1) ** 2 for row in rows)
-            best = min(best, (error, solution))
+                solution[place] = value / scales[place]
+            best = min(best, (gain, solution))
     return best[1]
 
 
-def _solve(rows: Sequence[Sequence[float]]) -> list[float] | None:
-    """Least squares against ones by the normal equations, columns scaled; None where unknowns cannot be told apart."""
-    size = len(rows[0])
-    scales = [sum(row[column] ** 2 for row in rows) ** 0.5 for column in range(size)]
-    if min(scales) <= 0:
-        return None
-    scaled = [[value / scale for value, scale in zip(row, scales, strict=True)] for row in rows]
-    matrix = [
-        [sum(row[first] * row[second] for row in scaled) for second in range(size)]
-        + [sum(row[first] for row in scaled)]
-        for first in range(size)
-    ]
+def _solve(matrix: list[list[float]]) -> list[float] | None:
+    """Of the equations, each with its right side last, by Gauss and Jordan; None where they are not independent."""
+    size = len(matrix)
     for column in range(size):
         pivot = max(range(column, size), key=lambda line: abs(matrix[line][column]))
         if abs(matrix[pivot][column]) < SINGULAR:
@@ -157,4 +139,4 @@ def _solve(rows: Sequence[Sequence[float]]) -> list[float] | None:
             if line != column:
                 factor = matrix[line][column] / matrix[column][column]
                 matrix[line] = [a - factor * b for a, b in zip(matrix[line], matrix[column], strict=True)]
-    return [matrix[place][size] / matrix[place][place] / scales[place] for place in range(size)]
+    return [matrix[place][size] / matrix[place][place] for place in range(size)]

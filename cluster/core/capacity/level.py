@@ -5,15 +5,19 @@ What must not live here: the model behind it (load.py), choosing cards and bound
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from math import inf
 
 from cluster.core.autoscaling.target import ServiceLevel
-from cluster.core.capacity.load import LoadOutcome, OfferedLoad, ReplicaSpec, outcome, own_prefill_s
+from cluster.core.capacity.load import LoadOutcome, OfferedLoad, ReplicaSpec, RequestClass, outcome, own_prefill_s
 
 MET_RATIO = 0.95
-"""Of requests, those that are to get their time to first token."""
+"""Of the requests of each band of lengths, those that are to get their time to first token. Of each band, for the level
+is by length: in a mean over all, long prompts, which are given much time, would make up for short ones that wait."""
+BAND_TOKENS = 4_096
+"""The first band of prompt lengths ends here, each other is a doubling."""
 USE_MAX = 0.85
 """Of a replica's time. Above it, waiting grows with the smallest error of the model, and no room is left for a replica
 that fails."""
@@ -42,7 +46,7 @@ class Sufficient:
     replicas: int
     limit: Limit
     met_ratio: float
-    """Of requests that get their time to first token."""
+    """Of the requests of the band that fares worst, those that get their time to first token."""
     outcome: LoadOutcome
 
 
@@ -56,8 +60,9 @@ class Unreachable:
 def replicas_for(load: OfferedLoad, spec: ReplicaSpec, level: ServiceLevel) -> Sufficient | Unreachable:
     """The fewest replicas that meet `level`: each limit eases as their number grows, so halving finds it."""
     why = _out_of_reach(load, spec, level)
-    if why is None and _missed(load, spec, level, REPLICAS_MAX) is not None:
-        why = f"{load.requests_per_s:g} requests a second take more than {REPLICAS_MAX:,} such replicas"
+    at_most = None if why is not None else _missed(load, spec, level, REPLICAS_MAX)
+    if at_most is not None:
+        why = f"not even {REPLICAS_MAX:,} such replicas would do ({at_most})"
     if why is not None:
         return Unreachable(why=why)
     too_few, enough = 0, 1
@@ -80,14 +85,14 @@ def replicas_for(load: OfferedLoad, spec: ReplicaSpec, level: ServiceLevel) -> S
 
 
 def met_ratio(load: OfferedLoad, spec: ReplicaSpec, level: ServiceLevel, found: LoadOutcome) -> float:
-    """The share of requests whose time to first token is within the level for their length."""
+    """The share of requests whose time to first token is within the level for their length, of the worst band."""
     if found.slowdown == inf:
         return 0.0
-    missed = 0.0
+    late = []
     for one in load.classes:
         own_s = own_prefill_s(spec, load, one.prompt_tokens) * found.slowdown + found.itl_s
-        missed += one.share * found.waiting.over(allowed_s(level, one.prompt_tokens) - own_s)
-    return 1 - missed
+        late.append((one, found.waiting.over(allowed_s(level, one.prompt_tokens) - own_s)))
+    return 1 - _worst_band(late)
 
 
 def allowed_s(level: ServiceLevel, prompt_tokens: int) -> float:
@@ -114,14 +119,22 @@ def _out_of_reach(load: OfferedLoad, spec: ReplicaSpec, level: ServiceLevel) -> 
     step_s = spec.cost.base_s + spec.cost.weights_s
     if step_s > level.itl_s:
         return f"a step that decodes takes {step_s * 1000:.0f} ms at least, over itl = {level.itl_s * 1000:.0f} ms"
-    late = 0.0
+    late = []
     worst = ""
     for one in load.classes:
-        own_s = own_prefill_s(spec, load, one.prompt_tokens) + step_s
-        if own_s > allowed_s(level, one.prompt_tokens):
-            late += one.share
-            worst = (
-                f"prefill of {one.prompt_tokens:,} tokens alone takes {own_s:.1f} s, "
-                f"over {allowed_s(level, one.prompt_tokens):.1f} s"
-            )
-    return f"{late:.0%} of requests are late on an idle replica: {worst}" if late > 1 - MET_RATIO else None
+        own_s, most_s = own_prefill_s(spec, load, one.prompt_tokens) + step_s, allowed_s(level, one.prompt_tokens)
+        late.append((one, float(own_s > most_s)))
+        if own_s > most_s:
+            worst = f"prefill of {one.prompt_tokens:,} tokens alone takes {own_s:.1f} s, over {most_s:.1f} s"
+    return worst if _worst_band(late) > 1 - MET_RATIO else None
+
+
+def _worst_band(late: Sequence[tuple[RequestClass, float]]) -> float:
+    """Of the requests of the band that fares worst, the part that is late; given of each class."""
+    every: dict[int, float] = {}
+    missed: dict[int, float] = {}
+    for one, part in late:
+        band = (max(one.prompt_tokens, BAND_TOKENS) - 1).bit_length()
+        every[band] = every.get(band, 0.0) + one.share
+        missed[band] = missed.get(band, 0.0) + one.share * part
+    return max(missed[band] / every[band] for band in every)
