@@ -13,6 +13,7 @@ from typer.testing import CliRunner
 from cluster.cli.app import app
 from cluster.cli.plan import gpu_names
 from cluster.config import parse_config
+from cluster.gpus import find_gpu
 
 MODEL = "qwen3-4b-instruct-2507"
 WORK = ("--workload", "5,4000/60000,300/900")
@@ -106,5 +107,7 @@ def test_mistakes_have_a_remedy(arguments: tuple[str, ...], said: str) -> None:
     assert done.exception is None or isinstance(done.exception, SystemExit)
 
 
-def test_the_shell_completes_kinds() -> None:
-    assert list(gpu_names("a1")) == ["A10G", "A100-40", "A100-80"]
+def test_the_shell_completes_kinds_in_either_case() -> None:
+    assert list(gpu_names("A1")) == ["A10G", "A100-40", "A100-80"]
+    assert list(gpu_names("a1")) == ["a10G", "a100-40", "a100-80"]
+    assert all(find_gpu(name).name == name.upper() for name in gpu_names("a1"))
