@@ -26,7 +26,7 @@ PLAIN_WIDTH = 150
 
 
 def gpu_names(incomplete: str) -> Iterator[str]:
-    """For the shell: kinds of GPU that begin so, as far as it goes in the letters typed (the shell minds their case)."""
+    """For the shell: kinds of GPU that begin so, in the letters that were typed: the shell minds their case."""
     from cluster.gpus import KINDS
 
     for gpu in KINDS:
