@@ -26,7 +26,7 @@ pytestmark = pytest.mark.integration
 
 ROOT = Path(__file__).parents[2]
 START_TIMEOUT_S = 240.0
-CALIBRATE_TIMEOUT_S = 400.0
+CALIBRATE_TIMEOUT_S = 300.0
 QUICK = ("--repeats", "1", "--longest-prompt", "1500", "--most-running", "4")
 """A dozen measurements: on a busy machine the whole set takes minutes."""
 KV_GIB = 0.5
