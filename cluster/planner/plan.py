@@ -234,8 +234,8 @@ def _reach_notes(question: Question, wanted: int, reached: int) -> list[str]:
             notes.append(f"{share:.2%} of the requests are longer than {reached:,} tokens and refused")
         if question.load.arrival_cv2 > BURSTY_CV2:
             notes.append(
-                f"arrivals vary {question.load.arrival_cv2:,.0f} times as much as Poisson's: more requests wait than is "
-                "told here; simulate the trace"
+                f"arrivals vary {question.load.arrival_cv2:,.0f} times as much as Poisson's: more requests wait than "
+                "is told here; simulate the trace"
             )
     return notes
 
