@@ -98,7 +98,7 @@ def make_plan(question: Question) -> Plan:
     """Answer it.
 
     Raises:
-        SetupError: the model fits on none of these GPUs, or prices are missing.
+        SetupError: some kinds have a price and others none.
     """
     need = model_need(question.card)
     weights = _weights(question)
