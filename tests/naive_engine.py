@@ -70,38 +70,51 @@ class NaiveEngine:
     def step(self, now_s: float) -> float:
         """Schedule, compute; the seconds it took."""
         scheduled: dict[Sequence, int] = {}
+        if not self.go_on(scheduled):
+            self.begin(scheduled)
+        if not scheduled:
+            return 0.0
+        took_s = self.seconds(scheduled)
+        self.compute(scheduled, now_s + took_s)
+        return took_s
+
+    def go_on(self, scheduled: dict[Sequence, int]) -> bool:
+        """Those that run; whether any had to be preempted."""
         new_blocks: dict[Sequence, int] = {}
-        budget = self.spec.batch_tokens
-        is_preempting = False
+        budget, is_preempting = self.spec.batch_tokens, False
         for one in list(self.running):
             if one not in self.running:
                 continue
             tokens = min(one.tokens - one.computed, budget)
             needed = self.needed(one, tokens)
-            while needed > self.free():
+            while one in self.running and needed > self.free():
                 is_preempting = True
                 victim = max(self.running, key=lambda each: each.rank)
                 self.running.remove(victim)
                 budget += scheduled.pop(victim, 0)
                 victim.own_blocks += new_blocks.pop(victim, 0)
                 self.give_up(victim)
-                if victim is one:
-                    break
-            if one not in self.running:
-                continue
-            self.take(needed)
-            new_blocks[one] = needed
-            scheduled[one] = tokens
-            budget -= tokens
+            if one in self.running:
+                self.take(needed)
+                new_blocks[one] = needed
+                scheduled[one] = tokens
+                budget -= tokens
+        for one, blocks in new_blocks.items():
+            one.own_blocks += blocks
+        return is_preempting
+
+    def begin(self, scheduled: dict[Sequence, int]) -> None:
+        """Those that wait."""
+        budget = self.spec.batch_tokens - sum(scheduled.values())
         self.waiting.sort(key=lambda each: each.rank)
-        while not is_preempting and budget > 0 and self.waiting and len(self.running) < self.spec.max_running:
+        while budget > 0 and self.waiting and len(self.running) < self.spec.max_running:
             one = self.waiting[0]
             hits = self.hits(one)
             idle_keys = {key for key, _ in self.idle}
             idle_hits = sum(key in idle_keys for key in one.keys[:hits])
             total = ceil(one.tokens / self.spec.block_tokens)
             if total - hits * self.chunk_blocks + idle_hits * self.chunk_blocks > self.free():
-                break
+                return
             self.waiting.pop(0)
             for key in one.keys[:hits]:
                 self.use(key)
@@ -111,17 +124,10 @@ class NaiveEngine:
             tokens = min(one.tokens - one.computed, budget)
             needed = self.needed(one, tokens)
             self.take(needed)
-            new_blocks[one] = needed
+            one.own_blocks += needed
             scheduled[one] = tokens
             budget -= tokens
             self.running.append(one)
-        for one, blocks in new_blocks.items():
-            one.own_blocks += blocks
-        if not scheduled:
-            return 0.0
-        took_s = self.seconds(scheduled)
-        self.compute(scheduled, now_s + took_s)
-        return took_s
 
     def seconds(self, scheduled: dict[Sequence, int]) -> float:
         cost = self.spec.cost
