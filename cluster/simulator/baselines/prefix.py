@@ -17,8 +17,9 @@ MATCH_RATIO_MIN = 0.3
 IMBALANCE_REQUESTS = 64
 IMBALANCE_RATIO = 1.5
 """sglang-router's `--balance-abs-threshold` and `--balance-rel-threshold`: beyond both, load alone decides."""
-TREE_BLOCKS_MAX = 200_000
-"""Blocks remembered for one replica, least recently used first to go; it has fewer than this in its cache."""
+TREE_BLOCKS_MAX = 32_768
+"""sglang-router's `--max-tree-size`, 2^26 characters for each replica, at 4 characters a token and 512 tokens a block;
+the least recently used go first."""
 
 
 class ApproximatePrefix(BaselineRouter):
@@ -55,6 +56,8 @@ class ApproximatePrefix(BaselineRouter):
         longest = max(matches)
         if keys and longest / len(keys) > MATCH_RATIO_MIN:
             return among[matches.index(longest)]
+        if not keys:
+            return min(among, key=lambda watched: watched.in_flight)
         return min(among, key=lambda watched: len(self._trees[watched.replica]))
 
     def sent(self, number: int, to: Watched) -> None:
