@@ -52,12 +52,12 @@ class ApproximatePrefix(BaselineRouter):
         if most - fewest > IMBALANCE_REQUESTS and most > IMBALANCE_RATIO * fewest:
             return min(among, key=lambda watched: watched.in_flight)
         keys = self.desk.keys(number)
-        matches = [_matched(keys, self._trees[watched.replica]) for watched in among]
-        longest = max(matches)
-        if keys and longest / len(keys) > MATCH_RATIO_MIN:
-            return among[matches.index(longest)]
         if not keys:
             return min(among, key=lambda watched: watched.in_flight)
+        matches = [(_matched(keys, self._trees[watched.replica]), -watched.in_flight) for watched in among]
+        longest = max(matches)
+        if longest[0] / len(keys) > MATCH_RATIO_MIN:
+            return among[matches.index(longest)]
         return min(among, key=lambda watched: len(self._trees[watched.replica]))
 
     def sent(self, number: int, to: Watched) -> None:

@@ -43,7 +43,7 @@ class FakeDesk:
     def refuse(self, number: int, fate: Fate) -> None:
         self.refused[number] = fate
 
-    def call_at(self, at_s: float, callback: Callable[[], None]) -> None:
+    def call_at(self, at_s: float, callback: Callable[[], None]) -> None:  # noqa: ARG002 - as `Desk` says
         raise AssertionError("baselines wait for nothing")
 
 
