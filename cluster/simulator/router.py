@@ -53,6 +53,11 @@ class Desk(Protocol):
         """Seeded by the run."""
         ...
 
+    @property
+    def block_tokens(self) -> int:
+        """Tokens of a prompt's block (`Trace.block_tokens`)."""
+        ...
+
     def request(self, number: int) -> TraceRequest:
         """What was asked."""
         ...

@@ -24,6 +24,10 @@ class ServiceLevel:
     queue_age_s: float = 10.0
     """The longest a request may wait for its turn."""
 
+    def ttft_limit_s(self, prompt_tokens: float) -> float:
+        """Time to the first token of a prompt of that length."""
+        return self.ttft_s + self.ttft_s_per_1k_tokens * prompt_tokens / 1000
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Target:
@@ -32,6 +36,8 @@ class Target:
     min_replicas: int
     max_replicas: int
     level: ServiceLevel = ServiceLevel()
+    idle_s: float = 300.0
+    """A pool whose least is 0 goes to none after so long without a request: the next one waits for a whole start."""
     pinned: int | None = None
     """So many, whatever the load."""
 
@@ -45,6 +51,8 @@ class Bound(StrEnum):
     QUEUE_AGE = "queue_age"
     HELD = "held"
     """Requests are held for a pool without replicas."""
+    IDLE = "idle"
+    """No request for so long that not even one replica is kept."""
     MIN = "min"
     MAX = "max"
     PINNED = "pinned"
