@@ -5,16 +5,17 @@ What must not live here: what a system is (system.py).
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import dataclass
+from math import isfinite
 
-from cluster.simulator.outcome import Fate, Record, Result
+from cluster.simulator.outcome import Fate, Result
 
 SERVED_MIN_RATIO = 0.99
 """Fewer answered requests than this is no service, however short its line is."""
 GROWTH_MAX_RATIO = 0.02
-"""Seconds by which waits may grow in a second. A line in front of a server that keeps up with a share x of what comes
-grows by 1 - x; two hundredths are what the waves of a trace of ten minutes make by themselves."""
+"""Of the prompt tokens that come, those by which the backlog may grow: with x of them served, it grows by 1 - x. Two
+hundredths are what the waves of a trace of ten minutes make by themselves."""
 RATE_TOLERANCE_RATIO = 0.02
 """The bisection ends when it knows the rate this well: as well as stability itself is defined."""
 DOUBLINGS_MAX = 12
@@ -26,8 +27,9 @@ class Stability:
 
     served_ratio: float
     growth_ratio: float
-    """Seconds by which the mean wait, weighted with prompt tokens, grew in a second: by Little's law the backlog of
-    prompt tokens grew so, whatever order a policy takes them in."""
+    """Prompt tokens without a first token, in the mean over the last quarter of the arrivals' time, less the same over
+    the second quarter; of the prompt tokens that come in the half between the two. It does not depend on the order in
+    which a policy takes them."""
 
     @property
     def is_stable(self) -> bool:
@@ -48,18 +50,21 @@ class Maximum:
 
 def stability_of(result: Result) -> Stability:
     """Compare the second quarter of a trace's time with the fourth."""
-    end_s = max((record.arrived_s for record in result.outcomes), default=0.0)
-    quarters: list[list[Record]] = [[], [], [], []]
-    served = total = 0
-    for record in result.outcomes:
-        total += 1
-        if record.fate is Fate.DONE:
-            served += 1
-            quarters[min(int(4 * record.arrived_s / end_s), 3) if end_s else 3].append(record)
-    grown_s = _mean_wait_s(quarters[3]) - _mean_wait_s(quarters[1])
-    return Stability(
-        served_ratio=served / total if total else 1.0, growth_ratio=grown_s / (end_s / 2) if end_s else 0.0
-    )
+    outcomes = result.outcomes
+    end_s = max(outcomes.arrived_s, default=0.0)
+    if not end_s:
+        return Stability(served_ratio=1.0, growth_ratio=0.0)
+    served = tokens = 0
+    grown = 0.0
+    for record in outcomes:
+        served += record.fate is Fate.DONE
+        tokens += record.prompt_tokens
+        waited_until_s = record.first_token_s if isfinite(record.first_token_s) else record.arrived_s
+        after = _overlap_s(record.arrived_s, waited_until_s, 0.75 * end_s, end_s)
+        before = _overlap_s(record.arrived_s, waited_until_s, 0.25 * end_s, 0.5 * end_s)
+        grown += record.prompt_tokens * (after - before)
+    backlog_tokens = grown / (end_s / 4)
+    return Stability(served_ratio=served / len(outcomes), growth_ratio=backlog_tokens / (tokens / 2))
 
 
 def stable_maximum(
@@ -105,9 +110,5 @@ def stable_maximum(
     return Maximum(factor=low, unstable_factor=high, runs=runs)
 
 
-def _mean_wait_s(records: Iterable[Record]) -> float:
-    tokens = weighted = 0.0
-    for record in records:
-        tokens += record.prompt_tokens
-        weighted += record.prompt_tokens * record.ttft_s
-    return weighted / tokens if tokens else 0.0
+def _overlap_s(begin_s: float, end_s: float, from_s: float, to_s: float) -> float:
+    return max(0.0, min(end_s, to_s) - max(begin_s, from_s))

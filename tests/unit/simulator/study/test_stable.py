@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from cluster.simulator.outcome import Fate, Outcomes, Result
@@ -23,7 +25,9 @@ def line(service_s: float, *, requests: int = 400, refused: int = 0) -> Result:
     )  # fmt: skip
 
 
-@pytest.mark.parametrize(("service_s", "grows", "is_stable"), [(0.5, 0.0, True), (1.0, 0.0, True), (1.1, 0.1, False)])
+@pytest.mark.parametrize(
+    ("service_s", "grows", "is_stable"), [(0.5, 0.0, True), (1.0, 0.0, True), (1.1, 0.0909, False)]
+)
 def test_a_line_in_front_of_a_slow_server_grows_by_what_is_missing(
     service_s: float, grows: float, is_stable: bool
 ) -> None:
@@ -55,3 +59,23 @@ def test_a_trace_that_is_no_load_is_said() -> None:
 
 def test_a_run_without_requests_is_stable() -> None:
     assert stability_of(line(1.0, requests=0)).is_stable
+
+
+def test_the_order_in_which_a_backlog_is_served_does_not_hide_it() -> None:
+    """Latest first: whoever came early waits for the end, and waits get shorter from arrival to arrival."""
+    outcomes = Outcomes([float(at) for at in range(400)], [100] * 400)
+    waiting: list[int] = []
+    now_s, coming = 0.0, 0
+    while coming < 400 or waiting:
+        while coming < 400 and coming <= now_s:
+            waiting.append(coming)
+            coming += 1
+        now_s = max(now_s, float(coming) if not waiting else 0.0) + 1.25
+        if waiting:
+            number = waiting.pop()
+            outcomes.first_token_s[number] = outcomes.ended_s[number] = now_s
+            outcomes.fate[number] = Fate.DONE
+    run = line(1.0)
+    stability = stability_of(replace(run, outcomes=outcomes))
+    assert stability.growth_ratio == pytest.approx(0.2, abs=0.01)
+    assert not stability.is_stable
