@@ -8,12 +8,13 @@ they have. What must not live here: the policy (scaler.py), requests.
 from __future__ import annotations
 
 import random
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from statistics import mean
 from typing import Protocol
 
-from cluster.core.autoscaling import Arrivals, Decision, PoolDemand, PoolSpeed
-from cluster.core.lease import PoolName
+from cluster.core.autoscaling import Arrivals, Decision, PoolDemand, PoolSpeed, SpeedMeter
+from cluster.core.lease import PoolName, ReplicaId
 from cluster.simulator.cluster import ClusterSpec, Failure, PoolSpec, ReplicaSpec
 from cluster.simulator.outcome import PoolUse, Size
 from cluster.simulator.replica import Replica
@@ -81,6 +82,7 @@ class Fleet:
         self.sizes: list[Size] = []
         self.decisions: list[Decision] = []
         self.scaler: Scaler | None = None
+        self._meters = {pool.name: SpeedMeter() for pool in cluster.pools}
         self._stage = stage
         self._cluster = cluster
         self._router = router
@@ -111,7 +113,7 @@ class Fleet:
         self._account(unit)
 
     def _order(self, index: int, pool: PoolSpec) -> Unit:
-        engine = Replica(pool.replica, chunk_tokens=self._block_tokens, use=self.use[pool.name])
+        engine = Replica(pool.replica, chunk_tokens=self._block_tokens)
         unit = Unit(number=len(self.units), pool=pool, pool_index=index, engine=engine, ordered_s=self._stage.now_s)
         self.units.append(unit)
         self._current[pool.name].append(unit)
@@ -187,32 +189,33 @@ class Fleet:
             oldest_wait_s=max(held.oldest_s, now_s - arrived_s, 0.0),
             prefill_tokens=held.prefill_tokens + sum(unit.engine.prefill_tokens for unit in ready),
             kv_use_ratio=sum(unit.engine.kv_use_ratio(now_s) for unit in ready) / max(len(ready), 1),
-            arrivals=Arrivals(
-                requests=use.arrived_requests,
-                prefill_tokens=use.arrived_prefill_tokens,
-                output_tokens=use.decoded_tokens,
+            arrivals=replace(
+                held.arrivals or Arrivals(requests=use.sent_requests, prefill_tokens=use.sent_tokens),
+                output_tokens=sum(unit.engine.tally.decoded_tokens for unit in self.units if unit.pool is pool),
             ),
-            speed=self._speed(pool, use),
+            speed=self._speed(pool, ready),
             startup_s=pool.startup_s,
+            resident_tokens=round(mean(unit.engine.kv.resident_chunks for unit in ready) * self._block_tokens)
+            if ready
+            else 0,
         )
 
-    @staticmethod
-    def _speed(pool: PoolSpec, use: PoolUse) -> PoolSpeed | None:
-        """What its replicas did so far, of the whole run."""
-        if not use.prefill_s or not use.decode_s:
-            return None
-        return PoolSpeed(
-            prefill_tokens_per_s=use.prefilled_tokens / use.prefill_s,
-            decode_tokens_per_s=use.decoded_tokens / use.decode_s,
-            decode_sequences=use.decode_sequence_s / use.decode_s,
-            kv_tokens=pool.replica.kv_tokens,
-            max_running=pool.replica.max_running,
-        )
+    def _speed(self, pool: PoolSpec, ready: Sequence[Unit]) -> PoolSpeed | None:
+        meter = self._meters[pool.name]
+        for unit in ready:
+            meter.observe(ReplicaId(str(unit.number)), unit.engine.tally.counters())
+        return meter.speed(kv_tokens=pool.replica.kv_tokens, max_running=pool.replica.max_running)
 
     def _account(self, unit: Unit) -> None:
+        self._meters[unit.pool.name].forget(ReplicaId(str(unit.number)))
         now_s = self._stage.now_s
         unit.ended_s = now_s
-        use = self.use[unit.pool.name]
+        use, tally = self.use[unit.pool.name], unit.engine.tally
+        use.busy_s += tally.busy_s
+        use.steps += tally.steps
+        use.prefilled_tokens += tally.prefilled_tokens
+        use.decoded_tokens += tally.decoded_tokens
+        use.preemptions += tally.preemptions
         use.replica_s += now_s - unit.ordered_s
         use.gpu_s += (now_s - unit.ordered_s) * unit.pool.gpus
 

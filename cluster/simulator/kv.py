@@ -19,7 +19,7 @@ class KvCache:
     middle ends what can be found, as in vLLM.
     """
 
-    __slots__ = ("_changes", "_held", "_idle", "_tail_key", "blank", "chunk_blocks", "idle", "total")
+    __slots__ = ("_changes", "_held", "_idle", "_tail_key", "blank", "chunk_blocks", "idle", "resident_chunks", "total")
 
     def __init__(self, *, blocks: int, chunk_blocks: int) -> None:
         """An empty cache.
@@ -33,6 +33,8 @@ class KvCache:
         self.blank = blocks
         self.idle = 0
         """Blocks of chunks nobody uses."""
+        self.resident_chunks = 0
+        """Chunks that can be found, those in use included."""
         self._held: dict[int, int] = {}
         """How many sequences use a chunk."""
         self._idle: dict[int, int] = {}
@@ -50,11 +52,6 @@ class KvCache:
     def use_ratio(self) -> float:
         """What vLLM calls its KV cache usage: the share that is not free."""
         return 1.0 - (self.blank + self.idle) / self.total
-
-    @property
-    def resident_chunks(self) -> int:
-        """Chunks that can be found, those in use included."""
-        return len(self._held) + sum(key >= 0 for key in self._idle)
 
     def match(self, keys: Sequence[int], most: int) -> tuple[int, int]:
         """How many of the first `most` keys are found, and how many blocks of those are idle."""
@@ -90,6 +87,7 @@ class KvCache:
             blank += freed
             if key >= 0:
                 self._changes[key] = _NOTHING
+                self.resident_chunks -= 1
         self.blank = blank
 
     def share(self, key: int, tokens: int) -> bool:
@@ -101,6 +99,7 @@ class KvCache:
             return False
         self._held[key] = 1
         self._changes[key] = tokens
+        self.resident_chunks += 1
         return True
 
     def let_go(self, keys: Sequence[int], count: int, own_blocks: int) -> None:

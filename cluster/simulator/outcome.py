@@ -149,17 +149,11 @@ class PoolUse:
     gpu_s: float = 0.0
     busy_s: float = 0.0
     """Time in steps, all replicas together."""
-    prefill_s: float = 0.0
-    """Of that, in steps that compute prompts."""
-    decode_s: float = 0.0
-    """Of that, in steps in which somebody decodes."""
-    decode_sequence_s: float = 0.0
-    """The same, times how many decoded."""
     steps: int = 0
-    arrived_requests: int = 0
-    """Sent to its replicas, again after a failure included."""
-    arrived_prefill_tokens: int = 0
-    """Their prompts, without what was cached when they came."""
+    sent_requests: int = 0
+    """To its replicas, again after a failure included."""
+    sent_tokens: int = 0
+    """Their prompts."""
     prefilled_tokens: int = 0
     decoded_tokens: int = 0
     preemptions: int = 0

@@ -5,6 +5,7 @@
     routing    cluster/core/routing       `route` over an EndpointTable, a profile, pools, spill and reserve
     retries    cluster/core/admission     RetryBudget
     waiting    cluster/core/admission     FairQueue, DrainRate, Deadline                      (line.py)
+    scaling    cluster/core/autoscaling   PoolAutoscaler, SpeedMeter               (scaler.py, fleet.py)
 
 The wiring is services/gateway/places.py without sockets: claim an endpoint, or wait, or say no. One gateway; all
 requests of a tenant are equal. What must not live here: rules.
@@ -17,6 +18,7 @@ from collections.abc import Mapping, Sequence
 from cluster.core.admission.deadline import Deadline
 from cluster.core.admission.retry_budget import RetryBudget
 from cluster.core.admission.ticket import Ticket
+from cluster.core.autoscaling import Arrivals
 from cluster.core.lease import PoolName, ReplicaId
 from cluster.core.prompt import CountKind, PromptTokens
 from cluster.core.request import ContextNeed
@@ -54,12 +56,14 @@ _NOBODY: frozenset[ReplicaId] = frozenset()
 class _Case:
     """One request on its way."""
 
-    __slots__ = ("chain", "counted", "need", "output_tokens", "prefill_tokens", "sent", "tried", "was_overloaded")
+    __slots__ = ("chain", "counted", "is_counted", "need", "prefill_tokens", "sent", "tried", "was_overloaded")
 
     def __init__(self) -> None:
         self.need: ContextNeed
         self.counted: PromptTokens
         self.chain: BlockChain | None = None
+        self.is_counted = False
+        """Whether its arrival is."""
         self.prefill_tokens = 0
         """As the table was told, until its first token."""
         self.tried = _NOBODY
@@ -93,6 +97,8 @@ class ProductionRouter:
         self._numbers: dict[ReplicaId, int] = {}
         self._ids: dict[int, ReplicaId] = {}
         self._reports = 0
+        self._arrivals = {pool.name: [0, 0, 0] for pool in cluster.pools}
+        """Of each pool, for the autoscaler: requests, prompt tokens to compute, prompt tokens cached."""
 
     @property
     def name(self) -> str:
@@ -191,7 +197,9 @@ class ProductionRouter:
 
     def held(self, pool: PoolName) -> Held:
         """As `Router` says."""
-        return self._line.held(pool)
+        requests, prefill_tokens, cached_tokens = self._arrivals[pool]
+        arrivals = Arrivals(requests=requests, prefill_tokens=prefill_tokens, cached_tokens=cached_tokens)
+        return self._line.held(pool)._replace(arrivals=arrivals)
 
     def _put(self, report: Report) -> None:
         self._reports += 1
@@ -236,6 +244,8 @@ class ProductionRouter:
         case = self._cases[number]
         while True:
             decision = self._route(number, case)
+            if not case.is_counted:
+                self._count(case, decision)
             last = None if not case.tried else Fate.OVERLOADED if case.was_overloaded else Fate.GAVE_UP
             is_over = case.sent >= self._spec.attempts
             if isinstance(decision, Decision):
@@ -267,6 +277,20 @@ class ProductionRouter:
             session = session_hash(f"tenant-{request.tenant}", str(request.session))
         query = Query(need=need, session=session, resident=resident, tried=case.tried)
         return route(query, self._pools, self._table, self._profile, desk.rng)
+
+    def _count(self, case: _Case, decision: Decision | TooLong | NoEndpoint | Saturated) -> None:
+        """A request has come for the smallest pool that holds it, wherever it goes."""
+        case.is_counted = True
+        if isinstance(decision, TooLong):
+            return
+        if isinstance(decision, Decision):
+            home, cached_tokens = next(iter(decision.first.case.fits)), decision.first.resident_tokens
+        else:
+            home, cached_tokens = decision.pools[0], 0
+        counts = self._arrivals[home]
+        counts[0] += 1
+        counts[1] += max(case.need.expected_prompt_tokens - cached_tokens, 0)
+        counts[2] += cached_tokens
 
     @staticmethod
     def _next(decision: Decision, case: _Case) -> Choice | None:

@@ -21,7 +21,7 @@ from cluster.core.capacity.step import prefill_pairs
 from cluster.simulator.batch import Batch, Running
 from cluster.simulator.cluster import ReplicaSpec
 from cluster.simulator.kv import KvCache
-from cluster.simulator.outcome import PoolUse
+from cluster.simulator.tally import Tally
 
 
 class Advanced(NamedTuple):
@@ -37,17 +37,16 @@ class Replica:
     """One engine. `until_s` is when its stretch ends, None while it has nothing to do."""
 
     __slots__ = (
-        "_began_s", "_chunk_tokens", "_chunks", "_first_blocks", "_partial", "_spec", "_steps", "_use", "_waiting",
-        "batch", "kv", "prefill_tokens", "until_s",
+        "_began_s", "_chunk_tokens", "_chunks", "_counted_s", "_first_blocks", "_partial", "_spec", "_steps",
+        "_waiting", "batch", "kv", "prefill_tokens", "tally", "until_s",
     )  # fmt: skip
 
-    def __init__(self, spec: ReplicaSpec, *, chunk_tokens: int, use: PoolUse) -> None:
+    def __init__(self, spec: ReplicaSpec, *, chunk_tokens: int) -> None:
         """An idle replica with an empty cache.
 
         Args:
             spec: what it can do.
             chunk_tokens: tokens of a chunk of the prefix cache (`Trace.block_tokens`); a multiple of its blocks.
-            use: where it adds up what it did.
 
         Raises:
             ValueError: chunks are not whole blocks.
@@ -59,7 +58,7 @@ class Replica:
             )
         self._spec = spec
         self._chunk_tokens = chunk_tokens
-        self._use = use
+        self.tally = Tally()
         self.kv = KvCache(blocks=spec.kv_tokens // spec.block_tokens, chunk_blocks=chunk_tokens // spec.block_tokens)
         self.batch = Batch(spec.cost, spec.block_tokens)
         self.prefill_tokens = 0
@@ -71,6 +70,8 @@ class Replica:
         self._chunks: list[tuple[Running, int]] = []
         """Whose prompts this step computes, and how many tokens of each."""
         self._began_s = 0.0
+        self._counted_s = 0.0
+        """Up to when `Tally.prefill_token_s` is counted."""
         self._steps = 0
         """Of the stretch."""
         self._first_blocks = 0
@@ -107,6 +108,8 @@ class Replica:
     def enter(self, one: Running, now_s: float) -> bool:
         """A request comes. Whether `until_s` is another than before."""
         heapq.heappush(self._waiting, (*one.rank, one))
+        self.tally.prefill_token_s += self.prefill_tokens * (now_s - self._counted_s)
+        self._counted_s = now_s
         self.prefill_tokens += one.prompt
         if self.until_s is None:
             self._begin(now_s)
@@ -125,40 +128,44 @@ class Replica:
         """The stretch is over: account for it, and begin the next."""
         now_s = self.until_s
         assert now_s is not None
-        use, batch, steps = self._use, self.batch, self._steps
-        use.busy_s += now_s - self._began_s
-        use.steps += steps
-        use.decoded_tokens += steps * len(batch)
-        if len(batch):
-            use.decode_s += now_s - self._began_s
-            use.decode_sequence_s += (now_s - self._began_s) * len(batch)
+        tally, batch, steps = self.tally, self.batch, self._steps
+        took_s, size = now_s - self._began_s, len(batch)
+        tally.steps += steps
+        tally.busy_s += took_s
+        tally.prefill_token_s += self.prefill_tokens * (now_s - self._counted_s)
+        self._counted_s = now_s
+        if size:
+            tally.decoded_tokens += steps * size
+            tally.decode_s += took_s
+            tally.decode_sequence_s += took_s * size
         if steps > 1:
             self.kv.take(batch.blocks(1, steps))
         batch.steps += steps
-        answered, ended = self._computed(now_s)
+        answered, ended = self._computed(took_s)
         ended += batch.ended()
         for one in ended:
             self.kv.let_go(one.keys, one.shared, one.own)
         self._begin(now_s)
         return Advanced(answered, ended)
 
-    def _computed(self, now_s: float) -> tuple[list[Running], list[Running]]:
+    def _computed(self, took_s: float) -> tuple[list[Running], list[Running]]:
         """Prompts are as much further as the step computed: who has a first token, and who needs no other."""
         answered: list[Running] = []
         ended: list[Running] = []
         if not self._chunks:
             return answered, ended
-        use = self._use
-        use.prefill_s += now_s - self._began_s
+        tally = self.tally
+        tally.prefill_s += took_s
         for one, tokens in self._chunks:
             one.computed += tokens
             one.prefilled += tokens
-            use.prefilled_tokens += tokens
+            tally.prefilled_tokens += tokens
             self._share(one)
             if one.computed < one.goal:
                 continue
             one.generated += 1
-            use.decoded_tokens += 1
+            tally.decoded_tokens += 1
+            tally.first_tokens += 1
             if one.generated == 1:
                 self.prefill_tokens -= one.prompt
                 answered.append(one)
@@ -188,14 +195,14 @@ class Replica:
         """Schedule the next step, or stretch of steps."""
         self._began_s = now_s
         kv, batch, spec = self.kv, self.batch, self._spec
-        preemptions = self._use.preemptions
+        preemptions = self.tally.preemptions
         self._first_blocks = 0
         while (needed := batch.blocks(0, 1)) > kv.free:
             self._preempt()
         kv.take(needed)
         self._first_blocks = needed
         self._continue_partial()
-        is_preempting = self._use.preemptions > preemptions
+        is_preempting = self.tally.preemptions > preemptions
         if not is_preempting:
             self._admit(spec.batch_tokens - len(batch) - sum(tokens for _, tokens in self._chunks))
         if self._chunks:
@@ -278,7 +285,7 @@ class Replica:
         last.goal = last.prompt + last.generated
         last.computed = last.shared = last.own = 0
         last.preemptions += 1
-        self._use.preemptions += 1
+        self.tally.preemptions += 1
         heapq.heappush(self._waiting, (*last.rank, last))
         return last
 

@@ -12,7 +12,7 @@ from cluster.simulator.cluster import ClusterSpec
 from cluster.simulator.outcome import Result
 from cluster.simulator.production import ProductionRouter
 from cluster.simulator.router import Router
-from cluster.simulator.scaler import Scaler
+from cluster.simulator.scaler import ProductionScaler, Scaler
 from cluster.simulator.trace import Trace
 from cluster.simulator.world import World
 
@@ -33,7 +33,8 @@ def simulate(
         trace: what comes.
         cluster: what serves it.
         router: who decides; a new one for each run, since it remembers. None: the production core.
-        scaler: who sizes pools, where `cluster.autoscale_every_s` is set; a new one for each run as well.
+        scaler: who sizes pools, where `cluster.autoscale_every_s` is set; a new one for each run as well. None: the
+            production policy.
         seed: of every draw.
         until_s: simulated time at which to stop; None: when every request has ended.
         progress: told now and then how many requests have arrived.
@@ -48,7 +49,7 @@ def simulate(
             raise ValueError(f"request {number} of {trace.name} has a prompt of {request.prompt_tokens} tokens")
     router = router or ProductionRouter(cluster)
     world = World(trace, cluster, router, seed=seed)
-    world.fleet.scaler = scaler
+    world.fleet.scaler = scaler or ProductionScaler()
     router.open(world)
     world.run(progress, until_s=until_s)
     world.fleet.close()

@@ -82,6 +82,9 @@ class World:
         if unit.load >= spec.max_running + spec.max_queued:
             return False
         unit.load += 1
+        use = self.fleet.use[unit.pool.name]
+        use.sent_requests += 1
+        use.sent_tokens += request.prompt_tokens
         outcomes = self.outcomes
         outcomes.sent_s[number] = self.now_s
         outcomes.pool[number] = unit.pool_index
@@ -207,10 +210,7 @@ class World:
             self._fail(unit, one)
             return
         unit.is_changed = True
-        engine, use = unit.engine, self.fleet.use[unit.pool.name]
-        use.arrived_requests += 1
-        cached = engine.kv.match(one.keys, len(one.keys))[0] * self.block_tokens
-        use.arrived_prefill_tokens += max(one.prompt - cached, 1)
+        engine = unit.engine
         if engine.enter(one, self.now_s):
             until_s = engine.until_s
             assert until_s is not None
