@@ -19,6 +19,8 @@ from cluster.simulator.trace import Trace
 
 BANDS = (0, 4_096, 32_768, 131_072)
 """Where bands of prompts begin: chat, documents, long, beyond what public traces have. The first is the issue's own."""
+LONG_TOKENS = BANDS[2]
+"""What comparisons call long."""
 PERCENTILES = (50, 95, 99)
 LOST = frozenset({Fate.LOST, Fate.GAVE_UP, Fate.OPEN})
 """Accepted, and then not answered in full; whatever else is not done was refused."""
@@ -68,6 +70,8 @@ class Figures:
     every: BandFigures
     bands: tuple[BandFigures, ...]
     """Those with requests."""
+    long: BandFigures
+    """All with prompts of `LONG_TOKENS` or more."""
     prompt_tokens: int
     prefilled_tokens: int
     """Computed, again after a preemption included."""
@@ -82,7 +86,7 @@ class Figures:
 
     @property
     def short(self) -> BandFigures | None:
-        """The first band, under 4,096 tokens."""
+        """The first band, under 4,096 tokens; None where it has no requests."""
         return next((band for band in self.bands if band.from_tokens == BANDS[0]), None)
 
 
@@ -110,6 +114,9 @@ def figures_of(result: Result, trace: Trace, *, level: ServiceLevel, ideal_token
         every=total,
         bands=tuple(
             band_figures(band, from_tokens=begin, level=level) for begin, band in zip(BANDS, rows, strict=True) if band
+        ),
+        long=band_figures(
+            [record for record in every if record.prompt_tokens >= LONG_TOKENS], from_tokens=LONG_TOKENS, level=level
         ),
         prompt_tokens=sum(record.prompt_tokens for record in every),
         prefilled_tokens=sum(record.prefilled_tokens for record in every),

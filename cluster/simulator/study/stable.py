@@ -16,6 +16,9 @@ SERVED_MIN_RATIO = 0.99
 GROWTH_MAX_RATIO = 0.02
 """Of the prompt tokens that come, those by which the backlog may grow: with x of them served, it grows by 1 - x. Two
 hundredths are what the waves of a trace of ten minutes make by themselves."""
+BACKLOG_MAX_S = 10.0
+"""And the longest that the backlog may be, in seconds of what comes: the service level's queue age
+(`ServiceLevel.queue_age_s`). A line that stays at a minute is stable to a mathematician, and no service."""
 RATE_TOLERANCE_RATIO = 0.02
 """The bisection ends when it knows the rate this well: as well as stability itself is defined."""
 DOUBLINGS_MAX = 12
@@ -31,10 +34,18 @@ class Stability:
     the second quarter; of the prompt tokens that come in the half between the two. It does not depend on the order in
     which a policy takes them."""
 
+    backlog_s: float
+    """Prompt tokens without a first token, in the mean over the last quarter, in seconds of what comes: by Little's law
+    the mean wait, weighted with prompt tokens."""
+
     @property
     def is_stable(self) -> bool:
-        """Whether both are within bounds."""
-        return self.served_ratio >= SERVED_MIN_RATIO and self.growth_ratio <= GROWTH_MAX_RATIO
+        """Whether all are within bounds."""
+        return (
+            self.served_ratio >= SERVED_MIN_RATIO
+            and self.growth_ratio <= GROWTH_MAX_RATIO
+            and self.backlog_s <= BACKLOG_MAX_S
+        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -53,18 +64,21 @@ def stability_of(result: Result) -> Stability:
     outcomes = result.outcomes
     end_s = max(outcomes.arrived_s, default=0.0)
     if not end_s:
-        return Stability(served_ratio=1.0, growth_ratio=0.0)
+        return Stability(served_ratio=1.0, growth_ratio=0.0, backlog_s=0.0)
     served = tokens = 0
-    grown = 0.0
+    early = late = 0.0
     for record in outcomes:
         served += record.fate is Fate.DONE
         tokens += record.prompt_tokens
         waited_until_s = record.first_token_s if isfinite(record.first_token_s) else record.arrived_s
-        after = _overlap_s(record.arrived_s, waited_until_s, 0.75 * end_s, end_s)
-        before = _overlap_s(record.arrived_s, waited_until_s, 0.25 * end_s, 0.5 * end_s)
-        grown += record.prompt_tokens * (after - before)
-    backlog_tokens = grown / (end_s / 4)
-    return Stability(served_ratio=served / len(outcomes), growth_ratio=backlog_tokens / (tokens / 2))
+        early += record.prompt_tokens * _overlap_s(record.arrived_s, waited_until_s, 0.25 * end_s, 0.5 * end_s)
+        late += record.prompt_tokens * _overlap_s(record.arrived_s, waited_until_s, 0.75 * end_s, end_s)
+    quarter_s = end_s / 4
+    return Stability(
+        served_ratio=served / len(outcomes),
+        growth_ratio=(late - early) / quarter_s / (tokens / 2),
+        backlog_s=late / quarter_s / (tokens / end_s),
+    )
 
 
 def stable_maximum(
