@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from math import inf
+from operator import itemgetter
 from typing import NamedTuple
 
 from cluster.core.lease import ReplicaId
@@ -102,13 +103,15 @@ class Residency:
         if not expected:
             return found
         keys, block_tokens = chain.link_keys, self._facts.block_tokens
-        more = dict(found)
+        more: dict[ReplicaId, int] = {}
         for one in list(expected.values())[-EXPECTED_LOOKS_MAX:]:
             if one.until_s > now_s:
                 tokens = _shared(keys, one.keys) * block_tokens
-                if tokens > more.get(one.replica_id, 0):
+                if tokens > max(found.get(one.replica_id, 0), more.get(one.replica_id, 0)):
                     more[one.replica_id] = tokens
-        return dict(sorted(more.items(), key=lambda item: item[1], reverse=True)) if len(more) > 1 else more
+        if not more:
+            return found
+        return dict(sorted({**found, **more}.items(), key=itemgetter(1), reverse=True))
 
     def sent(self, number: int, chain: BlockChain, replica_id: ReplicaId) -> None:
         """A prompt goes to a replica: what is sent there next will find it."""
