@@ -27,6 +27,7 @@ from cluster.cli import (
     logs,
     models,
     plan,
+    simulate,
     usage,
 )
 from cluster.core.errors import ConfigError, LongreachError
@@ -73,6 +74,7 @@ app.command()(usage.usage)
 app.command()(explain.explain)
 app.command()(drain.drain)
 app.add_typer(autoscale.app, name="autoscale")
+app.command()(simulate.simulate)
 app.add_typer(bench.app, name="bench")
 app.add_typer(cache.app, name="cache")
 app.add_typer(k8s.app, name="k8s")

@@ -1,0 +1,75 @@
+"""What is compared: cards in pools, and who decides over them.
+
+What must not live here: which of them is better (search.py, compare.py).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+
+from cluster.core.lease import PoolName
+from cluster.simulator.baselines import Baseline, baseline_router
+from cluster.simulator.cluster import ClusterSpec, GatewaySpec, PoolSpec, ReplicaSpec
+from cluster.simulator.outcome import Result
+from cluster.simulator.simulate import simulate
+from cluster.simulator.trace import Trace
+
+UNLIMITED_QUEUE = 1_000_000
+"""Baselines put everything into vLLM's own line, which has no end."""
+SHARED_POOL = PoolName("shared")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class System:
+    """One contestant."""
+
+    name: str
+    cluster: ClusterSpec
+    baseline: Baseline | None = None
+    """None: Longreach's production core."""
+
+    def run(self, trace: Trace, *, seed: int, progress: Callable[[int], None] | None = None) -> Result:
+        """A run, under this system's name."""
+        router = None if self.baseline is None else baseline_router(self.baseline, self.cluster)
+        found = simulate(trace, self.cluster, router=router, seed=seed, progress=progress)
+        return replace(found, router=self.name)
+
+
+def shared_system(baseline: Baseline, spec: ReplicaSpec, *, gpus: int, context_tokens: int) -> System:
+    """One pool of all cards, and somebody else's router.
+
+    Raises:
+        ValueError: the baseline is not of one pool.
+    """
+    if not baseline.is_shared:
+        raise ValueError(f"{baseline} is not of one pool")
+    pool = PoolSpec(
+        name=SHARED_POOL,
+        context_tokens=context_tokens,
+        replica=replace(spec, max_queued=UNLIMITED_QUEUE),
+        replicas=gpus,
+    )
+    return System(name=baseline.value, cluster=ClusterSpec(pools=(pool,)), baseline=baseline)
+
+
+def pooled_cluster(
+    spec: ReplicaSpec, limits: Sequence[int], replicas: Sequence[int], *, gateway: GatewaySpec
+) -> ClusterSpec:
+    """Pools by context limit, shortest first, of equal replicas."""
+    return ClusterSpec(
+        pools=tuple(
+            PoolSpec(name=PoolName(f"upto-{_thousands(limit)}"), context_tokens=limit, replica=spec, replicas=count)
+            for limit, count in zip(limits, replicas, strict=True)
+        ),
+        gateway=gateway,
+    )
+
+
+def layout_name(cluster: ClusterSpec) -> str:
+    """A layout in a few characters: `1x8k+7x256k`."""
+    return "+".join(f"{pool.replicas}x{_thousands(pool.context_tokens)}" for pool in cluster.pools)
+
+
+def _thousands(tokens: int) -> str:
+    return f"{tokens / 1024:g}k"
