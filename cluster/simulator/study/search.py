@@ -8,11 +8,10 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
-from cluster.core.lease import PoolName
 from cluster.simulator.baselines import Baseline
 from cluster.simulator.cluster import ClusterSpec, GatewaySpec, ReplicaSpec
-from cluster.simulator.study.system import System, layout_name, pooled_cluster
-from cluster.simulator.study.work import BOUNDARY_STEP_TOKENS, Work, boundary, share_below
+from cluster.simulator.study.system import System, layout_name, patient, pooled_cluster
+from cluster.simulator.study.work import Work, boundary
 
 LOADS = (0.6, 0.8, 0.95, 1.1, 1.2, 1.3, 1.4)
 """How much of its fair share of the work a smaller pool is given: with less than 1 it is the less loaded one. Work is
@@ -61,7 +60,9 @@ def pooled_systems(cluster: ClusterSpec, policies: Sequence[str]) -> list[System
 def static_system(cluster: ClusterSpec) -> System:
     """The same pools with nothing but a boundary."""
     return System(
-        name=f"{Baseline.STATIC_POOLS} {layout_name(cluster)}", cluster=cluster, baseline=Baseline.STATIC_POOLS
+        name=f"{Baseline.STATIC_POOLS} {layout_name(cluster)}",
+        cluster=patient(cluster),
+        baseline=Baseline.STATIC_POOLS,
     )
 
 
@@ -96,25 +97,3 @@ def _divisions(
             lower = boundary(ordered, 0.8 * small / gpus)
             if lower < upper < context_tokens:
                 yield (lower, upper, context_tokens), (small, gpus - small - large, large)
-    yield from ()
-
-
-def pool_shares(cluster: ClusterSpec, ordered: Sequence[Work]) -> dict[PoolName, float]:
-    """What part of the work each pool has, for reports."""
-    shares: dict[PoolName, float] = {}
-    below = 0.0
-    for pool in cluster.pools:
-        upto = share_below(ordered, pool.context_tokens)
-        shares[pool.name] = upto - below
-        below = upto
-    return shares
-
-
-__all__ = [
-    "BOUNDARY_STEP_TOKENS",
-    "layouts",
-    "pool_shares",
-    "pooled_systems",
-    "static_system",
-    "with_running",
-]

@@ -59,6 +59,11 @@ class Rate:
     """Longreach."""
 
     @property
+    def requests_per_s(self) -> float:
+        """Requests a second that came."""
+        return self.shared[0].figures.offered_per_s
+
+    @property
     def reference(self) -> Standing:
         """The best of the shared: the most requests within the service level."""
         return max(self.shared, key=lambda standing: standing.figures.every.good_ratio)
