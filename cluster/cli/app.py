@@ -26,6 +26,7 @@ from cluster.cli import (
     logs,
     models,
     plan,
+    simulate,
     usage,
 )
 from cluster.core.errors import ConfigError, LongreachError
@@ -71,6 +72,7 @@ app.command()(gateway.gateway)
 app.command()(usage.usage)
 app.command()(explain.explain)
 app.command()(drain.drain)
+app.command()(simulate.simulate)
 app.add_typer(bench.app, name="bench")
 app.add_typer(cache.app, name="cache")
 app.add_typer(k8s.app, name="k8s")

@@ -8,19 +8,24 @@ routing, what a replica caches (kv.py).
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from math import inf
+from operator import itemgetter
 from typing import NamedTuple
 
 from cluster.core.lease import ReplicaId
 from cluster.core.prefix import PrefixChain, PrefixFacts, PrefixIndex, ResidencyUpdate
 from cluster.core.routing import NOTHING_RESIDENT
+from cluster.simulator.holders import Holders
 from cluster.simulator.router import Report
 
 LINGER_S = 0.5
 """How long a prompt counts as expected after its first token. Longer than production's 0.1 s, since here a replica's
 word comes with its next report (`LEASE_RENEW_S`) and not within milliseconds."""
 EXPECTED_LOOKS_MAX = 64
-"""Expected prompts with the same first block that are compared, the latest first: many share a system prompt, and the
-latest are those that are not resident yet."""
+"""Expected prompts with the same beginning that are compared, the latest first: those are not resident yet."""
+ASKED_MAX = 32
+"""Replicas with a prompt's first block that the index is asked about, one by one, 2 µs each. Where a system prompt is
+on a thousand of them, the same answer is read off by block (`Holders`): the two are tested to agree."""
 
 
 class BlockChain(PrefixChain):
@@ -67,74 +72,75 @@ class Residency:
         """
         self._facts = PrefixFacts(model_digest="", chunk_bytes=1, block_tokens=block_tokens, adapters={})
         self._index = PrefixIndex()
-        self._holders: dict[int, dict[ReplicaId, None]] = {}
-        """Replicas by first block: asking only those is what asking all of them gives, for a tenth of the time."""
-        self._firsts: dict[ReplicaId, set[int]] = {}
+        self._holders = Holders()
         self._expected: dict[int, dict[int, _Expected]] = {}
-        """By first block, then by request."""
+        """By the second block, since the first is often everybody's; then by request."""
 
     def joined(self, replica_id: ReplicaId) -> None:
         """A replica with an empty cache."""
         self._index.apply(replica_id, ResidencyUpdate(epoch=0, seq=0, is_cleared=True))
-        self._firsts[replica_id] = set()
+        self._holders.joined(replica_id)
 
     def left(self, replica_id: ReplicaId) -> None:
         """Nothing goes there any more."""
         self._index.drop(replica_id)
-        for key in self._firsts.pop(replica_id, ()):
-            self._holders[key].pop(replica_id, None)
+        self._holders.left(replica_id)
 
     def reported(self, replica_id: ReplicaId, report: Report) -> None:
         """What came and went there since its last report."""
-        known, firsts = self._index.known(replica_id), self._firsts.get(replica_id)
-        if known is None or firsts is None:
+        known = self._index.known(replica_id)
+        if known is None:
             return
         epoch, seq = known
         update = ResidencyUpdate(epoch=epoch, seq=seq + 1, adds=report.adds, removes=report.removes)
         self._index.apply(replica_id, update)
-        for key in report.removes:
-            if key in firsts:
-                firsts.discard(key)
-                self._holders[key].pop(replica_id, None)
-        for key, tokens in report.adds:
-            if tokens == self._facts.block_tokens:
-                firsts.add(key)
-                self._holders.setdefault(key, {})[replica_id] = None
+        self._holders.update(replica_id, [key for key, _ in report.adds], report.removes)
 
     def resident(self, chain: BlockChain, prompt_tokens: int | None, now_s: float) -> Mapping[ReplicaId, int]:
         """Prompt tokens that each replica is predicted to find, longest first; who finds none is absent."""
-        first = chain.key(0)
-        holders = self._holders.get(first)
-        expected = self._expected.get(first)
-        if not holders and not expected:
-            return NOTHING_RESIDENT
-        found = self._index.resident(chain, holders, facts=self._facts, prompt_tokens=prompt_tokens) if holders else {}
+        found = self._held(chain, prompt_tokens)
+        expected = self._expected.get(_group(chain))
         if not expected:
             return found
         keys, block_tokens = chain.link_keys, self._facts.block_tokens
+        more: dict[ReplicaId, int] = {}
         for one in list(expected.values())[-EXPECTED_LOOKS_MAX:]:
             if one.until_s > now_s:
                 tokens = _shared(keys, one.keys) * block_tokens
-                if tokens > found.get(one.replica_id, 0):
-                    found[one.replica_id] = tokens
-        return dict(sorted(found.items(), key=lambda item: item[1], reverse=True)) if len(found) > 1 else found
+                if tokens > max(found.get(one.replica_id, 0), more.get(one.replica_id, 0)):
+                    more[one.replica_id] = tokens
+        if not more:
+            return found
+        return dict(sorted({**found, **more}.items(), key=itemgetter(1), reverse=True))
 
     def sent(self, number: int, chain: BlockChain, replica_id: ReplicaId) -> None:
         """A prompt goes to a replica: what is sent there next will find it."""
-        self._expected.setdefault(chain.key(0), {})[number] = _Expected(replica_id, chain.link_keys, float("inf"))
+        self._expected.setdefault(_group(chain), {})[number] = _Expected(replica_id, chain.link_keys, inf)
 
     def settled(self, number: int, chain: BlockChain, now_s: float) -> None:
         """Its first token is here: soon the replica speaks for itself."""
-        alike = self._expected[chain.key(0)]
+        alike = self._expected[_group(chain)]
         alike[number] = alike[number]._replace(until_s=now_s + LINGER_S)
 
     def forget(self, number: int, chain: BlockChain) -> None:
         """The request has ended, or was not taken."""
-        first = chain.key(0)
-        alike = self._expected.get(first, {})
+        group = _group(chain)
+        alike = self._expected.get(group, {})
         alike.pop(number, None)
         if not alike:
-            self._expected.pop(first, None)
+            self._expected.pop(group, None)
+
+    def _held(self, chain: BlockChain, prompt_tokens: int | None) -> Mapping[ReplicaId, int]:
+        holders = self._holders.of(chain.key(0))
+        if not holders:
+            return NOTHING_RESIDENT
+        if len(holders) <= ASKED_MAX:
+            return self._index.resident(chain, holders, facts=self._facts, prompt_tokens=prompt_tokens)
+        return self._holders.resident(chain.link_keys, self._facts.block_tokens, prompt_tokens)
+
+
+def _group(chain: BlockChain) -> int:
+    return chain.key(min(1, len(chain) - 1))
 
 
 def _shared(one: Sequence[int], other: Sequence[int]) -> int:

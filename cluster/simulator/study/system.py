@@ -5,7 +5,7 @@ What must not live here: which of them is better (search.py, compare.py).
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 from cluster.core.lease import PoolName
@@ -29,10 +29,11 @@ class System:
     baseline: Baseline | None = None
     """None: Longreach's production core."""
 
-    def run(self, trace: Trace, *, seed: int) -> Result:
+    def run(self, trace: Trace, *, seed: int, progress: Callable[[int], None] | None = None) -> Result:
         """A run, under this system's name."""
         router = None if self.baseline is None else baseline_router(self.baseline, self.cluster)
-        return replace(simulate(trace, self.cluster, router=router, seed=seed), router=self.name)
+        found = simulate(trace, self.cluster, router=router, seed=seed, progress=progress)
+        return replace(found, router=self.name)
 
 
 def shared_system(baseline: Baseline, spec: ReplicaSpec, *, gpus: int, context_tokens: int) -> System:
