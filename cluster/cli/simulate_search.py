@@ -10,7 +10,9 @@ from typing import Annotated
 
 import typer
 
+from cluster.cli.plan import gpu_names
 from cluster.cli.simulate_traces import (
+    FitOption,
     RateOption,
     RequestsOption,
     SeedOption,
@@ -25,22 +27,18 @@ DEFAULT_GPU = "H100"
 DEFAULT_CARDS = 8
 """Of one server."""
 DEFAULT_LOADS = "0.7,0.85,0.95"
-GpuOption = Annotated[str, typer.Option("--gpu", "-g", help="Kind of every card; `longreach plan gpus` lists them.")]
-HtmlOption = Annotated[
-    Path | None, typer.Option("--html", help="Write a page with plots here; it needs no network.", metavar="FILE")
-]
-SloOption = Annotated[
-    str | None, typer.Option("--slo", help="Service level in seconds: ttft=2,ttft_per_1k=0.25,itl=0.1, the default.")
-]
 
 
 def search(
     trace: TraceOption = None,
+    fit: FitOption = None,
     requests: RequestsOption = None,
     rate: RateOption = None,
     tail: TailOption = 0.0,
     model: Annotated[str, typer.Option("--model", "-m", help="Catalog id, hub id or folder.")] = DEFAULT_MODEL,
-    gpu: GpuOption = DEFAULT_GPU,
+    gpu: Annotated[
+        str, typer.Option("--gpu", "-g", help="Kind of every card.", autocompletion=gpu_names, metavar="KIND")
+    ] = DEFAULT_GPU,
     gpus: Annotated[int, typer.Option("--gpus", min=2, max=64, help="How many cards, a replica on each.")] = (
         DEFAULT_CARDS
     ),
@@ -50,9 +48,12 @@ def search(
     policy: Annotated[str, typer.Option("--policy", help="Production policies to try, with commas.")] = (
         "balanced,prefix"
     ),
-    slo: SloOption = None,
+    slo: Annotated[
+        str | None,
+        typer.Option("--slo", help="Service level in seconds: ttft=2,ttft_per_1k=0.25,itl=0.1, the default."),
+    ] = None,
     seed: SeedOption = 0,
-    html: HtmlOption = None,
+    page: Annotated[Path | None, typer.Option("--page", help="Write figures and plots here as HTML.")] = None,
     svg: Annotated[
         Path | None, typer.Option("--svg", help="Write each rate's plot into this folder.", metavar="FOLDER")
     ] = None,
@@ -77,7 +78,7 @@ def search(
     card = planned_card(model)
     spec = planned_replica(card, find_gpu(gpu))
     question = Question(
-        trace=chosen_trace(trace, requests=requests, rate=rate, tail=tail, seed=seed),
+        trace=chosen_trace(trace, fit, requests=requests, rate=rate, tail=tail, seed=seed),
         spec=spec,
         gpus=gpus,
         context_tokens=min(card.context_tokens, spec.kv_tokens),
@@ -91,15 +92,15 @@ def search(
             study = run_study(question, told=told)
     except ValueError as error:
         raise SetupError(f"this cannot be compared: {error}", "see `longreach simulate search --help`") from error
-    if html is not None:
-        write(html, study_page(study))
+    if page is not None:
+        write(page, study_page(study))
     if svg is not None:
         for one in study.rates:
             write(svg / f"{question.trace.name}-{one.load:.0%}.svg".replace("%", ""), frontier_plot(one))
     if json:
         print_json(study_json(study))
     else:
-        show_study(study, html)
+        show_study(study, page)
 
 
 def write(path: Path, text: str) -> None:

@@ -1,4 +1,4 @@
-"""Comparisons in the terminal.
+"""Comparisons and lists of traces in the terminal.
 
 What must not live here: reckoning (cluster/simulator/study).
 """
@@ -15,8 +15,10 @@ if TYPE_CHECKING:
     from rich.table import Table
 
     from cluster.simulator.study.study import Study
+    from cluster.simulator.traces import TraceFit
 
-PLAIN_WIDTH = 160
+SHOWN_PROBABILITIES = (0.5, 0.95, 0.99, 1.0)
+PLAIN_WIDTH = 200
 """Characters; the widest table fits."""
 
 
@@ -32,21 +34,22 @@ def runs_of() -> Iterator[Callable[[str], None]]:
         yield lambda what: line.update(task, description=what, advance=1)
 
 
-def show_study(study: Study, html: Path | None) -> None:
+def show_study(study: Study, page: Path | None) -> None:
     """A comparison."""
     from cluster.simulator.study.view import MAXIMUM_HEADS, ROW_HEADS, maximum_rows, rate_rows, sentence
 
-    console = _console()
+    console = wide_console()
     console.print(_table(MAXIMUM_HEADS, maximum_rows(study)))
     for rate in study.rates:
         console.print(f"\n{rate.load:.0%} of {study.best_shared}: {rate.requests_per_s:.2f} requests a second\n")
         console.print(_table(ROW_HEADS, rate_rows(rate)))
         console.print(f"\n{sentence(rate)}")
-    if html is not None:
-        console.print(f"\nWrote {html}")
+    if page is not None:
+        console.print(f"\nWrote {page}")
 
 
-def _console() -> Console:
+def widewide_console() -> Console:
+    """The terminal, or for a file one that is wide enough."""
     from rich.console import Console
 
     console = Console(highlight=False)
@@ -64,3 +67,17 @@ def _table(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> Table:
     for row in rows:
         table.add_row(*map(escape, row))
     return table
+
+
+def show_fits(fits: Sequence[TraceFit]) -> None:
+    """What can be generated."""
+    from cluster.simulator.traces.fit import quantile
+
+    heads = ("name", "requests/s", "prompt p50", "p95", "p99", "most", "output p50", "prefixes", "fitted to")
+    rows = []
+    for one in fits:
+        lengths = [f"{quantile(one.prompt_tokens, probability):,.0f}" for probability in SHOWN_PROBABILITIES]
+        output = sum(quantile(band, 0.5) for band in one.output_tokens) / len(one.output_tokens)
+        prefixes = "shared" if one.sharing is not None else "unknown"
+        rows.append((one.name, f"{one.requests_per_s:.2f}", *lengths, f"{output:,.0f}", prefixes, one.source))
+    wide_console().print(_table(heads, rows))
