@@ -48,7 +48,7 @@ def show_study(study: Study, page: Path | None) -> None:
         console.print(f"\nWrote {page}")
 
 
-def widewide_console() -> Console:
+def wide_console() -> Console:
     """The terminal, or for a file one that is wide enough."""
     from rich.console import Console
 
