@@ -43,6 +43,8 @@ class Question:
     """Rates, as parts of the best shared pool's stable maximum."""
     level: ServiceLevel = field(default_factory=ServiceLevel)
     policies: tuple[str, ...] = POLICIES
+    baselines: tuple[Baseline, ...] = SHARED
+    """Routers of the shared pools."""
     seed: int = 0
 
 
@@ -135,8 +137,8 @@ def run_study(question: Question, *, told: Callable[[str], None]) -> Study:
     )
     size = {"gpus": question.gpus, "context_tokens": question.context_tokens}
     fair = replace(spec, long_prefill_tokens=LONG_PREFILL_TOKENS)
-    shared = [shared_system(baseline, fair, **size) for baseline in SHARED]
-    plain = [_as_it_comes(shared_system(baseline, spec, **size)) for baseline in SHARED]
+    shared = [shared_system(baseline, fair, **size) for baseline in question.baselines]
+    plain = [_as_it_comes(shared_system(baseline, spec, **size)) for baseline in question.baselines]
     ordered = works(trace, spec.cost, output_tokens=GatewaySpec().default_output_tokens)
     begin = question.gpus * trace.requests[-1].arrival_s / sum(work.seconds for work in ordered) / 2
     maxima = {}
