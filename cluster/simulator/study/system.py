@@ -44,13 +44,25 @@ def shared_system(baseline: Baseline, spec: ReplicaSpec, *, gpus: int, context_t
     """
     if not baseline.is_shared:
         raise ValueError(f"{baseline} is not of one pool")
-    pool = PoolSpec(
-        name=SHARED_POOL,
-        context_tokens=context_tokens,
-        replica=replace(spec, max_queued=UNLIMITED_QUEUE),
-        replicas=gpus,
+    pool = PoolSpec(name=SHARED_POOL, context_tokens=context_tokens, replica=spec, replicas=gpus)
+    return System(name=baseline.value, cluster=patient(ClusterSpec(pools=(pool,))), baseline=baseline)
+
+
+def merged(cluster: ClusterSpec) -> ClusterSpec:
+    """All replicas in one pool, as the pool with the longest contexts has them."""
+    largest = max(cluster.pools, key=lambda pool: pool.context_tokens)
+    replicas = sum(pool.replicas for pool in cluster.pools)
+    running = max(pool.replica.max_running for pool in cluster.pools)
+    one = replace(
+        largest, name=SHARED_POOL, replicas=replicas, target=None, replica=replace(largest.replica, max_running=running)
     )
-    return System(name=baseline.value, cluster=ClusterSpec(pools=(pool,)), baseline=baseline)
+    return replace(cluster, pools=(one,))
+
+
+def patient(cluster: ClusterSpec) -> ClusterSpec:
+    """With replicas that let everybody wait: baselines have no line of their own."""
+    pools = tuple(replace(pool, replica=replace(pool.replica, max_queued=UNLIMITED_QUEUE)) for pool in cluster.pools)
+    return replace(cluster, pools=pools)
 
 
 def pooled_cluster(
