@@ -21,6 +21,7 @@ from ray import serve
 from cluster.core.errors import EngineStalledError
 from cluster.core.lease import LEASE_RENEW_S, Lease, PoolName, ReplicaId, ReplicaPhase, ReplicaState
 from cluster.core.liveness import Health
+from cluster.core.start import StartStage, start_words
 from cluster.engine import orphans
 from cluster.engine.arguments import engine_environment
 from cluster.engine.arrival import settled
@@ -32,8 +33,10 @@ from cluster.engine.order import ReplicaOrder
 from cluster.engine.plan import ReplicaPlan
 from cluster.engine.residency.opening import ReplicaResidency
 from cluster.engine.seal import bind_handle_server_to_loopback
+from cluster.engine.start_clock import StartClock, process_age_s
 from cluster.engine.vitals import Vitals
 from cluster.engine.vllm_engine import VllmEngine, start_engine
+from cluster.engine.warm.seam import start_warm_parent
 from cluster.environment import CREDENTIAL_VARIABLE, read_environment
 from cluster.tasks import end_tasks
 
@@ -50,6 +53,8 @@ class EngineReplica:
     """One vLLM engine behind its own port."""
 
     async def __init__(self, wanted: ReplicaPlan | ReplicaOrder) -> None:  # type: ignore[misc] # Serve awaits it
+        self._start_clock = StartClock(age_s=process_age_s())
+        self._start_clock.ends(StartStage.PROCESS)
         bind_handle_server_to_loopback()
         context = serve.get_replica_context()
         self._replica_id = ReplicaId(context.replica_id.unique_id)
@@ -66,12 +71,14 @@ class EngineReplica:
             replica_id=self._replica_id,
             pool=PoolName(pool),
             node=node,
+            start=self._start_clock,
         )
         try:
             if isinstance(wanted, ReplicaOrder):
                 await self._heart.report(ReplicaPhase.LOADING, f"bringing the model to {node}")
                 settle = partial(wanted.settle, environment)
                 wanted = await settled(settle, partial(self._heart.report, ReplicaPhase.LOADING))
+                self._start_clock.ends(StartStage.MODEL)
             self._plan = wanted
             self._host = node if wanted.replica_host == "node" else wanted.replica_host
             await self._start()
@@ -93,17 +100,25 @@ class EngineReplica:
         credential = read_environment().replica_credential
         # The engine's processes inherit the environment and have no use for it.
         os.environ.pop(CREDENTIAL_VARIABLE, None)
+        # Its imports run beside this process's own.
+        parent = start_warm_parent(self._plan, os.environ)
         await self._heart.report(ReplicaPhase.IMPORTING, "importing vLLM")
         await asyncio.to_thread(_import_vllm)
+        self._start_clock.ends(StartStage.IMPORTS)
         await self._heart.report(ReplicaPhase.LOADING, f"loading {self._plan.model} on {self._plan.accelerator}")
         self._residency = ReplicaResidency(self._plan, self._replica_id)
         self._residency.prepare()
         self._engine: VllmEngine = await start_engine(
-            self._plan, sockets=self._residency.sockets, prompts=self._residency.prompts
+            self._plan,
+            sockets=self._residency.sockets,
+            prompts=self._residency.prompts,
+            parent=parent,
+            clock=self._start_clock,
         )
         _log_to_stderr()  # vLLM has set logging up for itself
         await self._heart.report(ReplicaPhase.PROBING, "making a first token")
         await self._engine.probe()
+        self._start_clock.ends(StartStage.PROBE)
         await self._residency.start(self._engine.kv_groups, self._engine.tier)
         self._gate = Gate(engine_is_dead=lambda: self._engine.is_dead, max_requests=self._plan.max_requests)
         processes = await asyncio.to_thread(orphans.engine_processes)
@@ -134,6 +149,8 @@ class EngineReplica:
             url = f"http://{self._host}:{port}"
             async with aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=PROBE_TIMEOUT_S)) as session:
                 await self._until_answering(session, f"{url}/{self._plan.pool}/health")
+                self._start_clock.ends(StartStage.PORT)
+                log.info("replica=%s started in %s", self._replica_id, start_words(self._start_clock.stages))
                 await self._heart.report(ReplicaPhase.SERVING, url)
                 await self._hold_lease(session, url)
         except asyncio.CancelledError:
