@@ -39,10 +39,11 @@ def mark_own_engine(scope: str) -> None:
     os.environ["SPT_NOENV"] = "1"
 
 
-def engine_processes() -> list[psutil.Process]:
-    """The processes this replica's engine runs in, wherever they hang in the process tree."""
-    own = identity(os.getpid())
-    return [process for process, _, owner in _marked() if owner == own and process.pid != os.getpid()]
+def engine_processes(replica_pid: int | None = None) -> list[psutil.Process]:
+    """The processes a replica's engine runs in, wherever they hang in the process tree; by default this replica's."""
+    pid = os.getpid() if replica_pid is None else replica_pid
+    own = identity(pid)
+    return [process for process, _, owner in _marked() if owner == own and process.pid != pid]
 
 
 def runs_engine(process: psutil.Process) -> bool:
