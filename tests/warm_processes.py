@@ -10,6 +10,7 @@ import os
 import signal
 import sys
 import time
+from collections.abc import Sequence
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
@@ -39,8 +40,8 @@ def adopt(asking: Asking) -> None:
     ADOPTED.append(WarmContext(asking))
 
 
-def tell(said: Connection) -> None:
-    """All that a process may be asked about itself."""
+def tell(said: Connection, modules: Sequence[str] = ()) -> None:
+    """All that a process may be asked about itself; which of `modules` it has without importing them, too."""
     parent = multiprocessing.parent_process()
     said.send(
         {
@@ -52,6 +53,7 @@ def tell(said: Connection) -> None:
             "name": multiprocessing.current_process().name,
             "parent": parent.pid if parent is not None else None,
             "descriptors": len(list(Path("/proc/self/fd").iterdir())),
+            "imported": [name for name in modules if name in sys.modules],
             "main": getattr(sys.modules["__main__"], "__file__", None),
         }
     )

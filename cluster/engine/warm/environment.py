@@ -27,9 +27,11 @@ ONE_RANK = re.compile(r"\d+(,\d+)*")
 
 def parent_environment(base: Mapping[str, str], accelerator: Accelerator) -> dict[str, str]:
     """`base` with what vLLM's CPU platform adds for its worker (platforms/cpu.py, utils/ompmultiprocessing.py)."""
+    # OpenBLAS, which NumPy and SciPy bring along, starts threads when it is loaded; an engine computes with torch.
+    made = {"OPENBLAS_NUM_THREADS": "1"} | dict(base)
     if accelerator is not Accelerator.CPU:
-        return dict(base)
-    made = dict(base) | {"TORCHINDUCTOR_COMPILE_THREADS": "1", "TORCHINDUCTOR_CPP_DYNAMIC_THREADS": "1"}
+        return made
+    made |= {"TORCHINDUCTOR_COMPILE_THREADS": "1", "TORCHINDUCTOR_CPP_DYNAMIC_THREADS": "1"}
     preloaded = _preloaded(base.get("LD_PRELOAD", ""))
     if preloaded:
         made["LD_PRELOAD"] = preloaded
