@@ -67,7 +67,7 @@ def start_parent(
     ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     # Not inheritable, as every descriptor of Python: nobody but this process keeps it open.
     alive_there, alive_here = os.pipe()
-    call = f"main({theirs.fileno()}, {alive_there}, {preload!r}, {list(arguments)!r})"
+    call = f"main({theirs.fileno()}, {alive_there}, {preload!r}, {list(map(str, arguments))!r})"
     # As multiprocessing does: modules are found where this process finds them.
     program = f"import sys; sys.path[:] = {sys.path!r}; from {_PARENT} import main; {call}"
     try:
