@@ -236,6 +236,13 @@ def placement_groups(cluster: Cluster) -> list[dict[str, Any]]:
     return groups
 
 
+def warm_parent(replica_pid: int) -> psutil.Process:
+    """The process that has imported vLLM for a replica's engine."""
+    found = [process for process in psutil.Process(replica_pid).children() if orphans.is_warm_parent(process)]
+    assert len(found) == 1, found
+    return found[0]
+
+
 def engine_core(replica_pid: int) -> psutil.Process:
     """The EngineCore of a replica."""
     return next(process for process in _engine(replica_pid) if _is_core(process, replica_pid))

@@ -59,11 +59,14 @@ def runs_engine(process: psutil.Process) -> bool:
     return ENGINE_TITLE in line[0] or SPAWNED in line or _was_forked(process)
 
 
+def is_warm_parent(process: psutil.Process) -> bool:
+    """Whether it is a replica's warm parent, or was forked from one and has no title yet."""
+    return any(WARM_PARENT_TITLE in part or WARM_PARENT in part for part in process.cmdline())
+
+
 def _was_forked(process: psutil.Process) -> bool:
     parent = process.parent()
-    if parent is None:
-        return False
-    return any(WARM_PARENT_TITLE in part or WARM_PARENT in part for part in parent.cmdline())
+    return parent is not None and is_warm_parent(parent)
 
 
 def reap_orphans(scope: str) -> list[int]:
