@@ -59,6 +59,24 @@ def tell(said: Connection, modules: Sequence[str] = ()) -> None:
     )
 
 
+def configure_an_engine(said: Connection, folder: str) -> None:
+    """Let vLLM settle a configuration on a CPU; what it then wants otherwise than a warm parent would have it."""
+    from vllm.engine.arg_utils import AsyncEngineArgs
+    from vllm.utils.ompmultiprocessing import OMPProcessManager
+
+    from cluster.engine.plan import Accelerator
+    from cluster.engine.warm.environment import AFFINITY_VARIABLE, BINDING_VARIABLE, parent_environment, unchangeable
+
+    os.environ[BINDING_VARIABLE] = "0"
+    settled = parent_environment(os.environ, Accelerator.CPU)
+    arguments = AsyncEngineArgs(model=folder, max_model_len=1024, distributed_executor_backend="mp")
+    config = arguments.create_engine_config()
+    core = unchangeable(os.environ, settled)
+    with OMPProcessManager(config).configure_omp_envs(rank=0, local_rank=0):
+        worker = unchangeable(os.environ, settled)
+        said.send({"core": core, "worker": worker, "affinity": os.environ.get(AFFINITY_VARIABLE)})
+
+
 def exit_with(code: int) -> None:
     sys.exit(code)
 

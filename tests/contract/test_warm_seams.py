@@ -10,6 +10,7 @@ import inspect
 import os
 import sys
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -19,6 +20,7 @@ from cluster.engine.warm import seam
 from cluster.engine.warm.context import WarmContext
 from cluster.engine.warm.environment import parent_environment
 from cluster.engine.warm.handle import WarmParent, start_parent
+from cluster.models.tiny import write_small_files
 from tests import warm_processes
 from tests.contract.test_vllm_seams import vllm_version
 
@@ -87,12 +89,17 @@ def test_a_models_module_is_in_vllms_table() -> None:
     assert table[ARCHITECTURE][0] == "qwen3"
 
 
-def test_the_cpu_platform_preloads_and_binds_as_we_do() -> None:
-    """cluster/engine/warm/environment.py repeats it; where it differs, workers are spawned."""
-    platform = inspect.getsource(importlib.import_module("vllm.platforms.cpu").CpuPlatform.check_and_update_config)
-    for part in ('"torch.libs"', '"lib"', '"libgomp*.so*"', '"libtcmalloc_minimal*.so*"', "TORCHINDUCTOR_CPP_DYNAMIC"):
-        assert part in platform
-    manager = importlib.import_module("vllm.utils.ompmultiprocessing").OMPProcessManager
-    binding = inspect.getsource(manager.configure_omp_envs)
-    assert 'envs_dict["GOMP_CPU_AFFINITY"] = cpu_list_str' in binding
-    assert '" ".join(cpu_list)' in binding
+def test_vllm_wants_nothing_of_its_processes_that_a_fork_cannot_change(parent: WarmParent, tmp_path: Path) -> None:
+    """Its CPU platform sets variables for EngineCore, and more for a worker; the warm parent began with the same.
+
+    In a process of its own, whose environment it then changes.
+    """
+    write_small_files(tmp_path)
+    context = WarmContext(parent.asking)
+    here, there = context.Pipe()
+    process = context.Process(target=warm_processes.configure_an_engine, args=(there, str(tmp_path)))
+    process.start()
+    told: dict[str, Any] = here.recv()
+    process.join()
+    assert told["affinity"] == "0", "it has asked for a binding"
+    assert (told["core"], told["worker"]) == ([], [])

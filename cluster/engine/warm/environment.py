@@ -18,9 +18,15 @@ from cluster.engine.plan import Accelerator
 BINDING_VARIABLE = "VLLM_CPU_OMP_THREADS_BIND"
 AFFINITY_VARIABLE = "GOMP_CPU_AFFINITY"
 THREADS_VARIABLE = "OMP_NUM_THREADS"
-SETTLED_PREFIXES = ("LD_", "GOMP_", "KMP_", "OMP_PLACES", "OMP_PROC_BIND", "MALLOC_", "TCMALLOC_", "TORCHINDUCTOR_")
+SETTLED_PREFIXES = (
+    "LD_PRELOAD", "MALLOC_", "TCMALLOC_", "GOMP_", "KMP_", "OMP_PLACES", "OMP_PROC_BIND",
+    "TORCHINDUCTOR_COMPILE_", "TORCHINDUCTOR_CPP_",
+)  # fmt: skip
 """Read by the loader, the allocator, libgomp (its manual, Environment Variables) or torch._inductor.config before a
-fork. The number of OpenMP's threads is not among them: a process can change it while it runs."""
+fork. The number of OpenMP's threads is not among them: a process can change it while it runs. Nor is LD_LIBRARY_PATH:
+imports extend it, in the parent as in the replica, for what they have loaded."""
+COMPATIBILITY_VARIABLE = "VLLM_ENABLE_CUDA_COMPATIBILITY"
+"""What vLLM does by it (env_override.py) is to extend LD_LIBRARY_PATH for the processes that it starts."""
 ONE_RANK = re.compile(r"\d+(,\d+)*")
 """As cluster/engine/arguments.py writes the cores of a single rank."""
 
@@ -48,9 +54,10 @@ def unchangeable(wanted: Mapping[str, str], settled: Mapping[str, str]) -> list[
 
     A binding that the parent has and the process did not ask for is undone by its affinity mask.
     """
-    return sorted(
-        name for name, value in wanted.items() if name.startswith(SETTLED_PREFIXES) and settled.get(name) != value
-    )
+    found = [name for name, value in wanted.items() if name.startswith(SETTLED_PREFIXES) and settled.get(name) != value]
+    if wanted.get(COMPATIBILITY_VARIABLE, "0").strip().lower() in {"1", "true"}:
+        found.append(COMPATIBILITY_VARIABLE)
+    return sorted(found)
 
 
 def keeps_binding(wanted: Mapping[str, str]) -> bool:

@@ -9,7 +9,7 @@ import pytest
 
 from cluster.engine.plan import Accelerator
 from cluster.engine.warm import environment
-from cluster.engine.warm.environment import keeps_binding, parent_environment, unchangeable
+from cluster.engine.warm.environment import COMPATIBILITY_VARIABLE, keeps_binding, parent_environment, unchangeable
 
 
 @pytest.fixture
@@ -71,6 +71,10 @@ def test_without_torch_nothing_is_preloaded(monkeypatch: pytest.MonkeyPatch) -> 
         ({"LD_PRELOAD": "/a", "KMP_BLOCKTIME": "1"}, {"LD_PRELOAD": "/b"}, ["KMP_BLOCKTIME", "LD_PRELOAD"]),
         ({}, {"GOMP_CPU_AFFINITY": "0 1"}, []),
         ({"OMP_NUM_THREADS": "1"}, {"OMP_NUM_THREADS": "2"}, []),
+        ({"LD_LIBRARY_PATH": "/cv2", "TORCHINDUCTOR_CACHE_DIR": "/tmp/x"}, {}, []),
+        ({"TORCHINDUCTOR_CPP_DYNAMIC_THREADS": "1"}, {}, ["TORCHINDUCTOR_CPP_DYNAMIC_THREADS"]),
+        ({"VLLM_ENABLE_CUDA_COMPATIBILITY": "0"}, {"VLLM_ENABLE_CUDA_COMPATIBILITY": "0"}, []),
+        ({"VLLM_ENABLE_CUDA_COMPATIBILITY": "1"}, {"VLLM_ENABLE_CUDA_COMPATIBILITY": "1"}, [COMPATIBILITY_VARIABLE]),
     ],
 )
 def test_what_a_fork_cannot_change(wanted: dict[str, str], settled: dict[str, str], names: list[str]) -> None:
