@@ -11,6 +11,7 @@ import asyncio
 import logging
 import os
 import sys
+from contextlib import nullcontext
 from functools import partial
 from http import HTTPStatus
 from pathlib import Path
@@ -36,6 +37,7 @@ from cluster.engine.seal import bind_handle_server_to_loopback
 from cluster.engine.start_clock import StartClock, process_age_s
 from cluster.engine.vitals import Vitals
 from cluster.engine.vllm_engine import VllmEngine, start_engine
+from cluster.engine.warm.collecting import without_collections
 from cluster.engine.warm.seam import start_warm_parent
 from cluster.environment import CREDENTIAL_VARIABLE, read_environment
 from cluster.tasks import end_tasks
@@ -43,7 +45,8 @@ from cluster.tasks import end_tasks
 log = logging.getLogger("longreach.engine")
 RUN_DIR_VARIABLE = "LONGREACH_RUN_DIR"
 """Set by local mode: where logs go."""
-PORT_POLL_S = 0.3
+PORT_POLL_S = 0.1
+"""Serve's own loop; it takes less than a second to list a replica whose engine is ready."""
 PROBE_TIMEOUT_S = 2.0
 """The replica's own routes answer in milliseconds; a drain must be seen within a second."""
 
@@ -92,9 +95,6 @@ class EngineReplica:
     async def _start(self) -> None:
         # Two clusters of one name on one machine differ by their run folder, which is why it is part of the scope.
         scope = f"{self._plan.cluster}@{os.environ.get(RUN_DIR_VARIABLE, '').replace(':', '')}"
-        reaped = await asyncio.to_thread(orphans.reap_orphans, scope)
-        if reaped:
-            log.warning("replica=%s ended orphaned engine processes %s", self._replica_id, reaped)
         orphans.mark_own_engine(scope)
         os.environ.update(engine_environment(self._plan))
         credential = read_environment().replica_credential
@@ -102,8 +102,12 @@ class EngineReplica:
         os.environ.pop(CREDENTIAL_VARIABLE, None)
         # Its imports run beside this process's own.
         parent = start_warm_parent(self._plan, os.environ)
+        reaped = await asyncio.to_thread(orphans.reap_orphans, scope)
+        if reaped:
+            log.warning("replica=%s ended orphaned engine processes %s", self._replica_id, reaped)
         await self._heart.report(ReplicaPhase.IMPORTING, "importing vLLM")
-        await asyncio.to_thread(_import_vllm)
+        with without_collections() if self._plan.fast_start else nullcontext():
+            await asyncio.to_thread(_import_vllm)
         self._start_clock.ends(StartStage.IMPORTS)
         await self._heart.report(ReplicaPhase.LOADING, f"loading {self._plan.model} on {self._plan.accelerator}")
         self._residency = ReplicaResidency(self._plan, self._replica_id)

@@ -8,7 +8,6 @@ is imported (seam.py), what a child does (child.py).
 from __future__ import annotations
 
 import contextlib
-import gc
 import importlib
 import os
 import selectors
@@ -23,6 +22,7 @@ import psutil
 
 from cluster.engine import orphans
 from cluster.engine.warm import child
+from cluster.engine.warm.collecting import without_collections
 from cluster.engine.warm.wire import Request, write_number
 
 TITLE = orphans.WARM_PARENT_TITLE
@@ -40,14 +40,12 @@ def main(control: int, alive: int, preload: str, arguments: Sequence[str]) -> No
     _take_title()
     began_s = time.monotonic()
     module, _, function = preload.partition(":")
-    getattr(importlib.import_module(module), function)(*arguments)
+    with without_collections():
+        getattr(importlib.import_module(module), function)(*arguments)
     threads = len(list(Path("/proc/self/task").iterdir()))
     if threads > 1:
         sys.stderr.write(f"warm parent: {threads} threads after the imports, so nothing can be forked safely\n")
         sys.exit(1)
-    # What was imported is never collected: a collection in a child would copy every page it looks at.
-    gc.collect()
-    gc.freeze()
     sys.stderr.write(f"warm parent: ready after {time.monotonic() - began_s:.1f} s\n")
     with socket.socket(fileno=control) as requests:
         _Parent(requests, alive).serve()
