@@ -236,14 +236,26 @@ def placement_groups(cluster: Cluster) -> list[dict[str, Any]]:
     return groups
 
 
+def warm_parent(replica_pid: int) -> psutil.Process:
+    """The process that has imported vLLM for a replica's engine."""
+    found = [process for process in psutil.Process(replica_pid).children() if orphans.is_warm_parent(process)]
+    assert len(found) == 1, found
+    return found[0]
+
+
 def engine_core(replica_pid: int) -> psutil.Process:
-    """The EngineCore of a replica: the one process that the replica itself spawned."""
-    return next(process for process in _engine(replica_pid) if process.ppid() == replica_pid)
+    """The EngineCore of a replica."""
+    return next(process for process in _engine(replica_pid) if _is_core(process, replica_pid))
 
 
 def engine_workers(replica_pid: int) -> list[psutil.Process]:
     """The workers of a replica's engine, one for each tensor-parallel rank."""
-    return [process for process in _engine(replica_pid) if process.ppid() != replica_pid]
+    return [process for process in _engine(replica_pid) if not _is_core(process, replica_pid)]
+
+
+def _is_core(process: psutil.Process, replica_pid: int) -> bool:
+    """Where it was spawned it may lack its title, and is the replica's child; where it was forked it has it."""
+    return process.ppid() == replica_pid or "VLLM::EngineCore" in process.cmdline()[0]
 
 
 def _engine(replica_pid: int) -> list[psutil.Process]:

@@ -7,10 +7,10 @@ from __future__ import annotations
 
 import typer
 
-from cluster.cli import bench_gateway, bench_grpc, bench_prefix, bench_route, bench_simulate
+from cluster.cli import bench_gateway, bench_grpc, bench_prefix, bench_route, bench_simulate, bench_start
 
 app = typer.Typer(
-    help="Measure the gateway beside its peers, gRPC, routing decisions, prefix caches, and the simulator.",
+    help="Measure the gateway beside its peers, gRPC, routing, prefix caches, starts of replicas, and the simulator.",
     no_args_is_help=True,
 )
 app.command()(bench_gateway.gateway)
@@ -18,3 +18,4 @@ app.command()(bench_grpc.grpc)
 app.command()(bench_route.route)
 app.command()(bench_prefix.prefix)
 app.command()(bench_simulate.simulate)
+app.command()(bench_start.start)

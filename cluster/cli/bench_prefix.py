@@ -86,8 +86,8 @@ def prefix(
         console = Console(width=PLAIN_WIDTH)
     plan = Plan(
         model=model,
-        dtype=_one_of(dtype, "--dtype", ("auto", "bfloat16", "float16", "float32")),
-        part=Part(_one_of(part, "--part", tuple(Part))),
+        dtype=one_of(dtype, "--dtype", ("auto", "bfloat16", "float16", "float32")),
+        part=Part(one_of(part, "--part", tuple(Part))),
         prefix_tokens=prefix_tokens,
         repeats=repeats,
         shape=Shape(
@@ -98,7 +98,7 @@ def prefix(
             turn_words=turn_tokens,
         ),
         policies=_policies(policy),
-        tier=Tier(_one_of(tier, "--tier", tuple(Tier))),
+        tier=Tier(one_of(tier, "--tier", tuple(Tier))),
         concurrency=concurrency,
         cache_shares=tuple(dict.fromkeys(cache_share or (CACHE_SHARE,))),
         seed=seed,
@@ -122,7 +122,7 @@ def prefix(
 
 
 @contextmanager
-def drawn(console: Console) -> Iterator[Watcher]:
+def drawn(console: Console, *, unit: str = "requests") -> Iterator[Watcher]:
     """A watcher that draws a progress bar on `console` while a part is measured, and nothing while a cluster starts."""
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
@@ -147,7 +147,7 @@ def drawn(console: Console) -> Iterator[Watcher]:
             self.ends()
             self._what, self._steps, self._done = what, steps, -1
             if not console.is_terminal:
-                console.print(f"{what}: {steps} requests", highlight=False)
+                console.print(f"{what}: {steps} {unit}", highlight=False)
                 return
             # Twice a second: drawing shares the cores with the engines.
             self._progress = Progress(*columns, console=console, transient=True, refresh_per_second=2)
@@ -176,7 +176,12 @@ def drawn(console: Console) -> Iterator[Watcher]:
         drawing.ends()
 
 
-def _one_of(value: str, option: str, allowed: tuple[str, ...]) -> str:
+def one_of(value: str, option: str, allowed: tuple[str, ...]) -> str:
+    """`value`, which must be one of `allowed`.
+
+    Raises:
+        BadParameter: it is not.
+    """
     if value not in allowed:
         raise typer.BadParameter(f"{value!r} is none of {', '.join(allowed)}", param_hint=f"'{option}'")
     return value
@@ -188,7 +193,7 @@ def _policies(names: list[str] | None) -> tuple[str, ...]:
 
     if not names:
         return POLICIES
-    return tuple(dict.fromkeys(_one_of(name, "--policy", tuple(Policy)) for name in names))
+    return tuple(dict.fromkeys(one_of(name, "--policy", tuple(Policy)) for name in names))
 
 
 def _check(plan: Plan, json: Path | None) -> None:
@@ -202,5 +207,14 @@ def _check(plan: Plan, json: Path | None) -> None:
             f"{plan.shape.requests:,} turns a policy are over {REQUESTS_MAX:,}",
             param_hint="'--tenants', '--conversations', '--turns'",
         )
+    check_json_file(json)
+
+
+def check_json_file(json: Path | None) -> None:
+    """Refuse at once a file that could not be written.
+
+    Raises:
+        BadParameter: its folder is not there.
+    """
     if json is not None and str(json) != "-" and not json.absolute().parent.is_dir():
         raise typer.BadParameter(f"{json.absolute().parent} is not a folder", param_hint="'--json'")

@@ -5,6 +5,7 @@ What must not live here: reading the status (cluster/local/observe.py).
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from rich.console import Group, RenderableType
@@ -13,6 +14,7 @@ from rich.table import Table
 from rich.text import Text
 
 from cluster.core.lease import ReplicaPhase
+from cluster.core.start import start_words
 from cluster.core.tier.terms import TierTerms
 from cluster.local.observe import ClusterStatus, PoolStatus
 
@@ -28,6 +30,7 @@ def status_view(status: ClusterStatus) -> RenderableType:
     parts: list[RenderableType] = [_head(status), _pools(status.pools)]
     if any(pool.replicas for pool in status.pools):
         parts.append(_replicas(status.pools))
+    parts += [line for pool in status.pools if (line := _start(pool)) is not None]
     parts += [last_error(pool) for pool in status.pools if pool.last_error]
     return Group(*parts)
 
@@ -98,6 +101,18 @@ def _replicas(pools: tuple[PoolStatus, ...]) -> Table:
                 escape(replica.last_error or replica.detail),
             )
     return table
+
+
+def _start(pool: PoolStatus) -> Text | None:
+    """Where the seconds went of the start of its slowest replica that serves."""
+    starts = [replica.start_s for replica in pool.replicas if replica.phase == ReplicaPhase.SERVING and replica.start_s]
+    if not starts:
+        return None
+    return Text(f"{pool.name}: started in {start_words(max(starts, key=_total_s))}", style="dim")
+
+
+def _total_s(stages: Mapping[str, float]) -> float:
+    return sum(stages.values())
 
 
 def _fetch_from(tier: dict[str, Any] | None) -> str:

@@ -143,6 +143,9 @@ class EngineSection(Section):
     max_queued: int = Field(default=64, ge=0, le=100_000, description="Waiting in the replica before it refuses")
     batch_tokens: int | None = Field(default=None, ge=64, description="Tokens per step (max_num_batched_tokens)")
     eager: bool | None = Field(default=None, description="Skip compilation; default: true on CPU, false on GPU")
+    fast_start: bool | None = Field(
+        default=None, description="Fork the engine's processes from one that has imported vLLM; default: true on CPU"
+    )
     stall_s: float | None = Field(
         default=None, ge=5, le=3600, description="Longest one engine step may take before the replica counts as dead"
     )

@@ -96,3 +96,5 @@ class ReplicaReport:
     written_s: float
     """When it was written, seconds since the epoch: reports outlive runs, and the latest must be told from the last."""
     last_error: str = ""
+    start_s: dict[str, float] = field(default_factory=dict, hash=False)
+    """Seconds by stage of its start, so far (cluster/core/start.py)."""

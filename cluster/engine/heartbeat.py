@@ -15,6 +15,7 @@ from collections.abc import Coroutine
 from redis.exceptions import RedisError
 
 from cluster.core.lease import Lease, PoolName, ReplicaId, ReplicaPhase, ReplicaReport
+from cluster.engine.start_clock import StartClock
 from cluster.state.leases import LeaseStore, connect
 from cluster.state.login import StateServer
 
@@ -27,12 +28,20 @@ class Heartbeat:
     """Writes leases and reports of one replica; never raises because of Redis."""
 
     def __init__(
-        self, *, state: str | StateServer | None, cluster: str, replica_id: ReplicaId, pool: PoolName, node: str
+        self,
+        *,
+        state: str | StateServer | None,
+        cluster: str,
+        replica_id: ReplicaId,
+        pool: PoolName,
+        node: str,
+        start: StartClock,
     ) -> None:
         self._store = LeaseStore(connect(state), cluster) if state is not None else None
         self._replica_id = replica_id
         self._pool = pool
         self._node = node
+        self._start = start
         self._began_s = time.monotonic()
         self._reachable = True
 
@@ -54,6 +63,7 @@ class Heartbeat:
             phase_s=self.age_s,
             written_s=time.time(),
             last_error=error,
+            start_s=dict(self._start.stages),
         )
         if self._store is not None:
             await self._try("report", self._store.put_report(report))

@@ -23,6 +23,9 @@ one cluster never judges the processes of another on the same machine."""
 KILL_WAIT_S = 5.0
 """A killed process is gone at once, unless the kernel still writes out its memory."""
 ENGINE_TITLE = "VLLM::"
+WARM_PARENT_TITLE = "longreach::warm-parent"
+WARM_PARENT = "cluster.engine.warm.parent"
+"""In its command line, where it has found no room for the title."""
 SPAWNED = "--multiprocessing-fork"
 """How multiprocessing ends the command line of what it spawns; its own helpers have none."""
 START_FIELD = 19
@@ -36,10 +39,11 @@ def mark_own_engine(scope: str) -> None:
     os.environ["SPT_NOENV"] = "1"
 
 
-def engine_processes() -> list[psutil.Process]:
-    """The processes this replica's engine runs in, wherever they hang in the process tree."""
-    own = identity(os.getpid())
-    return [process for process, _, owner in _marked() if owner == own and process.pid != os.getpid()]
+def engine_processes(replica_pid: int | None = None) -> list[psutil.Process]:
+    """The processes a replica's engine runs in, wherever they hang in the process tree; by default this replica's."""
+    pid = os.getpid() if replica_pid is None else replica_pid
+    own = identity(pid)
+    return [process for process, _, owner in _marked() if owner == own and process.pid != pid]
 
 
 def runs_engine(process: psutil.Process) -> bool:
@@ -47,10 +51,22 @@ def runs_engine(process: psutil.Process) -> bool:
 
     vLLM titles them. But setproctitle finds no room for a title where the first variable of the process's environment
     was changed before, and Ray starts its workers with their variables in any order: then the command line by which
-    the process was spawned is still there.
+    the process was spawned is still there, and the parent from which it was forked.
     """
     line = process.cmdline()
-    return bool(line) and (ENGINE_TITLE in line[0] or SPAWNED in line)
+    if not line:
+        return False
+    return ENGINE_TITLE in line[0] or SPAWNED in line or _was_forked(process)
+
+
+def is_warm_parent(process: psutil.Process) -> bool:
+    """Whether it is a replica's warm parent, or was forked from one and has no title yet."""
+    return any(WARM_PARENT_TITLE in part or WARM_PARENT in part for part in process.cmdline())
+
+
+def _was_forked(process: psutil.Process) -> bool:
+    parent = process.parent()
+    return parent is not None and is_warm_parent(parent)
 
 
 def reap_orphans(scope: str) -> list[int]:

@@ -76,6 +76,8 @@ class ReplicaPlan:
     cores: tuple[int, ...] = field(default=())
     """CPU only: the cores the engine's threads are bound to."""
     max_lora_rank: int = 64
+    fast_start: bool = False
+    """Whether the engine's processes are forked from a warm parent, see cluster/engine/warm."""
     redis_tier: RedisTierPlan | None = None
     revision: str = ""
     """What the lease calls these replicas, for canaries."""

@@ -11,6 +11,7 @@ import asyncio
 import logging
 import os
 import sys
+from contextlib import nullcontext
 from functools import partial
 from http import HTTPStatus
 from pathlib import Path
@@ -21,6 +22,7 @@ from ray import serve
 from cluster.core.errors import EngineStalledError
 from cluster.core.lease import LEASE_RENEW_S, Lease, PoolName, ReplicaId, ReplicaPhase, ReplicaState
 from cluster.core.liveness import Health
+from cluster.core.start import StartStage, start_words
 from cluster.engine import orphans
 from cluster.engine.arguments import engine_environment
 from cluster.engine.arrival import settled
@@ -32,15 +34,19 @@ from cluster.engine.order import ReplicaOrder
 from cluster.engine.plan import ReplicaPlan
 from cluster.engine.residency.opening import ReplicaResidency
 from cluster.engine.seal import bind_handle_server_to_loopback
+from cluster.engine.start_clock import StartClock, process_age_s
 from cluster.engine.vitals import Vitals
 from cluster.engine.vllm_engine import VllmEngine, start_engine
+from cluster.engine.warm.collecting import without_collections
+from cluster.engine.warm.seam import start_warm_parent
 from cluster.environment import CREDENTIAL_VARIABLE, read_environment
 from cluster.tasks import end_tasks
 
 log = logging.getLogger("longreach.engine")
 RUN_DIR_VARIABLE = "LONGREACH_RUN_DIR"
 """Set by local mode: where logs go."""
-PORT_POLL_S = 0.3
+PORT_POLL_S = 0.1
+"""Serve's own loop; it takes less than a second to list a replica whose engine is ready."""
 PROBE_TIMEOUT_S = 2.0
 """The replica's own routes answer in milliseconds; a drain must be seen within a second."""
 
@@ -50,6 +56,8 @@ class EngineReplica:
     """One vLLM engine behind its own port."""
 
     async def __init__(self, wanted: ReplicaPlan | ReplicaOrder) -> None:  # type: ignore[misc] # Serve awaits it
+        self._start_clock = StartClock(age_s=process_age_s())
+        self._start_clock.ends(StartStage.PROCESS)
         bind_handle_server_to_loopback()
         context = serve.get_replica_context()
         self._replica_id = ReplicaId(context.replica_id.unique_id)
@@ -66,12 +74,14 @@ class EngineReplica:
             replica_id=self._replica_id,
             pool=PoolName(pool),
             node=node,
+            start=self._start_clock,
         )
         try:
             if isinstance(wanted, ReplicaOrder):
                 await self._heart.report(ReplicaPhase.LOADING, f"bringing the model to {node}")
                 settle = partial(wanted.settle, environment)
                 wanted = await settled(settle, partial(self._heart.report, ReplicaPhase.LOADING))
+                self._start_clock.ends(StartStage.MODEL)
             self._plan = wanted
             self._host = node if wanted.replica_host == "node" else wanted.replica_host
             await self._start()
@@ -85,25 +95,34 @@ class EngineReplica:
     async def _start(self) -> None:
         # Two clusters of one name on one machine differ by their run folder, which is why it is part of the scope.
         scope = f"{self._plan.cluster}@{os.environ.get(RUN_DIR_VARIABLE, '').replace(':', '')}"
-        reaped = await asyncio.to_thread(orphans.reap_orphans, scope)
-        if reaped:
-            log.warning("replica=%s ended orphaned engine processes %s", self._replica_id, reaped)
         orphans.mark_own_engine(scope)
         os.environ.update(engine_environment(self._plan))
         credential = read_environment().replica_credential
         # The engine's processes inherit the environment and have no use for it.
         os.environ.pop(CREDENTIAL_VARIABLE, None)
+        # Its imports run beside this process's own.
+        parent = start_warm_parent(self._plan, os.environ)
+        reaped = await asyncio.to_thread(orphans.reap_orphans, scope)
+        if reaped:
+            log.warning("replica=%s ended orphaned engine processes %s", self._replica_id, reaped)
         await self._heart.report(ReplicaPhase.IMPORTING, "importing vLLM")
-        await asyncio.to_thread(_import_vllm)
+        with without_collections() if self._plan.fast_start else nullcontext():
+            await asyncio.to_thread(_import_vllm)
+        self._start_clock.ends(StartStage.IMPORTS)
         await self._heart.report(ReplicaPhase.LOADING, f"loading {self._plan.model} on {self._plan.accelerator}")
         self._residency = ReplicaResidency(self._plan, self._replica_id)
         self._residency.prepare()
         self._engine: VllmEngine = await start_engine(
-            self._plan, sockets=self._residency.sockets, prompts=self._residency.prompts
+            self._plan,
+            sockets=self._residency.sockets,
+            prompts=self._residency.prompts,
+            parent=parent,
+            clock=self._start_clock,
         )
         _log_to_stderr()  # vLLM has set logging up for itself
         await self._heart.report(ReplicaPhase.PROBING, "making a first token")
         await self._engine.probe()
+        self._start_clock.ends(StartStage.PROBE)
         await self._residency.start(self._engine.kv_groups, self._engine.tier)
         self._gate = Gate(engine_is_dead=lambda: self._engine.is_dead, max_requests=self._plan.max_requests)
         processes = await asyncio.to_thread(orphans.engine_processes)
@@ -135,6 +154,8 @@ class EngineReplica:
             async with aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=PROBE_TIMEOUT_S)) as session:
                 await self._until_answering(session, f"{url}/{self._plan.pool}/health")
                 self._engine.meter.startup_s = self._heart.age_s
+                self._start_clock.ends(StartStage.PORT)
+                log.info("replica=%s started in %s", self._replica_id, start_words(self._start_clock.stages))
                 await self._heart.report(ReplicaPhase.SERVING, url)
                 await self._hold_lease(session, url)
         except asyncio.CancelledError:

@@ -82,6 +82,8 @@ def replica_plan(
         # vLLM does not start with fewer tokens in a step than sequences.
         batch_tokens=max(min(batch_tokens, pool.context_tokens), engine.max_running),
         eager=engine.eager if engine.eager is not None else on_cpu,
+        # vLLM's ray executor, which spans hosts, starts its workers through Ray.
+        fast_start=(engine.fast_start if engine.fast_start is not None else on_cpu) and pool.hosts == 1,
         stall_s=stall_s,
         drain_s=engine.drain_s,
         tool_parser=model.tool_parser or card.tool_parser,

@@ -1,7 +1,7 @@
 """The engine: an AsyncLLM that checks and counts, and vLLM's own application around it.
 
-Besides the KV tier's, this is the only module that imports vLLM. These are private seams of a pinned vLLM;
-tests/contract holds one test for each. What must not live here: Ray, Redis.
+Besides the KV tier's and the warm parent's, this is the only module that imports vLLM. These are private seams of a
+pinned vLLM; tests/contract holds one test for each. What must not live here: Ray, Redis.
 """
 
 from __future__ import annotations
@@ -16,14 +16,18 @@ from types import SimpleNamespace
 from typing import Any
 
 from cluster.core.autoscaling.work import WorkMeter
+from cluster.core.start import StartStage
 from cluster.engine.arguments import vllm_arguments
 from cluster.engine.asgi import App
 from cluster.engine.call import CURRENT_CALL, Call
 from cluster.engine.plan import ReplicaPlan
 from cluster.engine.residency.seen import SeenPrompts
 from cluster.engine.residency.sockets import EventSockets
+from cluster.engine.start_clock import StartClock
 from cluster.engine.tally import CallTally, Stamps
 from cluster.engine.tier.link import TierLink
+from cluster.engine.warm.handle import WarmParent
+from cluster.engine.warm.seam import install
 
 PROBE_TIMEOUT_S = 300.0
 """One token from a fresh engine: compilation and first touch of the weights included."""
@@ -41,9 +45,19 @@ class Load:
 class VllmEngine:
     """A started engine: its application, its load, its ping."""
 
-    def __init__(self, *, engine: Any, app: App, load: Load, meter: WorkMeter, tier: TierLink | None = None) -> None:
+    def __init__(
+        self,
+        *,
+        engine: Any,
+        app: App,
+        load: Load,
+        meter: WorkMeter,
+        tier: TierLink | None = None,
+        parent: WarmParent | None = None,
+    ) -> None:
         self._engine = engine
         self._tier = tier
+        self._parent = parent
         self.app = app
         self.load = load
         self.meter = meter
@@ -102,12 +116,19 @@ class VllmEngine:
     def shutdown(self) -> None:
         """Stop the engine's processes."""
         self._engine.shutdown()
+        if self._parent is not None:
+            self._parent.close()
         if self._tier is not None:
             self._tier.close()
 
 
 async def start_engine(
-    plan: ReplicaPlan, *, sockets: EventSockets | None = None, prompts: SeenPrompts | None = None
+    plan: ReplicaPlan,
+    *,
+    sockets: EventSockets | None = None,
+    prompts: SeenPrompts | None = None,
+    parent: WarmParent | None = None,
+    clock: StartClock | None = None,
 ) -> VllmEngine:
     """Start vLLM by `plan`; blocks the loop while it loads, which is all this process has to do until then.
 
@@ -115,6 +136,8 @@ async def start_engine(
         plan: what it is to be.
         sockets: where it tells what becomes of its KV cache.
         prompts: where every prompt that was made of text is noted.
+        parent: forks the engine's processes; None: vLLM spawns them. It ends with the engine.
+        clock: is told of the stages.
     """
     from vllm.engine.arg_utils import AsyncEngineArgs
     from vllm.entrypoints.launchers.api_server.app_state import init_app_state
@@ -128,6 +151,8 @@ async def start_engine(
     args = parser.parse_args(vllm_arguments(plan, sockets=sockets, kv_transfer=kv_transfer))
     validate_parsed_serve_args(args)
     load, meter = Load(), WorkMeter()
+    clock = clock or StartClock(age_s=0.0)
+    warm = install(parent.asking) if parent is not None else None
     engine = _checked_engine(prompts, tier, meter).from_engine_args(
         AsyncEngineArgs.from_cli_args(args), stat_loggers=[_load_recorder(load, meter, tier)]
     )
@@ -135,12 +160,16 @@ async def start_engine(
     meter.kv_tokens = engine.vllm_config.cache_config.kv_cache_size_tokens or 0
     if tier is not None:
         await tier.connect()
+    if warm is not None and warm.waited_s is not None:
+        clock.took(StartStage.PARENT, warm.waited_s)
+    clock.ends(StartStage.ENGINE)
     tasks = await engine.get_supported_tasks()
     app = build_app(args, tasks, engine.model_config)
     await init_app_state(engine, app.state, args, tasks)
     # vLLM's handler of engine errors asks its own server to exit; here the replica decides that.
     app.state.server = SimpleNamespace(should_exit=False)
-    return VllmEngine(engine=engine, app=app, load=load, meter=meter, tier=tier)
+    clock.ends(StartStage.APP)
+    return VllmEngine(engine=engine, app=app, load=load, meter=meter, tier=tier, parent=parent)
 
 
 def _checked_engine(

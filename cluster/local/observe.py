@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -49,6 +49,8 @@ class ReplicaStatus:
     last_error: str
     tier: dict[str, Any] | None = None
     """What it fetches from Redis (`TierTerms`, cluster/core/tier); None without a tier, or while it fetches nothing."""
+    start_s: dict[str, float] = field(default_factory=dict)
+    """Seconds by stage of its start (cluster/core/start.py)."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -257,6 +259,7 @@ def _replica(replica_id: str, lease: Lease | None, report: ReplicaReport | None)
         kv_use_ratio=lease.kv_use_ratio if lease else 0.0,
         last_error=report.last_error if report else "",
         tier=lease.tier if lease else None,
+        start_s=report.start_s if report else {},
     )
 
 

@@ -1,21 +1,18 @@
-"""The bench's own cluster: started, looked at, given another routing policy, ended.
+"""The bench's own cluster: looked at, asked, given another routing policy.
 
-It has a name and a run folder of its own, so that it never meets a cluster that runs here already, and it is gone when
-the bench ends, however that ends. What must not live here: what is asked of it.
+What must not live here: what is asked of it, how it is started and ended (loadtest/own_cluster.py).
 """
 
 from __future__ import annotations
 
 import contextlib
 import datetime as dt
-import random
 import secrets
-import shutil
-import tempfile
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import httpx
 import yaml
@@ -26,7 +23,6 @@ from rich.console import Console
 from cluster.config import load_config
 from cluster.config.keys import KeySection, KeysFile, digest_of, save_keys
 from cluster.core import wire
-from cluster.core.errors import SetupError
 from cluster.core.lease import Lease
 from cluster.core.prefix import PrefixFacts
 from cluster.core.routing import Policy
@@ -35,22 +31,14 @@ from cluster.core.routing.scorers import ScorerName
 from cluster.core.tier.keys import pattern, tag_of
 from cluster.deployment import load_deployment
 from cluster.environment import Environment
-from cluster.exclusive import HeldError, hold
-from cluster.local import interrupt
-from cluster.local.down import down
-from cluster.local.journal import read_journal
 from cluster.local.reload import reload
 from cluster.local.rundir import RunDir
 from cluster.local.state_view import read_state
-from cluster.local.up import up
-from cluster.sockets import listen_refusal
+from loadtest.own_cluster import own_cluster
 from loadtest.prefix.client import Answer, BenchError, ask
 from loadtest.prefix.configuration import CLUSTER, REPLICAS, ClusterShape, configuration
 from loadtest.prefix.scrape import Counters, counters_of
 
-PORTS = range(35_000, 60_000, 1_000)
-"""Where the replicas' ports may begin: beyond those of a cluster with the usual configuration."""
-PORTS_PROBED = 8
 LEASES_TIMEOUT_S = 60.0
 RELOAD_TIMEOUT_S = 20.0
 STORED_TIMEOUT_S = 60.0
@@ -79,7 +67,7 @@ class BenchCluster:
         self,
         *,
         url: str,
-        folder: Path,
+        config_file: Path,
         run_dir: RunDir,
         environment: Environment,
         http: httpx.Client,
@@ -87,7 +75,7 @@ class BenchCluster:
         cache_tokens: int,
     ) -> None:
         self.url = url
-        self._config_file = folder / "config.yaml"
+        self._config_file = config_file
         self._run_dir = run_dir
         self._environment = environment
         self._http = http
@@ -212,24 +200,19 @@ def running_cluster(
         ModelStoreError: the model cannot be had.
         InterruptedBySignal: after everything has been taken down again.
     """
-    run_dir = RunDir(root=environment.run_dir(CLUSTER).absolute())
-    folder = Path(tempfile.mkdtemp(prefix="longreach-bench-"))
-    with contextlib.ExitStack() as stack:
-        stack.callback(shutil.rmtree, folder, ignore_errors=True)
-        stack.enter_context(_alone(run_dir))
-        # What a bench left that was killed. Its cluster may even run on, with another configuration.
-        down(run_dir)
-        keys = {tenant: f"lr-{secrets.token_urlsafe(32)}" for tenant in (*tenants, WARM_UP)}
-        keys_file, config_file = folder / "keys.yaml", folder / "config.yaml"
+    keys = {tenant: f"lr-{secrets.token_urlsafe(32)}" for tenant in (*tenants, WARM_UP)}
+
+    def write(folder: Path, port_min: int) -> Mapping[str, Any]:
+        keys_file = folder / "keys.yaml"
         save_keys(keys_file, _keys_file(keys))
-        data = configuration(shape, keys_file=keys_file, port_min=_first_port())
-        config_file.write_text(yaml.safe_dump(data), encoding="utf-8")
-        stack.callback(_take_down, run_dir, console)
-        result = up(config_file, environment, console)
+        return configuration(shape, keys_file=keys_file, port_min=port_min)
+
+    own = own_cluster(CLUSTER, write, purpose="`longreach bench prefix`", environment=environment, console=console)
+    with own as started:
         cluster = BenchCluster(
-            url=result.url,
-            folder=folder,
-            run_dir=run_dir,
+            url=started.url,
+            config_file=started.config_file,
+            run_dir=started.run_dir,
             environment=environment,
             http=http,
             keys=keys,
@@ -238,25 +221,7 @@ def running_cluster(
         try:
             yield cluster
         except BenchError as error:
-            raise BenchError(f"{error}\n  its logs are in {run_dir.logs}") from error
-
-
-@contextlib.contextmanager
-def _alone(run_dir: RunDir) -> Iterator[None]:
-    try:
-        # Beside the run folder: `up` holds the lock within it, while it works.
-        with hold(run_dir.root.with_name(f"{CLUSTER}.lock"), purpose="`longreach bench prefix`"):
-            yield
-    except HeldError as held:
-        raise SetupError(str(held), f"wait until it is done, or end it: kill {held.pid}") from None
-
-
-def _take_down(run_dir: RunDir, console: Console) -> None:
-    if read_journal(run_dir.journal) is None:
-        return  # never started, or `up` has taken it down again
-    console.print("Taking the bench's cluster down", style="dim")
-    with interrupt.deferred():
-        down(run_dir)
+            raise BenchError(f"{error}\n  its logs are in {started.run_dir.logs}") from error
 
 
 def _replica(lease: Lease, secret: str) -> Replica:
@@ -275,12 +240,3 @@ def _keys_file(keys: Mapping[str, str]) -> KeysFile:
             for tenant, key in keys.items()
         ]
     )
-
-
-def _first_port() -> int:
-    starts = list(PORTS)
-    random.SystemRandom().shuffle(starts)
-    for first in starts:
-        if all(listen_refusal("127.0.0.1", port) is None for port in range(first, first + PORTS_PROBED)):
-            return first
-    raise SetupError("no free ports for the bench's replicas", "end what listens on ports from 35000 to 60000")

@@ -25,6 +25,8 @@ READS_ENVIRONMENT = {
     "cluster/bootstrap/pip_progress.py": "hands its own environment on to pip",
     "cluster/control/apply.py": "RAY_ADDRESS: Ray's own variable, in a driver of its own process",
     "cluster/engine/orphans.py": "marks its own process, for the engine's processes to inherit",
+    "cluster/engine/warm/child.py": "takes over the environment of who asked for it, as a spawned process would",
+    "cluster/engine/warm/context.py": "hands its own environment on to the processes that it starts",
     "cluster/engine/replica.py": "sets what vLLM reads at import; LONGREACH_RUN_DIR comes through Ray's workers",
 }
 IMPORTS_VLLM = {

@@ -22,6 +22,7 @@ from cluster.cli.app import app
 from cluster.core.lease import PoolName, ReplicaId, ReplicaPhase
 from cluster.deployment import Deployment
 from cluster.engine.heartbeat import Heartbeat
+from cluster.engine.start_clock import StartClock
 from cluster.local.journal import Journal, Phase
 from cluster.local.rundir import RunDir
 from cluster.state.leases import LeaseStore, connect
@@ -149,7 +150,12 @@ async def test_a_replica_has_a_voice_over_tls_and_its_plan_holds_no_secret(
         assert SECRET.encode() not in pickle.dumps(made)
         assert made.state is not None
         heart = Heartbeat(
-            state=made.state, cluster="local", replica_id=ReplicaId("r1"), pool=PoolName("short"), node="n"
+            state=made.state,
+            cluster="local",
+            replica_id=ReplicaId("r1"),
+            pool=PoolName("short"),
+            node="n",
+            start=StartClock(age_s=0.0),
         )
         await heart.report(ReplicaPhase.LOADING, "loading")
         binary = connect_binary(made.state)

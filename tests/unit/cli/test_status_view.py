@@ -77,6 +77,17 @@ def test_without_a_tier_nothing_of_it_is_shown() -> None:
     assert "cache" not in text
 
 
+def test_where_the_seconds_of_a_start_went_is_shown() -> None:
+    (pool,) = status().pools
+    (replica,) = pool.replicas
+    started = replace(replica, phase="serving", start_s={"process": 4.0, "imports": 12.5})
+    slower = replace(started, start_s={"process": 5.0, "imports": 12.5})
+    still_starting = replace(started, phase="loading", start_s={"process": 50.0})
+    text = shown(replace(status(), pools=(replace(pool, replicas=(started, slower, still_starting)),)))
+    assert "p: started in 17.5 s: process 5.0, imports 12.5" in text
+    assert "started in" not in shown(status())
+
+
 def test_a_server_for_blocks_that_is_away_is_shown() -> None:
     assert "cache ok" in shown(status())
     assert "cache Connection refused" in shown(replace(status(), cache="Connection refused"))

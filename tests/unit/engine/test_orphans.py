@@ -27,7 +27,7 @@ print("renamed", flush=True)
 sys.stdin.read()
 """
 SPAWNED = """
-import multiprocessing, os, sys
+import multiprocessing, os, signal, sys
 
 def run(is_first_changed, said):
     if is_first_changed:
@@ -36,7 +36,7 @@ def run(is_first_changed, said):
     import setproctitle
     setproctitle.setproctitle("VLLM::EngineCore")
     said.send(os.getpid())
-    sys.stdin.read()
+    signal.pause()  # multiprocessing has closed its standard input
 
 if __name__ == "__main__":
     context = multiprocessing.get_context("spawn")

@@ -7,6 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cluster.core.errors import SetupError
+from cluster.engine.hardware import Hardware
 from cluster.engine.plan import Accelerator
 from cluster.engine.settings import (
     CPU_BATCH_TOKENS,
@@ -108,6 +109,21 @@ def test_a_step_holds_every_running_sequence(context: int, running: int, batch: 
 def test_defaults_by_accelerator(hardware: object, eager: bool, stall_s: float) -> None:
     made = plan(hardware=hardware)  # type: ignore[arg-type]
     assert (made.eager, made.stall_s) == (eager, stall_s)
+
+
+@pytest.mark.parametrize(
+    ("pool", "hardware", "is_fast"),
+    [
+        ("", machine(), True),
+        ("", CUDA, False),
+        ("engine: {fast_start: true}", CUDA, True),
+        ("engine: {fast_start: off}", machine(), False),
+        ("engine: {fast_start: true}, tensor_parallel: 2, hosts: 2", CUDA, False),
+    ],
+)
+def test_engines_are_forked_on_cpus_unless_told(pool: str, hardware: Hardware, is_fast: bool) -> None:
+    """On a GPU it never ran, so it has to be asked for; over hosts Ray starts the workers."""
+    assert plan(pool, hardware=hardware).fast_start is is_fast
 
 
 def test_what_the_operator_named_wins() -> None:
