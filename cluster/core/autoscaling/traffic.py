@@ -66,6 +66,8 @@ class Traffic:
         self._bins: deque[_Bin] = deque(maxlen=BINS_MAX)
         self._open: tuple[float, int] | None = None
         self._begins_partly = False
+        self._told: tuple[float, Forecast] | None = None
+        """The latest forecast and its horizon; it holds until the next bin."""
 
     def add(self, now_s: float, requests: int) -> None:
         """Take in the counter as of `now_s`; less than before means that counting began again."""
@@ -78,10 +80,16 @@ class Traffic:
         elif now_s - since_s >= BIN_S:
             self._bins.append(_Bin(now_s, (since_s + now_s) / 2, now_s - since_s, requests - before))
             self._open = now_s, requests
+            self._told = None
             self._look_for_step()
 
     def forecast(self, horizon_s: float) -> Forecast:
         """Rates now, and `horizon_s` later; none before the first second is over."""
+        if self._told is None or self._told[0] != horizon_s:
+            self._told = horizon_s, self._forecast(horizon_s)
+        return self._told[1]
+
+    def _forecast(self, horizon_s: float) -> Forecast:
         if not self._bins:
             return Forecast(0.0, 0.0)
         window_s = min(max(horizon_s, WINDOW_MIN_S), WINDOW_MAX_S)
