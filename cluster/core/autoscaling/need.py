@@ -73,9 +73,8 @@ class Outlook:
 
     @property
     def prompt_tokens(self) -> float:
-        """Of a request, to compute; what waits counts where nothing has come yet."""
-        known = self.mix.prefill_tokens_per_request
-        return known or self.demand.prefill_tokens / max(self.demand.waiting + self.demand.held, 1)
+        """Of a request, to compute; where none has come yet, all that waits is taken for one prompt."""
+        return self.mix.prefill_tokens_per_request or float(self.demand.prefill_tokens)
 
     @property
     def request_s(self) -> float:
