@@ -25,6 +25,9 @@ MS = 1_000
 ALTERNATIVES_MAX = 8
 """Layouts shown beside the recommended one; JSON has all."""
 REFUSED_MAX = 6
+NOISY_RATIO = 0.15
+"""Median error of a fit above which its plan is worth no more than a data sheet's."""
+BADLY_EXPLAINED = "the times are explained badly: was anything else to do, there or here? Measure again, --repeats 5"
 
 
 def gpus_view(gpus: Sequence[GpuSpec]) -> RenderableType:
@@ -93,6 +96,7 @@ def calibration_view(calibration: Calibration, errors: Sequence[float]) -> Rende
             f"request {calibration.overhead_s * MS:.1f} ms"
         ),
         Text(f"error: median {calibration.median_error_ratio:.0%}, worst {calibration.worst_error_ratio:.0%}"),
+        *([Text(BADLY_EXPLAINED, style="yellow")] if calibration.median_error_ratio > NOISY_RATIO else []),
     )
 
 

@@ -80,7 +80,6 @@ def test_blocks_and_speed_of_the_tiny_model(tmp_path: Path) -> None:
     assert done.returncode == 0, done.stderr
     calibration = read_calibration(tmp_path / "c.json")
     sys.stdout.write(f"\ntiny: {found}, expected {expected_blocks('tiny', found['block_tokens'])}\n{done.stdout}")
-    assert calibration.cost.token_s > 0
     assert calibration.cost.base_s + calibration.cost.weights_s > 0
     assert calibration.median_error_ratio < 1
 

@@ -107,6 +107,30 @@ def test_mistakes_have_a_remedy(arguments: tuple[str, ...], said: str) -> None:
     assert done.exception is None or isinstance(done.exception, SystemExit)
 
 
+@pytest.mark.parametrize(("error", "told"), [(0.05, False), (0.3, True)])
+def test_a_bad_fit_is_called_one(error: float, told: bool) -> None:
+    from rich.console import Console
+
+    from cluster.cli.plan_view import calibration_view
+    from cluster.core.capacity.step import StepCost
+    from cluster.planner.calibration import Calibration
+
+    cost = StepCost(base_s=0.01, weights_s=0.1, token_s=0.001, attention_s=1e-8, context_token_s=1e-7)
+    made = Calibration(
+        model="demo",
+        gpu="CPU",
+        ranks=1,
+        batch_tokens=1_024,
+        cost=cost,
+        overhead_s=0.0,
+        median_error_ratio=error,
+        worst_error_ratio=error,
+    )
+    console = Console(width=200, record=True)
+    console.print(calibration_view(made, ()))
+    assert ("explained badly" in console.export_text()) == told
+
+
 def test_the_shell_completes_kinds_in_either_case() -> None:
     assert list(gpu_names("A1")) == ["A10G", "A100-40", "A100-80"]
     assert list(gpu_names("a1")) == ["a10G", "a100-40", "a100-80"]
