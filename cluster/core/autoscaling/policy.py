@@ -142,11 +142,14 @@ class PoolAutoscaler:
         """How many of those that are not needed may go."""
         recompute_s, window = self._recompute_s(demand), self._window_s
         least = self._hysteresis.least(demand.now_s, window)
+        if _whole(now) >= current:
+            why = f"{ahead.words}; {current} stay: the work at hand would fill {_whole(now)}"
+            return current, Bound.HYSTERESIS, why
         if least is None or least >= current:
-            cache = f", {recompute_s:.0f} s of it for its cache," if recompute_s >= 1 else ""
+            cache = f", {recompute_s:.0f} s of it for a cache," if recompute_s >= 1 else ""
             why = (
-                f"{ahead.words}; {current} stay until fewer have done for {window:.0f} s{cache} "
-                f"with {MARGIN_RATIO:.0%} to spare (now {_whole(max(now, ahead.ahead))} would)"
+                f"{ahead.words}; {current} stay until fewer have done for {window:.0f} s{cache} with "
+                f"{MARGIN_RATIO:.0%} to spare"
             )
             return current, Bound.HYSTERESIS, why
         if least == 0:
