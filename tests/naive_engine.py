@@ -1,9 +1,10 @@
 """vLLM's scheduler written down step by step and token by token: what the simulator's replica must agree with.
 
 Slow and plain on purpose: every sequence is looked at in every step, every block is counted from scratch. It follows
-`Scheduler.schedule` of vllm/v1/core/sched/scheduler.py, with the priority policy. One thing is left
+`Scheduler.schedule` of vllm/v1/core/sched/scheduler.py, with the priority policy. Two things are left
 out, in the simulator as well: where a sequence in the middle of the list preempts itself, vLLM gives those behind it
-nothing in that one step.
+nothing in that one step; and with a bound on long prefills, several of them before a sequence that decodes can take
+what it needed of the step (here those that decode come first).
 """
 
 from __future__ import annotations
@@ -56,6 +57,7 @@ class NaiveEngine:
     def __post_init__(self) -> None:
         self.blank = self.spec.kv_tokens // self.spec.block_tokens
         self.chunk_blocks = self.chunk_tokens // self.spec.block_tokens
+        self.most = self.spec.batch_tokens
 
     def run(self, arrivals: list[Sequence]) -> None:
         now_s, left = 0.0, list(arrivals)
@@ -70,6 +72,9 @@ class NaiveEngine:
     def step(self, now_s: float) -> float:
         """Schedule, compute; the seconds it took."""
         scheduled: dict[Sequence, int] = {}
+        is_alone = len(self.running) + len(self.waiting) == 1
+        bound = self.spec.long_prefill_tokens
+        self.most = self.spec.batch_tokens if is_alone or not bound else bound
         if not self.go_on(scheduled):
             self.begin(scheduled)
         if not scheduled:
@@ -82,10 +87,12 @@ class NaiveEngine:
         """Those that run; whether any had to be preempted."""
         new_blocks: dict[Sequence, int] = {}
         budget, is_preempting = self.spec.batch_tokens, False
-        for one in list(self.running):
+        for one in sorted(self.running, key=lambda each: not each.is_decoding):
             if one not in self.running:
                 continue
-            tokens = min(one.tokens - one.computed, budget)
+            if budget <= 0:
+                break
+            tokens = min(one.tokens - one.computed, self.most, budget)
             needed = self.needed(one, tokens)
             while one in self.running and needed > self.free():
                 is_preempting = True
@@ -121,7 +128,7 @@ class NaiveEngine:
             one.chunks, one.computed = hits, hits * self.chunk_tokens
             if one.cached < 0:
                 one.cached = one.computed
-            tokens = min(one.tokens - one.computed, budget)
+            tokens = min(one.tokens - one.computed, self.most, budget)
             needed = self.needed(one, tokens)
             self.take(needed)
             one.own_blocks += needed

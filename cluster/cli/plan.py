@@ -26,10 +26,12 @@ PLAIN_WIDTH = 150
 
 
 def gpu_names(incomplete: str) -> Iterator[str]:
-    """For the shell: kinds of GPU that begin so."""
+    """For the shell: kinds of GPU that begin so, in the letters that were typed: the shell minds their case."""
     from cluster.gpus import KINDS
 
-    yield from (gpu.name for gpu in KINDS if gpu.name.lower().startswith(incomplete.lower()))
+    for gpu in KINDS:
+        if gpu.name.lower().startswith(incomplete.lower()):
+            yield incomplete + gpu.name[len(incomplete) :]
 
 
 @app.callback(invoke_without_command=True)

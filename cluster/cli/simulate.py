@@ -13,35 +13,39 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from cluster.cli.plan import PLAIN_WIDTH, gpu_names
+from cluster.cli.simulate_search import DEFAULT_GPU, DEFAULT_MODEL, search
+from cluster.cli.simulate_traces import (
+    FitOption,
+    RateOption,
+    RequestsOption,
+    SeedOption,
+    TailOption,
+    TraceOption,
+    chosen_trace,
+    traces,
+)
 from cluster.cli.target import JsonOption, print_json
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from cluster.core.autoscaling import ServiceLevel
     from cluster.simulator.cluster import ClusterSpec
     from cluster.simulator.configured import Speed
     from cluster.simulator.study.system import System
-    from cluster.simulator.trace import Trace
-
-DEFAULT_MODEL = "qwen3-4b-instruct-2507"
-DEFAULT_GPU = "H100"
-DEFAULT_REQUESTS = 10_000
 
 
+app = typer.Typer(help="Simulate a cluster: the production policies on a trace, beside other routers.")
+
+
+@app.callback(invoke_without_command=True)
 def simulate(
-    trace: Annotated[
-        Path | None, typer.Option("--trace", "-t", help="Trace in Mooncake's or Azure's format.", metavar="FILE")
-    ] = None,
-    fit: Annotated[
-        str | None,
-        typer.Option("--fit", help="Instead of a file, draw requests from these distributions.", metavar="NAME"),
-    ] = None,
-    requests: Annotated[
-        int | None, typer.Option("--requests", "-n", min=1, help="That many: the file's first, or 10000 drawn.")
-    ] = None,
-    rate: Annotated[
-        float | None, typer.Option("--rate", help="Requests a second in the mean, instead of the trace's own.")
-    ] = None,
+    context: typer.Context,
+    trace: TraceOption = None,
+    fit: FitOption = None,
+    requests: RequestsOption = None,
+    rate: RateOption = None,
+    tail: TailOption = 0.0,
     config: Annotated[
         Path | None, typer.Option("--config", "-c", help="Configuration file of the cluster to simulate.")
     ] = None,
@@ -60,15 +64,20 @@ def simulate(
         str | None,
         typer.Option("--policy", help="A routing policy, or a baseline such as shared-least-request."),
     ] = None,
+    adaptive: Annotated[
+        bool, typer.Option("--adaptive", help="Let boundaries between pools follow the traffic.")
+    ] = False,
     slo: Annotated[
         str | None,
         typer.Option("--slo", help="Service level in seconds: ttft=2,ttft_per_1k=0.25,itl=0.1, the default."),
     ] = None,
-    seed: Annotated[int, typer.Option("--seed", help="Of every draw; the same seed, the same run.")] = 0,
+    seed: SeedOption = 0,
     page: Annotated[Path | None, typer.Option("--page", help="Write figures and plots here as HTML.")] = None,
     json: JsonOption = False,
 ) -> None:
     """Simulate a cluster with the production policies: who waits how long, what is refused, what it takes."""
+    if context.invoked_subcommand is not None:
+        return
     from rich.console import Console
 
     from cluster.planner.workload import service_level
@@ -77,8 +86,10 @@ def simulate(
     from cluster.simulator.report.table import as_json, as_table, totals_of
 
     level = service_level(slo)
-    came = _trace(trace, fit, requests=requests, rate=rate, seed=seed)
+    came = chosen_trace(trace, fit, requests=requests, rate=rate, tail=tail, seed=seed)
     system = _system(_cluster(config, model, _speed(gpu, calibration, startup)), policy)
+    if adaptive:
+        system = _following(system, level)
     with progress_bar(len(came.requests)) as progress:
         result = system.run(came, seed=seed, progress=progress)
     figures = figures_of(result, came, level=level)
@@ -101,23 +112,8 @@ def simulate(
     )
 
 
-def _trace(path: Path | None, fit: str | None, *, requests: int | None, rate: float | None, seed: int) -> Trace:
-    from cluster.simulator.traces import DEFAULT_FIT, builtin_fits, faster, first, generate, read_trace
-
-    if path is not None and fit is not None:
-        raise typer.BadParameter("--trace and --fit both say what comes: leave one out")
-    if rate is not None and rate <= 0:
-        raise typer.BadParameter(f"--rate {rate:g}: over 0")
-    if path is None:
-        fits, name = builtin_fits(), fit or DEFAULT_FIT
-        if name not in fits:
-            raise typer.BadParameter(f"--fit {name}: one of {', '.join(fits)}")
-        return generate(fits[name], requests=requests or DEFAULT_REQUESTS, seed=seed, requests_per_s=rate)
-    found = read_trace(path)
-    if requests is not None:
-        found = first(found, requests)
-    span_s = found.requests[-1].arrival_s
-    return found if rate is None or not span_s else faster(found, rate * span_s / len(found.requests))
+app.command()(traces)
+app.command()(search)
 
 
 def _speed(gpu: str, calibration: Path | None, startup_s: float) -> Speed:
@@ -166,6 +162,14 @@ def _system(cluster: ClusterSpec, policy: str | None) -> System:
         raise typer.BadParameter(f"--policy {policy}: one pool of all replicas, which must be of equally many GPUs")
     replicas = sum(pool.replicas for pool in cluster.pools)
     return shared_system(baseline, largest.replica, gpus=replicas, context_tokens=largest.context_tokens)
+
+
+def _following(system: System, level: ServiceLevel) -> System:
+    from dataclasses import replace
+
+    if system.baseline is not None or len(system.cluster.pools) == 1:
+        raise typer.BadParameter("--adaptive moves the boundary between Longreach's pools: name no baseline, two pools")
+    return replace(system, name=f"{system.name}, adaptive", follows=level)
 
 
 @contextmanager

@@ -118,8 +118,8 @@ def as_text(plan: Plan, document: dict[str, Any]) -> str:
         f"# up to {plan.context_tokens:,} tokens. Estimates: see the notes, and docs/capacity.md.",
     ]
     lines += [
-        f"# Pool {pool.name}: {pool.replicas[0]} to {pool.replicas[1]} replicas of {pool.ranks} x {pool.gpu}, KV cache "
-        f"of {pool.kv_tokens:,} tokens."
+        f"# Pool {pool.name}: at most {pool.replicas[1]} replicas of {pool.ranks} x {pool.gpu}, each with KV cache for "
+        f"{pool.kv_tokens:,} tokens."
         for pool in emitted_pools(plan)
     ]
     lines += [f"# Note: {note}" for note in plan.notes]

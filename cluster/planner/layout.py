@@ -73,6 +73,11 @@ class Layout:
     """Cards of each kind that there are not."""
 
     @property
+    def missing_cards(self) -> int:
+        """All of those."""
+        return sum(self.missing.values())
+
+    @property
     def boundaries(self) -> tuple[int, ...]:
         """Between the pools."""
         return tuple(pool.context_tokens for pool in self.pools[:-1])
@@ -117,10 +122,10 @@ def find_layouts(search: Search) -> Layouts:
     for count in range(BOUNDARIES_MAX + 1):
         for boundaries in combinations(inner, count):
             found += pools.layouts((*boundaries, search.context_tokens))
-    enough = [layout for layout in found if not layout.missing]
-    kept = sorted(enough or found, key=lambda layout: layout.weight)
-    if not kept:
+    if not found:
         return Layouts(found=(), refused=pools.refused)
+    least = min(layout.missing_cards for layout in found)
+    kept = sorted((one for one in found if one.missing_cards == least), key=lambda layout: layout.weight)
     near = [layout for layout in kept if layout.weight <= kept[0].weight * NEAR_COST_RATIO]
     best = min(near, key=lambda layout: (layout.short_wait_s, layout.weight, len(layout.pools)))
     ordered: dict[tuple[int, ...], Layout] = {best.boundaries: best}
@@ -183,8 +188,7 @@ class _PoolFinder:
                 weight=sum(pool.cards * search.weights[pool.shape.gpu.name] for pool in pools),
                 missing=_missing(pools, search.nodes),
             )
-            key = (sum(layout.missing.values()), layout.weight)
-            if best is None or key < (sum(best.missing.values()), best.weight):
+            if best is None or (layout.missing_cards, layout.weight) < (best.missing_cards, best.weight):
                 best = layout
         if best is not None:
             yield best

@@ -22,6 +22,8 @@ from cluster.planner.shapes import MeasuredCost, Shape, shapes_of
 GIB = 2**30
 HOUR_S = 3_600
 MILLION = 1e6
+BURSTY_CV2 = 5.0
+"""From here on the share that waits is far above Erlang's, which is of Poisson arrivals."""
 TINY_SHARE = 1e-9
 """Below it, a difference is rounding."""
 
@@ -96,7 +98,7 @@ def make_plan(question: Question) -> Plan:
     """Answer it.
 
     Raises:
-        SetupError: the model fits on none of these GPUs, or prices are missing.
+        SetupError: some kinds have a price and others none.
     """
     need = model_need(question.card)
     weights = _weights(question)
@@ -230,6 +232,11 @@ def _reach_notes(question: Question, wanted: int, reached: int) -> list[str]:
         share = 1 - (served.requests_per_s / question.load.requests_per_s if served else 0.0)
         if share > TINY_SHARE:
             notes.append(f"{share:.2%} of the requests are longer than {reached:,} tokens and refused")
+        if question.load.arrival_cv2 > BURSTY_CV2:
+            notes.append(
+                f"arrivals vary {question.load.arrival_cv2:,.0f} times as much as Poisson's: more requests wait than "
+                "is told here; simulate the trace"
+            )
     return notes
 
 

@@ -37,6 +37,7 @@ from cluster.core.routing import (
     route,
     session_hash,
 )
+from cluster.core.routing.pools import ANY_LENGTH
 from cluster.core.tenant import TenantName
 from cluster.simulator.cluster import ClusterSpec
 from cluster.simulator.lengths import Lengths
@@ -90,7 +91,7 @@ class ProductionRouter:
         """What replicas take."""
         self._specs = {pool.name: pool for pool in cluster.pools}
         self._pools: tuple[Pool, ...] = ()
-        self.set_limits(self._limits)
+        self.prefer({})
         self._table = EndpointTable()
         self._retries = RetryBudget()
         self._cases: dict[int, _Case] = {}
@@ -112,11 +113,11 @@ class ProductionRouter:
         self._line = Line(desk, self._spec, attempt=self._attempt, refuse=self._refuse)
         self._residency = Residency(desk.block_tokens)
 
-    def set_limits(self, limits: Mapping[PoolName, int]) -> None:
-        """Route by these context limits from now on: at most what replicas take, for a boundary that moves."""
+    def prefer(self, preferences: Mapping[PoolName, int]) -> None:
+        """Let pools prefer requests of up to so many tokens from now on; those not named prefer all that they hold."""
         self._pools = tuple(
-            Pool(name=name, model=MODEL, context_tokens=min(limits.get(name, most), most))
-            for name, most in self._limits.items()
+            Pool(name=name, model=MODEL, context_tokens=limit, prefers_tokens=preferences.get(name, ANY_LENGTH))
+            for name, limit in self._limits.items()
         )
 
     def joined(self, replica: int, pool: PoolName) -> None:

@@ -1,7 +1,7 @@
 """One replica: vLLM's scheduler over a KV cache, in steps that take time.
 
 The rules are those of vllm/v1/core/sched/scheduler.py (0.32) with the settings of cluster/engine: a step has a budget
-of tokens; whoever decodes gets one each; then the one prompt that was begun goes on; then prompts are begun from the
+of tokens; whoever decodes gets one each; then the prompts that were begun go on; then prompts are begun from the
 waiting line, by priority and arrival, while there is budget, a place in the batch, and room for the whole prompt.
 Where blocks run out, the sequence with the highest rank is preempted: it loses its blocks, waits again, and computes
 its prompt and its answer so far anew. A step in which somebody was preempted begins no prompt.
@@ -37,7 +37,7 @@ class Replica:
     """One engine. `until_s` is when its stretch ends, None while it has nothing to do."""
 
     __slots__ = (
-        "_began_s", "_chunk_tokens", "_chunks", "_counted_s", "_first_blocks", "_partial", "_spec", "_steps",
+        "_began_s", "_begun", "_chunk_tokens", "_chunks", "_counted_s", "_first_blocks", "_spec", "_steps",
         "_waiting", "batch", "kv", "prefill_tokens", "tally", "until_s",
     )  # fmt: skip
 
@@ -65,8 +65,8 @@ class Replica:
         """Prompt tokens of those here that have no token yet."""
         self.until_s: float | None = None
         self._waiting: list[tuple[int, float, int, Running]] = []
-        self._partial: Running | None = None
-        """Whose prompt is begun; it is also the last of `_chunks`."""
+        self._begun: list[Running] = []
+        """Whose prompts are begun, in that order; those that this step completes included."""
         self._chunks: list[tuple[Running, int]] = []
         """Whose prompts this step computes, and how many tokens of each."""
         self._began_s = 0.0
@@ -80,7 +80,7 @@ class Replica:
     @property
     def running(self) -> int:
         """Sequences in its batch, prompts included."""
-        return len(self.batch) + len(self._chunks)
+        return len(self.batch) + len(self._begun)
 
     @property
     def waiting(self) -> int:
@@ -102,7 +102,7 @@ class Replica:
     def everybody(self) -> Iterator[Running]:
         """All that are here, in no order."""
         yield from self.batch.members
-        yield from (one for one, _ in self._chunks)
+        yield from self._begun
         yield from (entry[3] for entry in self._waiting)
 
     def enter(self, one: Running, now_s: float) -> bool:
@@ -163,6 +163,7 @@ class Replica:
             self._share(one)
             if one.computed < one.goal:
                 continue
+            self._begun.remove(one)
             one.generated += 1
             tally.decoded_tokens += 1
             tally.first_tokens += 1
@@ -201,10 +202,11 @@ class Replica:
             self._preempt()
         kv.take(needed)
         self._first_blocks = needed
-        self._continue_partial()
+        most = self._most_tokens()
+        self._continue_begun(most)
         is_preempting = self.tally.preemptions > preemptions
         if not is_preempting:
-            self._admit(spec.batch_tokens - len(batch) - sum(tokens for _, tokens in self._chunks))
+            self._admit(most)
         if self._chunks:
             self._steps = 1
             pairs = sum(prefill_pairs(one.computed, one.computed + tokens) for one, tokens in self._chunks)
@@ -225,21 +227,32 @@ class Replica:
             self._steps = 0
             self.until_s = None
 
-    def _continue_partial(self) -> None:
-        one = self._partial
-        if one is None:
-            return
-        tokens = min(one.goal - one.computed, self._spec.batch_tokens - len(self.batch))
-        while self._blocks_for(one, tokens) > self.kv.free:
-            if self._preempt() is one:
-                return
-        self._partial = None
-        self._compute(one, tokens)
+    def _most_tokens(self) -> int:
+        """Of one prompt in this step. vLLM sets no bound for one that has nobody beside it."""
+        bound = self._spec.long_prefill_tokens
+        return bound if bound and self.running + self.waiting > 1 else self._spec.batch_tokens
 
-    def _admit(self, budget: int) -> None:
+    def _budget(self) -> int:
+        return self._spec.batch_tokens - len(self.batch) - sum(tokens for _, tokens in self._chunks)
+
+    def _continue_begun(self, most: int) -> None:
+        for one in tuple(self._begun):
+            if one not in self._begun:
+                continue  # it had to give way to one before it
+            tokens = min(one.goal - one.computed, most, self._budget())
+            if tokens <= 0:
+                return
+            while self._blocks_for(one, tokens) > self.kv.free:
+                if self._preempt() is one:
+                    break
+            else:
+                self._compute(one, tokens)
+
+    def _admit(self, most: int) -> None:
         """Begin prompts from the waiting line."""
+        budget = self._budget()
         kv, waiting, block_tokens = self.kv, self._waiting, self._spec.block_tokens
-        while waiting and budget > 0 and self._partial is None and self.running < self._spec.max_running:
+        while waiting and budget > 0 and self.running < self._spec.max_running:
             one = waiting[0][3]
             # An engine computes at least the last token.
             found, idle = kv.match(one.keys, min(len(one.keys), (one.goal - 1) // self._chunk_tokens))
@@ -251,8 +264,9 @@ class Replica:
             one.computed = found * self._chunk_tokens
             if one.cached < 0:
                 one.cached = one.computed
-            tokens = min(one.goal - one.computed, budget)
+            tokens = min(one.goal - one.computed, most, budget)
             budget -= tokens
+            self._begun.append(one)
             self._compute(one, tokens)
 
     def _compute(self, one: Running, tokens: int) -> None:
@@ -260,8 +274,6 @@ class Replica:
         self.kv.take(blocks)
         one.own += blocks
         self._chunks.append((one, tokens))
-        if one.computed + tokens < one.goal:
-            self._partial = one
 
     def _blocks_for(self, one: Running, tokens: int) -> int:
         held = one.shared * self.kv.chunk_blocks + one.own
@@ -269,13 +281,11 @@ class Replica:
 
     def _preempt(self) -> Running:
         """Take the place of the one with the highest rank."""
-        batch, partial = self.batch, self._partial
-        last = max(batch.members, key=_rank, default=partial)
-        assert last is not None
-        if partial is not None and partial.rank > last.rank:
-            last = partial
-        if last is partial:
-            self._partial = None
+        batch, begun = self.batch, self._begun
+        last = max((*batch.members, *begun), key=_rank)
+        if last in begun:
+            begun.remove(last)
+            self._chunks = [chunk for chunk in self._chunks if chunk[0] is not last]
         else:
             if self._first_blocks and (last.base + batch.steps) % self._spec.block_tokens == 0:
                 self.kv.blank += 1

@@ -106,18 +106,19 @@ def test_more_replicas_never_do_worse(load: OfferedLoad, spec: ReplicaSpec, repl
 
 @given(loads(), specs)
 def test_the_batch_is_what_the_step_makes_of_it(load: OfferedLoad, spec: ReplicaSpec) -> None:
-    """Little's law and the step's cost agree: the fixed point is one."""
+    """Little's law and the step's cost agree, but for what stands still behind others."""
     found = outcome(load, spec, 1)
     if found.itl_s == inf:
         return
-    assert isclose(found.running, load.requests_per_s * load.output_tokens * found.itl_s, rel_tol=1e-9)
-    cost = spec.cost
-    step_s = (
-        cost.base_s
-        + max(cost.weights_s, found.running * cost.token_s)
-        + found.running * load.held_tokens * cost.context_token_s
-    )
-    assert isclose(step_s, found.itl_s * (1 - found.prefill_ratio), rel_tol=1e-6)
+    tokens_per_s = load.requests_per_s * load.output_tokens
+    assert isclose(found.running, tokens_per_s * found.itl_s, rel_tol=1e-9)
+    behind = load.requests_per_s * found.waiting.share * found.waiting.mean_s
+    own_s = sum(one.share * own_prefill_s(spec, load, one.prompt_tokens) for one in load.classes)
+    stalled_s = behind * own_s / (1 - found.prefill_ratio) / load.output_tokens
+    moving_s = found.itl_s - stalled_s
+    cost, met = spec.cost, tokens_per_s * moving_s + 1
+    step_s = cost.base_s + max(cost.weights_s, met * cost.token_s) + met * load.held_tokens * cost.context_token_s
+    assert isclose(step_s, moving_s * (1 - found.prefill_ratio), rel_tol=1e-6)
 
 
 @given(costs, st.integers(1, 300_000), st.sampled_from([256, 1_024, 8_192]))

@@ -28,6 +28,7 @@ from cluster.core.routing import (
     route,
 )
 from cluster.core.routing.candidates import CANDIDATES_MAX, LEAST_LOADED_MIN
+from cluster.core.routing.pools import ANY_LENGTH
 
 IDS_MAX = 50
 
@@ -43,6 +44,7 @@ POOLS = st.lists(
         model=st.just("m"),
         context_tokens=st.integers(16, 5_000),
         verifies=st.booleans(),
+        prefers_tokens=st.just(ANY_LENGTH) | st.integers(0, 5_000),
     ),
     min_size=1,
     max_size=5,
@@ -87,6 +89,16 @@ QUERIES = st.builds(
 )
 
 
+def ranks_of(need: ContextNeed, pools: list[Pool]) -> dict[PoolName, int]:
+    """The places of the pools that hold a need; those of one limit share one, unless one of them prefers shorter."""
+    ranks: dict[PoolName, int] = {}
+    rank, size_tokens = -1, None
+    for pool, _ in fitting_pools(need, pools):
+        rank, size_tokens = rank + (pool.context_tokens != size_tokens), pool.context_tokens
+        ranks[pool.name] = rank
+    return ranks
+
+
 def filled(endpoints: list[Endpoint], suspects: frozenset[ReplicaId], broken: frozenset[ReplicaId]) -> EndpointTable:
     table = EndpointTable()
     for endpoint in endpoints:
@@ -105,8 +117,15 @@ def test_every_need_maps_to_pools_that_hold_it_or_to_none(need: ContextNeed, poo
     if holding:
         assert {pool.name for pool, _ in fits} == {pool.name for pool in holding}
         assert all(output == need.output_tokens for _, output in fits)
+    most = max((pool.context_tokens for pool, _ in fits), default=0)
+    wants_less = [pool.prefers_tokens < need.total_tokens and pool.context_tokens < most for pool, _ in fits]
     limits = [pool.context_tokens for pool, _ in fits]
-    assert limits == sorted(limits)
+    if not holding or min(holding, key=lambda pool: (pool.context_tokens, pool.prefers_tokens)).prefers_tokens >= (
+        need.total_tokens
+    ):
+        assert limits == sorted(limits)
+    else:
+        assert list(zip(wants_less, limits, strict=True)) == sorted(zip(wants_less, limits, strict=True))
     for pool, output in fits:
         if need.count is CountKind.ABOUT and need.prompt_tokens + output > pool.context_tokens:
             # Only replicas that count for themselves get what an estimate says is too long.
@@ -182,8 +201,8 @@ def test_every_query_has_one_outcome_and_it_keeps_the_rules(
     if not askable:
         assert outcome == NoEndpoint(pools=tuple(fits))
         return
-    home_tokens = min(fits.values())
-    homes = [endpoint for endpoint in askable.values() if fits[endpoint.pool] == home_tokens]
+    ranks = ranks_of(query.need, pools)
+    homes = [endpoint for endpoint in askable.values() if ranks[endpoint.pool] == 0]
     if isinstance(outcome, Saturated):
         assert set(outcome.pools) == {endpoint.pool for endpoint in askable.values()}
         free = [
@@ -199,10 +218,7 @@ def test_every_query_has_one_outcome_and_it_keeps_the_rules(
     ids = [endpoint.replica_id for endpoint in chosen]
     assert 0 < len(ids) == len(set(ids)) <= CANDIDATES_MAX
     assert set(ids) <= askable.keys() - query.tried
-    order = [
-        (choice.tier, sorted(set(fits.values())).index(fits[choice.endpoint.pool]), -choice.score)
-        for choice in outcome.choices
-    ]
+    order = [(choice.tier, ranks[choice.endpoint.pool], -choice.score) for choice in outcome.choices]
     assert order == sorted(order)
     for choice in outcome.choices:
         assert choice.reason.isascii()
@@ -210,7 +226,7 @@ def test_every_query_has_one_outcome_and_it_keeps_the_rules(
         assert 0 <= choice.score <= 1
         assert all(0 <= score <= 1 for score in choice.scores.values())
         assert (choice.tier is Tier.SUSPECT) == (choice.endpoint.replica_id in suspects)
-        if fits[choice.endpoint.pool] > home_tokens:
+        if ranks[choice.endpoint.pool] > 0:
             assert choice.endpoint.waiting == 0
             assert choice.endpoint.kv_use_ratio <= 1 - reserve_ratio
             assert reserve_ratio < 1

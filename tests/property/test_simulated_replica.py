@@ -35,17 +35,19 @@ asked = st.builds(
     priority=st.sampled_from([0, 0, 0, 10]),
 )
 specs = st.builds(
-    lambda kv_blocks, block_tokens, max_running, spare: ReplicaSpec(
+    lambda kv_blocks, block_tokens, max_running, spare, most: ReplicaSpec(
         cost=COST,
         kv_tokens=kv_blocks * block_tokens,
         block_tokens=block_tokens,
         max_running=max_running,
         batch_tokens=max_running + spare,
+        long_prefill_tokens=most,
     ),
     kv_blocks=st.integers(50, 90),
     block_tokens=st.sampled_from([2, 2, 4, 8]),
     max_running=st.integers(1, 6),
     spare=st.integers(0, 30),
+    most=st.sampled_from([0, 0, 1, 4, 9]),
 )
 
 
@@ -60,7 +62,7 @@ def held_blocks(replica: Replica) -> int:
         -(-(one.base + replica.batch.steps) // block_tokens) - one.shared * cache.chunk_blocks
         for one in replica.batch.members
     )
-    own += sum(one.own for one, _ in replica._chunks)
+    own += sum(one.own for one in replica._begun)
     return own + len(cache._held) * cache.chunk_blocks
 
 

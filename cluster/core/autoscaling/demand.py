@@ -23,8 +23,10 @@ class Arrivals:
     requests: int = 0
     prefill_tokens: int = 0
     """Prompt tokens, without those that were cached where they went."""
+    answers: int = 0
+    """Requests that have ended."""
     output_tokens: int = 0
-    """Tokens that were generated."""
+    """Tokens that those were answered with."""
     cached_tokens: int = 0
     """Prompt tokens that were cached where they went."""
 
@@ -36,7 +38,7 @@ class PoolSpeed:
     prefill_tokens_per_s: float
     """Prompt tokens, while it computes any."""
     decode_tokens_per_s: float
-    """Output tokens of all sequences together, at the batch it had."""
+    """Output tokens of all sequences together, at the batch it had, in time that no prompt was computed in."""
     decode_sequences: float
     """That batch."""
     kv_tokens: int
@@ -46,7 +48,7 @@ class PoolSpeed:
     prefill_is_floor: bool = False
     """It never had much to compute at once: it does this at least, and with more to do more."""
     decode_alone_s: float | None = None
-    """From one token to the next of a sequence that decodes alone; None: batches differed too little to tell."""
+    """A step of one sequence alone; None: batches differed too little to tell."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

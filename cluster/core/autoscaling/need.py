@@ -15,13 +15,19 @@ from cluster.core.autoscaling.demand import PoolDemand, PoolSpeed
 from cluster.core.autoscaling.mix import Mix
 from cluster.core.autoscaling.staffing import places_for, servers_for_wait
 from cluster.core.autoscaling.target import Bound, ServiceLevel
-from cluster.core.autoscaling.traffic import LENGTH_SPREAD, Forecast, Rates
+from cluster.core.autoscaling.traffic import Forecast
 
 SLACK_MIN_RATIO = 0.25
 """A prompt that takes nearly its whole limit to compute leaves no time to wait; less wait than this part of a short
 prompt's limit is not bought with replicas: they do not compute one prompt faster."""
 KV_FULL_RATIO = 0.9
 """KV cache that counts as full: beyond, vLLM soon preempts, and what it preempts is computed twice."""
+LENGTH_SPREAD = 2.7
+"""E[L²] / E[L]² of prompt lengths, measured in Mooncake's conversations (Azure's: 1.9): the prompt that a replica is
+just at has so many times the mean length."""
+ITL_SPREAD = 2.5
+"""What 95% of answers lose at most to prompts and company, per token, in terms of the mean: 2.2 to 3.0 in the tests'
+fluid model with 100 tokens an answer; longer answers even it out."""
 FLOOR_GROWTH_RATIO = 2.0
 """With a queue, but a speed that was only measured with little to do: a replica at work will show its speed within
 seconds, so at most so many times the replicas are ordered before that."""
@@ -54,12 +60,11 @@ class Outlook:
 
     def scaled(self, ratio: float) -> Outlook:
         """The same, with so many times the traffic."""
-        now, ahead = (Rates(rates.requests * ratio, rates.prefill_tokens * ratio) for rates in self.forecast)
         return Outlook(
             demand=self.demand,
             level=self.level,
             speed=self.speed,
-            forecast=Forecast(now, ahead),
+            forecast=Forecast(self.forecast.now * ratio, self.forecast.ahead * ratio),
             mix=self.mix,
             horizon_s=self.horizon_s,
             arriving_s=self.arriving_s,
@@ -67,11 +72,37 @@ class Outlook:
 
     @property
     def prompt_tokens(self) -> float:
-        """Of a request, to compute; what waits counts where nothing has come lately."""
-        rates, demand = self.forecast.now, self.demand
-        if rates.requests > 0:
-            return rates.prefill_tokens / rates.requests
-        return demand.prefill_tokens / max(demand.waiting + demand.held, 1)
+        """Of a request, to compute; what waits counts where nothing has come yet."""
+        known = self.mix.prefill_tokens_per_request
+        return known or self.demand.prefill_tokens / max(self.demand.waiting + self.demand.held, 1)
+
+    @property
+    def request_s(self) -> float:
+        """A busy replica's time for a request: its prompt, and its tokens' parts of the steps of a full batch."""
+        places, _, _ = self.places
+        decode_s = 0.0
+        if not math.isinf(places):
+            decode_s = self.mix.output_tokens_per_request * step_of(self.speed, places) / places
+        prefill_speed = self.speed.prefill_tokens_per_s
+        return decode_s + (self.prompt_tokens / prefill_speed if prefill_speed > 0 else 0.0)
+
+    @property
+    def busy_speed(self) -> float:
+        """Prompt tokens a second of a replica that has as much to do as it can, its answers included."""
+        request_s = self.request_s
+        return self.prompt_tokens / request_s if request_s > 0 else 0.0
+
+    @property
+    def places(self) -> tuple[float, Bound, str]:
+        """How many sequences one replica may have, and by which bound; infinite where nothing limits them."""
+        places, bound, why = math.inf, Bound.DECODE, ""
+        if self.speed.max_running:
+            places, why = float(self.speed.max_running), "its batch is full then"
+        if self.mix.kv_ratio_per_sequence > 0:
+            by_kv = KV_FULL_RATIO / self.mix.kv_ratio_per_sequence
+            if by_kv < places:
+                places, bound, why = by_kv, Bound.KV, f"its KV cache is {KV_FULL_RATIO:.0%} full then"
+        return max(places, 1.0), bound, why
 
     @property
     def queued_tokens(self) -> float:
@@ -84,128 +115,155 @@ class Outlook:
     @property
     def queued_ahead_tokens(self) -> float:
         """The same at the horizon, with the replicas there are by then."""
-        rate = (self.forecast.now.prefill_tokens + self.forecast.ahead.prefill_tokens) / 2
+        rate = (self.forecast.now + self.forecast.ahead) / 2 * self.prompt_tokens
+        speed = self.busy_speed
         queued, at_s, serving = self.queued_tokens, 0.0, self.demand.ready
         for until_s in (*sorted(min(arrival, self.horizon_s) for arrival in self.arriving_s), self.horizon_s):
-            queued = max(queued + (rate - serving * self.speed.prefill_tokens_per_s) * (until_s - at_s), 0.0)
+            queued = max(queued + (rate - serving * speed) * (until_s - at_s), 0.0)
             at_s, serving = until_s, serving + 1
         return queued
 
 
 def needs(outlook: Outlook) -> tuple[Need, ...]:
     """All that can be told from measured speeds."""
-    found = []
-    if outlook.speed.prefill_tokens_per_s > 0:
-        found.append(_prefill(outlook))
-    places = _places(outlook)
-    if places is not None:
-        found.append(places)
-    return tuple(found)
+    found = (_first_token(outlook), _batch(outlook), _between_tokens(outlook))
+    most = _most_by_floor(outlook)
+    return tuple(
+        Need(need.bound, min(need.now, most), min(need.ahead, most), need.words) for need in found if need is not None
+    )
 
 
-def _prefill(outlook: Outlook) -> Need:
+def _most_by_floor(outlook: Outlook) -> float:
+    """What a speed can prove that is only known to be no less: that those there are have too little to do, or a queue.
+
+    Otherwise an idle pool's own slowness would order replicas, and each would be as idle.
+    """
+    demand = outlook.demand
+    if not outlook.speed.prefill_is_floor:
+        return math.inf
+    current = float(demand.ready + demand.starting)
+    is_behind = outlook.queued_tokens > 0 and outlook.queued_ahead_tokens > 0
+    return max(max(demand.ready, 1) * FLOOR_GROWTH_RATIO, current) if is_behind else current
+
+
+def _first_token(outlook: Outlook) -> Need | None:
+    """Replicas whose queue is short enough 95 times in 100, and clears what waits already.
+
+    Queueing theory's servers are replicas, and their work is `request_s`: prompts come first in a step, but a batch
+    that is full has to be decoded before the next one may join.
+    """
     speed, level, demand = outlook.speed.prefill_tokens_per_s, outlook.level, outlook.demand
     prompt_tokens = outlook.prompt_tokens
+    if speed <= 0:
+        return None
+    if prompt_tokens <= 0:
+        return Need(Bound.PREFILL, 0.0, 0.0, "prefill: no prompt tokens wait or come: 0")
     service_s = prompt_tokens / speed
     # The limit rises with length as the own computation does, so one end or the other leaves least.
     slack_s = max(min(level.ttft_s, level.ttft_limit_s(prompt_tokens) - service_s), SLACK_MIN_RATIO * level.ttft_s)
     now, ahead = (
-        servers_for_wait(rates.prefill_tokens / speed, service_s=service_s, wait_s=slack_s)
-        for rates in outlook.forecast
+        servers_for_wait(requests_per_s * outlook.request_s, service_s=service_s, wait_s=slack_s)
+        for requests_per_s in outlook.forecast
     )
-    now += outlook.queued_tokens / (speed * slack_s)
+    now += outlook.queued_tokens / (outlook.busy_speed * slack_s)
     # Whoever waits at the horizon is late already: clearing faster than replicas start would only buy idle ones.
     queued_ahead = outlook.queued_ahead_tokens
-    ahead += queued_ahead / (speed * max(slack_s, outlook.horizon_s))
-    at_least = ""
-    if outlook.speed.prefill_is_floor:
-        at_least = "at least "
-        are_behind = queued_ahead > 0 and outlook.queued_tokens > 0
-        most = max(demand.ready, 1) * FLOOR_GROWTH_RATIO if are_behind else demand.ready + demand.starting
-        now, ahead = min(now, most), min(ahead, most)
-    coming = outlook.forecast
+    ahead += queued_ahead / (outlook.busy_speed * max(slack_s, outlook.horizon_s))
+    coming, then = (requests_per_s * prompt_tokens for requests_per_s in outlook.forecast)
     left = f", {queued_ahead:,.0f} would wait in {outlook.horizon_s:.0f} s" if queued_ahead >= 1 else ""
+    at_least = "at least " if outlook.speed.prefill_is_floor else ""
+    beside = " beside its answers" if outlook.busy_speed < 0.95 * speed else ""
     words = (
-        f"prefill: {demand.prefill_tokens:,} tokens wait{left}, {coming.now.prefill_tokens:,.0f} tokens/s come"
-        f"{_ahead(coming.now.prefill_tokens, coming.ahead.prefill_tokens, outlook.horizon_s)}, "
-        f"a replica does {at_least}{speed:,.0f}/s: {math.ceil(ahead)} for a first token within {level.ttft_s:g} s + "
-        f"{level.ttft_s_per_1k_tokens:g} s per 1,000 tokens"
+        f"prefill: {demand.prefill_tokens:,} tokens wait{left}, {coming:,.0f} tokens/s come"
+        f"{_ahead(coming, then, outlook.horizon_s)}, a replica does {at_least}{outlook.busy_speed:,.0f}/s{beside}: "
+        f"{math.ceil(ahead)} for a first token within {level.ttft_s:g} s + {level.ttft_s_per_1k_tokens:g} s per 1,000 "
+        f"tokens"
     )
     return Need(Bound.PREFILL, now, ahead, words)
 
 
-def _places(outlook: Outlook) -> Need | None:
-    """Sequences are in the engines for as long as their prefill and decode take; each needs a place in a batch."""
-    speed, demand, mix = outlook.speed, outlook.demand, outlook.mix
-    places, bound, why = _places_of_a_replica(outlook)
+def _batch(outlook: Outlook) -> Need | None:
+    """Time and places for sequences: a replica's time goes to prompts or to steps of a batch that is limited.
+
+    With u = prefill tokens/s / prefill speed, o output tokens/s, s(m) a step of m sequences, replicas R, and the batch
+    full on average, R x (1 - u / R) = o x s(m) / m, so R = u + o x s(m) / m. Beyond that, places for how much the
+    number of sequences swings (`places_for`).
+    """
+    demand, mix = outlook.demand, outlook.mix
+    places, bound, why = outlook.places
     if math.isinf(places):
         return None
-    stay_s = mix.output_tokens_per_request * token_s(speed, places)
-    if speed.prefill_tokens_per_s > 0:
-        stay_s += outlook.prompt_tokens / speed.prefill_tokens_per_s
     coming, then = outlook.forecast
-    growth = then.requests / coming.requests if coming.requests > 0 else 1.0
+    growth = then / coming if coming > 0 else 1.0
+    stay_s = mix.output_tokens_per_request * step_of(outlook.speed, places)
+    if outlook.speed.prefill_tokens_per_s > 0:
+        stay_s += outlook.prompt_tokens / outlook.speed.prefill_tokens_per_s
     # Answers that are longer than was known show in how many run, unless that is one moment's whim.
-    lasting = min(mix.running, float(demand.running))
-    now = places_for(max(coming.requests * stay_s, lasting)) / places
-    ahead = places_for(max(then.requests * stay_s, lasting * growth)) / places
+    lasting = min(mix.running, float(demand.running)) / places
+    now, ahead = (
+        max(requests_per_s * outlook.request_s + _swing(requests_per_s * stay_s) / places, lasting * ratio)
+        for requests_per_s, ratio in ((coming, 1.0), (then, growth))
+    )
     at_hand = max(demand.running / places, demand.ready * demand.kv_use_ratio / KV_FULL_RATIO)
     words = (
-        f"{bound.value}: {demand.running:,} sequences run, {coming.requests:,.2f} requests/s come"
-        f"{_ahead(coming.requests, then.requests, outlook.horizon_s)} and stay {stay_s:.1f} s, "
-        f"a replica holds {places:,.1f} ({why}): {math.ceil(ahead)}"
+        f"{bound.value}: {demand.running:,} sequences run, {coming:,.2f} requests/s come"
+        f"{_ahead(coming, then, outlook.horizon_s)}, {mix.output_tokens_per_request:,.0f} tokens out each, a replica "
+        f"holds {places:,.1f} ({why}): {math.ceil(ahead)}"
     )
     return Need(bound, max(now, at_hand), ahead, words)
 
 
-def _places_of_a_replica(outlook: Outlook) -> tuple[float, Bound, str]:
-    """How many sequences one replica may have, and by which bound."""
-    speed = outlook.speed
-    places, bound, why = math.inf, Bound.DECODE, ""
-    if speed.max_running:
-        places, why = float(speed.max_running), "its batch is full then"
-    by_itl = batch_limit(speed, outlook.level.itl_s)
-    if by_itl < places:
-        places, why = by_itl, f"{outlook.level.itl_s:g} s a token"
-    if outlook.mix.kv_ratio_per_sequence > 0:
-        by_kv = KV_FULL_RATIO / outlook.mix.kv_ratio_per_sequence
-        if by_kv < places:
-            places, bound, why = by_kv, Bound.KV, f"its KV cache is {KV_FULL_RATIO:.0%} full then"
-    return max(places, 1.0), bound, why
+def _swing(sequences: float) -> float:
+    return places_for(sequences) - sequences
 
 
-def batch_limit(speed: PoolSpeed, itl_s: float) -> float:
-    """Sequences that one replica decodes with at most `itl_s` between tokens; infinite where nothing speaks against.
+def _between_tokens(outlook: Outlook) -> Need | None:
+    """Replicas that keep the time between tokens.
 
-    The time of a step rises linearly with its batch: a sequence alone, and more for each further one. Where only one
-    batch was measured: if it was fast enough, larger ones are tried; if not, time is taken as proportional. Where a
-    sequence alone is too slow, more replicas do not help, and the limit says nothing.
+    A step of n sequences takes a + b (n - 1), and they get the time that prompts leave, 1 - u / R. By Little's law
+    n = (o / R) x ITL, so the mean ITL is (a - b) / (1 - x) with x = (u + o b) / R: a step's time, and
+    (a - b) x / (1 - x) for prompts and company. Of the latter an answer has up to `ITL_SPREAD` times as much as the
+    mean. Where a sequence alone takes longer than the limit, more replicas do not help, and there is no need.
+    """
+    speed, itl_s = outlook.speed, outlook.level.itl_s
+    alone_s, further_s = step_line(speed, itl_s)
+    step_s = alone_s - further_s
+    if step_s >= itl_s or alone_s <= 0 or speed.prefill_tokens_per_s <= 0:
+        return None
+    output_tokens = outlook.mix.output_tokens_per_request
+    a_request_s = outlook.prompt_tokens / speed.prefill_tokens_per_s + output_tokens * further_s
+    most = (itl_s - step_s) / (itl_s - step_s + ITL_SPREAD * step_s)
+    now, ahead = (requests_per_s * a_request_s / most for requests_per_s in outlook.forecast)
+    coming, then = outlook.forecast
+    words = (
+        f"decode: {coming:,.2f} requests/s come{_ahead(coming, then, outlook.horizon_s)}, "
+        f"{output_tokens:,.0f} tokens out each; a step takes {alone_s:.3g} s, {further_s:.2g} s more for each further "
+        f"sequence, and waits for prompts: {math.ceil(ahead)} for {itl_s:g} s between tokens"
+    )
+    return Need(Bound.DECODE, now, ahead, words)
+
+
+def step_line(speed: PoolSpeed, itl_s: float) -> tuple[float, float]:
+    """Seconds of a step with one sequence, and what each further one adds; zeros: nothing is known.
+
+    Where only one batch was measured: if it was fast enough, larger ones are tried, as if sequences added nothing; if
+    not, time is taken as proportional.
     """
     batch = speed.decode_sequences
     if speed.decode_tokens_per_s <= 0 or batch <= 0:
-        return math.inf
+        return 0.0, 0.0
     measured_s = batch / speed.decode_tokens_per_s
-    alone_s = speed.decode_alone_s
-    if alone_s is None:
-        if measured_s <= itl_s:
-            return math.inf
-        limit = batch * itl_s / measured_s
-        return limit if limit >= 1 else math.inf
-    if alone_s > itl_s or batch <= 1:
-        return math.inf
-    further_s = (measured_s - alone_s) / (batch - 1)
-    return 1 + (itl_s - alone_s) / further_s if further_s > 0 else math.inf
+    if batch <= 1:
+        return measured_s, 0.0
+    if speed.decode_alone_s is not None:
+        return speed.decode_alone_s, max((measured_s - speed.decode_alone_s) / (batch - 1), 0.0)
+    return (measured_s, 0.0) if measured_s <= itl_s else (measured_s / batch, measured_s / batch)
 
 
-def token_s(speed: PoolSpeed, batch: float) -> float:
-    """Expected seconds between tokens in such a batch; 0: nothing is known."""
-    if speed.decode_tokens_per_s <= 0:
-        return 0.0
-    measured_s = speed.decode_sequences / speed.decode_tokens_per_s
-    if speed.decode_alone_s is None or speed.decode_sequences <= 1:
-        return measured_s
-    further_s = (measured_s - speed.decode_alone_s) / (speed.decode_sequences - 1)
-    return speed.decode_alone_s + max(further_s, 0.0) * (batch - 1)
+def step_of(speed: PoolSpeed, batch: float) -> float:
+    """Seconds of a step of such a batch, as far as is known."""
+    alone_s, further_s = step_line(speed, math.inf)
+    return alone_s + further_s * (batch - 1)
 
 
 def queue_age(demand: PoolDemand, level: ServiceLevel) -> Need | None:

@@ -13,17 +13,16 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from cluster.core.autoscaling.demand import PoolDemand, PoolSpeed
-from cluster.core.autoscaling.hysteresis import MARGIN_RATIO, Hysteresis, window_s
+from cluster.core.autoscaling.hysteresis import MARGIN_RATIO, SHORT_RATIO, Hysteresis
 from cluster.core.autoscaling.mix import Mix
 from cluster.core.autoscaling.need import Need, Outlook, needs, queue_age
 from cluster.core.autoscaling.target import Bound, Decision, Target
-from cluster.core.autoscaling.traffic import Forecast, Rates, Traffic
+from cluster.core.autoscaling.traffic import Traffic
 
 STARTUP_UNKNOWN_S = 60.0
 """Until a start was measured: 50 to 110 s were, on CPU."""
 NEARLY = 1e-6
 """Of a replica: sums of floats must not order one."""
-_QUIET = Forecast(Rates(0.0, 0.0), Rates(0.0, 0.0))
 
 
 class PoolAutoscaler:
@@ -44,6 +43,7 @@ class PoolAutoscaler:
         self._grown_s = -math.inf
         """When there were last more replicas than before."""
         self._ready: int | None = None
+        self._window_s = 0.0
 
     def decide(self, demand: PoolDemand) -> Decision:
         """How many replicas the pool should have from now on.
@@ -74,7 +74,7 @@ class PoolAutoscaler:
 
     def _remember(self, demand: PoolDemand) -> None:
         now_s = self._now_s = demand.now_s
-        self._traffic.add(now_s, demand.arrivals)
+        self._traffic.add(now_s, demand.arrivals.requests)
         has_come = self._mix.add(demand)
         self._speed = demand.speed or self._speed
         self._startup_s = self._startup_s if demand.startup_s is None else demand.startup_s
@@ -84,6 +84,9 @@ class PoolAutoscaler:
             self._grown_s = now_s
         self._ready = demand.ready
         self._orders.count(now_s, demand.starting)
+        self._window_s = self._hysteresis.window_s(
+            now_s, demand.ready + demand.starting, self._horizon_s, self._recompute_s(demand)
+        )
 
     def _needs(self, demand: PoolDemand) -> list[Need]:
         found: list[Need] = []
@@ -91,8 +94,8 @@ class PoolAutoscaler:
         if outlook is not None:
             found += needs(outlook)
         level = self.target.level
-        # Those who came lately have had no time to shorten a queue that is older than they.
-        if demand.now_s - self._grown_s > level.queue_age_s:
+        # A queue that is older than the latest replica is no proof that more are needed.
+        if demand.oldest_wait_s < demand.now_s - self._grown_s:
             aged = queue_age(demand, level)
             found += [] if aged is None else [aged]
         # What fewer replicas must hold, for the way down: more traffic than there is.
@@ -110,7 +113,7 @@ class PoolAutoscaler:
             demand=demand,
             level=self.target.level,
             speed=self._speed,
-            forecast=self._traffic.forecast(horizon_s) or _QUIET,
+            forecast=self._traffic.forecast(horizon_s),
             mix=self._mix,
             horizon_s=horizon_s,
             arriving_s=self._orders.arriving_s(demand.now_s, horizon_s),
@@ -123,6 +126,8 @@ class PoolAutoscaler:
     def _unbounded(self, demand: PoolDemand, current: int, ahead: Need | None, now: float) -> tuple[int, Bound, str]:
         """What the work says, before the operator's bounds."""
         wanted = 0 if ahead is None else _whole(ahead.ahead)
+        if ahead is not None and current and ahead.ahead <= current * (1 + SHORT_RATIO):
+            wanted = min(wanted, current)
         if current == 0 and demand.held and wanted <= 1:
             return 1, Bound.HELD, f"held: {demand.held:,} requests wait for a pool without replicas: 1"
         if self._is_idle(demand):
@@ -135,14 +140,16 @@ class PoolAutoscaler:
 
     def _fewer(self, demand: PoolDemand, current: int, ahead: Need, now: float) -> tuple[int, Bound, str]:
         """How many of those that are not needed may go."""
-        recompute_s = self._recompute_s(demand)
-        window = window_s(self._horizon_s, recompute_s)
+        recompute_s, window = self._recompute_s(demand), self._window_s
         least = self._hysteresis.least(demand.now_s, window)
+        if _whole(now) >= current:
+            why = f"{ahead.words}; {current} stay: the work at hand would fill {_whole(now)}"
+            return current, Bound.HYSTERESIS, why
         if least is None or least >= current:
-            cache = f", {recompute_s:.0f} s of it for its cache," if recompute_s >= 1 else ""
+            cache = f", {recompute_s:.0f} s of it for a cache," if recompute_s >= 1 else ""
             why = (
-                f"{ahead.words}; {current} stay until fewer have done for {window:.0f} s{cache} "
-                f"with {MARGIN_RATIO:.0%} to spare (now {_whole(max(now, ahead.ahead))} would)"
+                f"{ahead.words}; {current} stay until fewer have done for {window:.0f} s{cache} with "
+                f"{MARGIN_RATIO:.0%} to spare"
             )
             return current, Bound.HYSTERESIS, why
         if least == 0:

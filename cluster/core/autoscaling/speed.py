@@ -26,6 +26,9 @@ KNOWN_BUSY_S = 1.0
 """What is left of the loaded measurements must weigh so much busy time to be believed."""
 BATCH_SPREAD_MIN_RATIO = 0.1
 """Batches must have differed by this part of their mean (standard deviation) to tell how time grows with them."""
+CLEAR_MIN_RATIO = 0.3
+"""A step's time is what is between tokens less what prompts took of it; where they took nearly all, little is left to
+measure."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -44,6 +47,8 @@ class SpeedCounters:
     """Time in which at least one sequence was between its first token and its last."""
     decode_sequence_s: float = 0.0
     """The time integral of the number of such sequences."""
+    decode_blocked_s: float = 0.0
+    """The part of `decode_busy_s` in which a prompt was computed as well."""
 
 
 @dataclass(slots=True)
@@ -69,32 +74,32 @@ class _Prefill:
 
 @dataclass(slots=True)
 class _Decode:
-    """Decaying sums of windows, weighed by busy time: their batch, its square, time between tokens, the product."""
+    """Decaying sums of windows, weighed by the time without prompts: batch, its square, time of a step, product."""
 
     busy_s: float = 0.0
     batch: float = 0.0
     batch_squared: float = 0.0
-    token_s: float = 0.0
+    step_s: float = 0.0
     product: float = 0.0
 
-    def add(self, busy_s: float, batch: float, token_s: float) -> None:
+    def add(self, busy_s: float, batch: float, step_s: float) -> None:
         kept = _kept(busy_s)
         self.busy_s = self.busy_s * kept + busy_s
         self.batch = self.batch * kept + busy_s * batch
         self.batch_squared = self.batch_squared * kept + busy_s * batch * batch
-        self.token_s = self.token_s * kept + busy_s * token_s
-        self.product = self.product * kept + busy_s * batch * token_s
+        self.step_s = self.step_s * kept + busy_s * step_s
+        self.product = self.product * kept + busy_s * batch * step_s
 
     def line(self) -> tuple[float, float, float | None]:
-        """Mean batch, mean time between tokens, and the time alone by least squares, where batches differed."""
-        batch, token_s = self.batch / self.busy_s, self.token_s / self.busy_s
+        """Mean batch, mean time of its step, and the time alone by least squares, where batches differed."""
+        batch, step_s = self.batch / self.busy_s, self.step_s / self.busy_s
         variance = self.batch_squared / self.busy_s - batch * batch
         if batch <= 1 or variance < (BATCH_SPREAD_MIN_RATIO * batch) ** 2:
-            return batch, token_s, None
-        slope = (self.product / self.busy_s - batch * token_s) / variance
+            return batch, step_s, None
+        slope = (self.product / self.busy_s - batch * step_s) / variance
         # Time cannot fall with the batch, nor be less than nothing without one.
-        slope = min(max(slope, 0.0), token_s / batch)
-        return batch, token_s, token_s - slope * (batch - 1)
+        slope = min(max(slope, 0.0), step_s / batch)
+        return batch, step_s, step_s - slope * (batch - 1)
 
 
 class SpeedMeter:
@@ -126,6 +131,7 @@ class SpeedMeter:
             decode_tokens=decode.decode_tokens,
             decode_busy_s=decode.decode_busy_s,
             decode_sequence_s=decode.decode_sequence_s,
+            decode_blocked_s=decode.decode_blocked_s,
         )
 
     def forget(self, replica_id: ReplicaId) -> None:
@@ -144,10 +150,10 @@ class SpeedMeter:
         is_known = self._loaded.busy_s >= KNOWN_BUSY_S
         # What was reached with little to do can be reached.
         prefill = max(self._loaded.per_s if is_known else 0.0, self._light.per_s)
-        batch, token_s, alone_s = self._decode.line() if self._decode.busy_s > 0 else (0.0, 0.0, None)
+        batch, step_s, alone_s = self._decode.line() if self._decode.busy_s > 0 else (0.0, 0.0, None)
         return PoolSpeed(
             prefill_tokens_per_s=prefill,
-            decode_tokens_per_s=batch / token_s if token_s > 0 else 0.0,
+            decode_tokens_per_s=batch / step_s if step_s > 0 else 0.0,
             decode_sequences=batch,
             kv_tokens=kv_tokens,
             max_running=max_running,
@@ -170,8 +176,9 @@ class SpeedMeter:
         busy_s = now.decode_busy_s - before.decode_busy_s
         tokens = now.decode_tokens - before.decode_tokens
         sequence_s = now.decode_sequence_s - before.decode_sequence_s
-        if tokens > 0 and sequence_s > 0:
-            self._decode.add(busy_s, sequence_s / busy_s, sequence_s / tokens)
+        clear_s = max(busy_s - (now.decode_blocked_s - before.decode_blocked_s), 0.0)
+        if tokens > 0 and sequence_s > 0 and clear_s >= CLEAR_MIN_RATIO * busy_s:
+            self._decode.add(clear_s, sequence_s / busy_s, sequence_s / tokens * clear_s / busy_s)
 
 
 def _kept(busy_s: float) -> float:

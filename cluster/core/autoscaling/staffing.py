@@ -52,6 +52,26 @@ def servers_for_wait(offered: float, *, service_s: float, wait_s: float) -> floa
         before, log_before = float(servers), log_late
 
 
+def wait_s(offered: float, *, servers: int, service_s: float, variability: float) -> float:
+    """The mean wait in one queue for several servers (M/G/n, Allen and Cunneen); infinite where they cannot keep up.
+
+    Args:
+        offered: busy servers on average: arrivals a second times service time.
+        servers: how many there are.
+        service_s: the mean service time.
+        variability: (ca² + cs²) / 2.
+    """
+    if offered <= 0:
+        return 0.0
+    if offered >= servers:
+        return math.inf
+    blocked = 1.0
+    for count in range(1, servers + 1):
+        blocked = offered * blocked / (count + offered * blocked)
+    waits = blocked / (1 - offered / servers * (1 - blocked))
+    return waits * variability * service_s / (servers - offered)
+
+
 def places_for(busy: float) -> float:
     """So many places are enough in 95 of 100 moments, where `busy` are in use on average.
 

@@ -129,14 +129,19 @@ def outcome(load: OfferedLoad, spec: ReplicaSpec, replicas: int) -> LoadOutcome:
     context_s = load.held_tokens * cost.context_token_s
     beside = tokens_per_s * (cost.token_s + context_s)
     prefill_ratio = rate * mean_s
-    left = 1 - prefill_ratio
-    # A step costs the dearer of reading weights and computing tokens, and with it the number that runs: the fixed point
-    # of the larger of two lines is the larger of their fixed points.
-    itl_s = max(
-        _fixed_point(cost.base_s + cost.weights_s, left - tokens_per_s * context_s),
-        _fixed_point(cost.base_s, left - beside),
-    )
     slowdown = 1 / (1 - beside) if beside < 1 else inf
+    queue = waiting(
+        arrivals_per_s=load.requests_per_s,
+        service_s=mean_s * slowdown,
+        service_cv2=max(0.0, square_s2 / mean_s**2 - 1) if mean_s else 0.0,
+        servers=replicas,
+        arrival_cv2=load.arrival_cv2,
+    )
+    itl_s = _itl_s(load, cost, tokens_per_s, 1 - prefill_ratio)
+    # Whoever waited behind a prompt computes first, and its answer stands still meanwhile: Little's law for how many.
+    behind = rate * queue.share * queue.mean_s
+    if 0 < itl_s < inf and load.output_tokens:
+        itl_s += behind * mean_s / (1 - prefill_ratio) / load.output_tokens
     return LoadOutcome(
         prefill_ratio=prefill_ratio,
         use_ratio=prefill_ratio + beside,
@@ -144,13 +149,21 @@ def outcome(load: OfferedLoad, spec: ReplicaSpec, replicas: int) -> LoadOutcome:
         itl_s=itl_s,
         kv_ratio=tokens_per_s * itl_s * load.held_tokens / spec.kv_tokens if spec.kv_tokens else inf,
         slowdown=slowdown,
-        waiting=waiting(
-            arrivals_per_s=load.requests_per_s,
-            service_s=mean_s * slowdown,
-            service_cv2=max(0.0, square_s2 / mean_s**2 - 1) if mean_s else 0.0,
-            servers=replicas,
-            arrival_cv2=load.arrival_cv2,
-        ),
+        waiting=queue,
+    )
+
+
+def _itl_s(load: OfferedLoad, cost: StepCost, tokens_per_s: float, left: float) -> float:
+    """Time of a step that decodes, over the part of the time that is left for such steps.
+
+    A sequence meets the others that run in the mean (arrivals see time averages: Wolff 1982), and itself. The step
+    costs the dearer of reading weights and computing tokens, and with it the number that runs: the fixed point of the
+    larger of two lines is the larger of their fixed points.
+    """
+    context_s = load.held_tokens * cost.context_token_s
+    return max(
+        _fixed_point(cost.base_s + cost.weights_s + context_s, left - tokens_per_s * context_s),
+        _fixed_point(cost.base_s + cost.token_s + context_s, left - tokens_per_s * (cost.token_s + context_s)),
     )
 
 

@@ -81,11 +81,19 @@ class Choice(NamedTuple):
         if total > pool.context_tokens:
             why = f"{pool.name} is the largest pool and counts exactly"
         elif self.fit.is_home:
-            why = f"{pool.name} is the smallest pool that holds them"
+            why = self._why_home
         else:
             home = f"{next(iter(self.case.fits))} {_WHY_SPILLED[self.case.home]}"
             why = f"{home}, {pool.name} holds them too"
         return f"{size}; {why} (limit {pool.context_tokens}){self._revision_reason}"
+
+    @property
+    def _why_home(self) -> str:
+        pool = self.fit.pool
+        smaller = [fit.pool for fit in self.case.fits.values() if fit.pool.context_tokens < pool.context_tokens]
+        if smaller:
+            return f"{smaller[0].name} prefers up to {smaller[0].prefers_tokens}, {pool.name} is the next larger pool"
+        return f"{pool.name} is the smallest pool that holds them"
 
     @property
     def _revision_reason(self) -> str:
@@ -160,7 +168,7 @@ class NoEndpoint:
     """Pools would fit, but none has an endpoint that accepts."""
 
     pools: tuple[PoolName, ...]
-    """Every fitting pool, smallest first."""
+    """Every fitting pool, in the order to try them."""
     rejected: tuple[Rejected, ...] = field(default=(), compare=False)
 
 
@@ -169,7 +177,7 @@ class Saturated:
     """Endpoints accept, but none may take this request now: it is worth waiting for one that finishes something."""
 
     pools: tuple[PoolName, ...]
-    """The fitting pools with an endpoint that accepts, smallest first."""
+    """The fitting pools with an endpoint that accepts, in the order to try them."""
     rejected: tuple[Rejected, ...] = field(default=(), compare=False)
 
 

@@ -16,6 +16,8 @@ from cluster.core.routing.traffic import Share
 
 ESTIMATE_ERROR_RATIO = 2.0
 """How far an estimate may lie over the truth: before a model has taught anything, up to twice (cluster/core/budget)."""
+ANY_LENGTH = 2**53
+"""No preference: more tokens than any pool's limit."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -29,19 +31,35 @@ class Pool:
     """Its members count the prompt themselves and refuse what does not fit; foreign engines may cut it silently."""
     shares: tuple[Share, ...] = ()
     """How its requests are divided among revisions; empty: not at all."""
+    prefers_tokens: int = ANY_LENGTH
+    """Longer requests go to a larger pool first, though it holds them. It is no limit: nobody counts tokens for it."""
 
 
 def fitting_pools(need: ContextNeed, pools: Collection[Pool]) -> tuple[tuple[Pool, int], ...]:
-    """The pools that hold `need`, smallest first, each with the output tokens it grants; empty when none does."""
+    """The pools that hold `need`, each with the output tokens it grants, in the order to try them; empty: none does.
+
+    That is smallest first; where the smallest prefers shorter requests, pools that do come last.
+    """
     ordered = sorted(pools, key=_size)
     total_tokens = need.total_tokens
     fits = tuple([(pool, need.output_tokens) for pool in ordered if total_tokens <= pool.context_tokens])
     if fits:
-        return fits
+        return fits if total_tokens <= fits[0][0].prefers_tokens else _preferring(total_tokens, fits)
     return _largest_after_all(need, ordered)
 
 
-_size = attrgetter("context_tokens", "name")
+_size = attrgetter("context_tokens", "prefers_tokens", "name")
+
+
+def _preferring(total_tokens: int, fits: tuple[tuple[Pool, int], ...]) -> tuple[tuple[Pool, int], ...]:
+    """With those that prefer shorter requests last; the largest take what nobody prefers."""
+    largest_tokens = fits[-1][0].context_tokens
+    reluctant = [
+        (pool, output_tokens)
+        for pool, output_tokens in fits
+        if pool.prefers_tokens < total_tokens and pool.context_tokens < largest_tokens
+    ]
+    return (*(fit for fit in fits if fit not in reluctant), *reluctant)
 
 
 def _largest_after_all(need: ContextNeed, ordered: Sequence[Pool]) -> tuple[tuple[Pool, int], ...]:

@@ -82,11 +82,11 @@ class Fit(NamedTuple):
     output_tokens: int
     """The output it grants."""
     rank: int
-    """0 for the smallest fitting pools, then by size."""
+    """0 for its home, the smallest fitting pools unless they prefer shorter requests; then by size, and those last."""
 
     @property
     def is_home(self) -> bool:
-        """Whether no smaller pool would do. Pools of one limit share their work."""
+        """Whether the request belongs there. Pools of one limit share their work."""
         return self.rank == 0
 
 
@@ -107,7 +107,7 @@ class Case(NamedTuple):
     pools: Collection[Pool]
     """The pools of the model."""
     fits: Mapping[PoolName, Fit]
-    """Those that hold the request, smallest first."""
+    """Those that hold the request, in the order to try them."""
     home: HomeState
     session_homes: tuple[Member, ...]
     """Whom the session belongs to, in each of the smallest fitting pools."""

@@ -1,11 +1,12 @@
 """Spill and reserve: who has room for a request, and how much of a larger pool short requests may take.
 
-The rule, in words. A request belongs to the smallest pool that holds it, its home. There it may use every slot. In a
-larger pool it is a guest: it gets a slot only while nobody waits there, and only so long as the endpoint, with the
-guest, keeps `reserve_ratio` of its slots and of its KV cache free. Guests thus never hold more than the rest, so the
-pool's own requests find a slot at once until they themselves fill the reserve. A guest never waits in a larger pool.
-It is the same when the home is dead: guests get no part of the reserve, save that an endpoint too small to be divided
-gives them its only slot. A ratio of 1 lets no guest in at all. What must not live here: order, scores.
+The rule, in words. A request belongs to the smallest pool that holds it, its home, unless that pool prefers shorter
+ones: then to the next larger one. At home it may use every slot. In another pool it is a guest: it gets a slot only
+while nobody waits there, and only so long as the endpoint, with the guest, keeps `reserve_ratio` of its slots and of
+its KV cache free. Guests thus never hold more than the rest, so the pool's own requests find a slot at once until they
+themselves fill the reserve. A guest never waits in another pool. It is the same when the home is dead: guests get no
+part of the reserve, save that an endpoint too small to be divided gives them its only slot. A ratio of 1 lets no guest
+in at all. What must not live here: order, scores.
 """
 
 from __future__ import annotations

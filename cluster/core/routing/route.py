@@ -90,7 +90,7 @@ def _open(
     divided: list[tuple[Fit, Divided]] = []
     rank, size_tokens = -1, -1
     for pool, output_tokens in fitting_pools(query.need, pools):
-        if pool.context_tokens > size_tokens:
+        if pool.context_tokens != size_tokens:
             rank, size_tokens = rank + 1, pool.context_tokens
         fit = fits[pool.name] = Fit(pool, output_tokens, rank)
         index = table.pool(pool.name)

@@ -26,23 +26,27 @@ svg{width:100%;height:auto;margin:1rem 0}@media(prefers-color-scheme:dark){body{
 """
 
 
-def page(title: str, runs: Sequence[tuple[Figures, Result]], *, extra_plots: Sequence[str] = ()) -> str:
+HEAD = (
+    '<!doctype html><html lang="en"><head><meta charset="utf-8"><title>{title}</title><meta name="viewport" '
+    'content="width=device-width"><style>' + STYLE.replace("{", "{{").replace("}", "}}") + "</style></head>"
+    "<body>{body}</body></html>\n"
+)
+"""A page, but for its title and its body."""
+
+
+def page(title: str, runs: Sequence[tuple[Figures, Result]]) -> str:
     """The page of one run or several."""
     parts = [f"<h1>{escape(title)}</h1>"]
     for figures, result in runs:
         parts += [
             f"<h2>{escape(figures.policy)}</h2>",
-            _table(("", ""), totals_of(figures)),
-            _table(ROW_HEADS, rows_of(figures)),
+            table_html(("", ""), totals_of(figures)),
+            table_html(ROW_HEADS, rows_of(figures)),
         ]
         if len({size.at_s for size in result.sizes}) > 1:
             parts.append(sizes_plot(result))
-    parts += [*extra_plots, *distribution_plots([result for _, result in runs])]
-    body = "\n".join(parts)
-    return (
-        f'<!doctype html><html lang="en"><head><meta charset="utf-8"><title>{escape(title)}</title>'
-        f'<meta name="viewport" content="width=device-width"><style>{STYLE}</style></head><body>{body}</body></html>\n'
-    )
+    parts += distribution_plots([result for _, result in runs])
+    return HEAD.format(title=escape(title), body="\n".join(parts))
 
 
 def distribution_plots(results: Sequence[Result]) -> list[str]:
@@ -89,7 +93,8 @@ def _distribution(values: Sequence[float]) -> list[tuple[float, float]]:
     return [(ordered[place], (place + 1) / len(ordered)) for place in places if isfinite(ordered[place])]
 
 
-def _table(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+def table_html(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """A table; without a head where its names are empty."""
     head = "".join(f"<th>{escape(name)}</th>" for name in heads) if any(heads) else ""
     lines = "".join("<tr>" + "".join(f"<td>{escape(cell)}</td>" for cell in row) + "</tr>" for row in rows)
     return f"<table><tr>{head}</tr>{lines}</table>" if head else f"<table>{lines}</table>"

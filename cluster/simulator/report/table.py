@@ -56,7 +56,7 @@ def totals_of(figures: Figures) -> list[tuple[str, str]]:
 
 def as_json(figures: Figures) -> dict[str, Any]:
     """For programs; what is infinite is null, as JSON knows no infinity."""
-    found: dict[str, Any] = _finite(asdict(figures))
+    found: dict[str, Any] = finite(asdict(figures))
     return found
 
 
@@ -94,9 +94,10 @@ def _thousands(tokens: int) -> str:
     return f"{tokens // 1024}k"
 
 
-def _finite(value: Any) -> Any:
+def finite(value: Any) -> Any:
+    """The same with null for what is infinite."""
     if isinstance(value, dict):
-        return {key: _finite(entry) for key, entry in value.items()}
+        return {key: finite(entry) for key, entry in value.items()}
     if isinstance(value, list | tuple):
-        return [_finite(entry) for entry in value]
+        return [finite(entry) for entry in value]
     return None if isinstance(value, float) and not isfinite(value) else value

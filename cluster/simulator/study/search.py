@@ -8,17 +8,20 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
-from cluster.core.lease import PoolName
 from cluster.simulator.baselines import Baseline
 from cluster.simulator.cluster import ClusterSpec, GatewaySpec, ReplicaSpec
-from cluster.simulator.study.system import System, layout_name, pooled_cluster
-from cluster.simulator.study.work import BOUNDARY_STEP_TOKENS, Work, boundary, share_below
+from cluster.simulator.study.card import LONG_PREFILL_TOKENS
+from cluster.simulator.study.system import System, layout_name, patient, pooled_cluster
+from cluster.simulator.study.work import Work, boundary
 
-LOADS = (0.6, 0.8, 0.95, 1.1, 1.2, 1.3, 1.4)
+LOADS = (0.7, 0.9, 1.05, 1.2, 1.35)
 """How much of its fair share of the work a smaller pool is given: with less than 1 it is the less loaded one. Work is
 reckoned without what batches and caches make of it, so more than 1 is tried as well."""
-SMALL_POOL_MAX_SHARE = 0.5
+SMALL_POOL_MAX_SHARE = 0.25
 """Of the cards, those that the smaller pool gets at most; with more, the boundary lies among long prompts."""
+SHARED_STEP_TOKENS = 16_384
+"""A pool with longer contexts than this bounds the share of a step that one prompt gets; below, prompts are all of few
+steps, and a bound makes each of them later."""
 RUNNING_MIN, RUNNING_MAX = 8, 128
 KV_OVERCOMMIT = 2.0
 """Sequences that a replica is let run, by the mean context of its pool: twice what its KV cache holds of that, so that
@@ -41,7 +44,7 @@ def layouts(
     """
     seen: set[str] = set()
     for limits, counts in _divisions(ordered, gpus=gpus, context_tokens=context_tokens):
-        cluster = with_running(pooled_cluster(spec, limits, counts, gateway=gateway), ordered)
+        cluster = tuned(pooled_cluster(spec, limits, counts, gateway=gateway), ordered)
         if layout_name(cluster) not in seen:
             seen.add(layout_name(cluster))
             yield cluster
@@ -61,19 +64,22 @@ def pooled_systems(cluster: ClusterSpec, policies: Sequence[str]) -> list[System
 def static_system(cluster: ClusterSpec) -> System:
     """The same pools with nothing but a boundary."""
     return System(
-        name=f"{Baseline.STATIC_POOLS} {layout_name(cluster)}", cluster=cluster, baseline=Baseline.STATIC_POOLS
+        name=f"{Baseline.STATIC_POOLS} {layout_name(cluster)}",
+        cluster=patient(cluster),
+        baseline=Baseline.STATIC_POOLS,
     )
 
 
-def with_running(cluster: ClusterSpec, ordered: Sequence[Work]) -> ClusterSpec:
-    """Each pool's replicas with as many places as its usual requests need."""
+def tuned(cluster: ClusterSpec, ordered: Sequence[Work]) -> ClusterSpec:
+    """Each pool's replicas with as many places as its usual requests need, and long prompts in shares of a step."""
     pools = []
     below = 0
     for pool in cluster.pools:
         contexts = [work.context_tokens for work in ordered if below < work.context_tokens <= pool.context_tokens]
         mean = sum(contexts) / len(contexts) if contexts else pool.context_tokens
         running = min(max(int(KV_OVERCOMMIT * pool.replica.kv_tokens / mean), RUNNING_MIN), RUNNING_MAX)
-        pools.append(replace(pool, replica=replace(pool.replica, max_running=running)))
+        bound = LONG_PREFILL_TOKENS if pool.context_tokens > SHARED_STEP_TOKENS else 0
+        pools.append(replace(pool, replica=replace(pool.replica, max_running=running, long_prefill_tokens=bound)))
         below = pool.context_tokens
     return replace(cluster, pools=tuple(pools))
 
@@ -96,25 +102,3 @@ def _divisions(
             lower = boundary(ordered, 0.8 * small / gpus)
             if lower < upper < context_tokens:
                 yield (lower, upper, context_tokens), (small, gpus - small - large, large)
-    yield from ()
-
-
-def pool_shares(cluster: ClusterSpec, ordered: Sequence[Work]) -> dict[PoolName, float]:
-    """What part of the work each pool has, for reports."""
-    shares: dict[PoolName, float] = {}
-    below = 0.0
-    for pool in cluster.pools:
-        upto = share_below(ordered, pool.context_tokens)
-        shares[pool.name] = upto - below
-        below = upto
-    return shares
-
-
-__all__ = [
-    "BOUNDARY_STEP_TOKENS",
-    "layouts",
-    "pool_shares",
-    "pooled_systems",
-    "static_system",
-    "with_running",
-]

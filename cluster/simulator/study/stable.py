@@ -19,7 +19,7 @@ hundredths are what the waves of a trace of ten minutes make by themselves."""
 BACKLOG_MAX_S = 10.0
 """And the longest that the backlog may be, in seconds of what comes: the service level's queue age
 (`ServiceLevel.queue_age_s`). A line that stays at a minute is stable to a mathematician, and no service."""
-RATE_TOLERANCE_RATIO = 0.02
+RATE_TOLERANCE_RATIO = 0.03
 """The bisection ends when it knows the rate this well: as well as stability itself is defined."""
 DOUBLINGS_MAX = 12
 

@@ -13,9 +13,11 @@ from cluster.gpus import KINDS, find_gpu
 from cluster.models.card import ModelCard
 from cluster.models.catalog import find
 from cluster.models.need import activation_bytes, model_need
+from cluster.planner.plan import Question, make_plan, parse_gpus
 from cluster.planner.roofline import step_cost, work_of
 from cluster.planner.shapes import shapes_of
 from cluster.planner.weights import weight_formats
+from cluster.planner.workload import offered_load
 
 PAGE = (Path(__file__).parents[3] / "docs" / "capacity.md").read_text(encoding="utf-8")
 GIB = 2**30
@@ -127,6 +129,23 @@ def test_the_page_has_every_kind_of_the_catalog() -> None:
             f"{gpu.flops_16 / 1e12:,.4g} | {f'{gpu.flops_8 / 1e12:,.4g}' if gpu.flops_8 else '-'} | "
         )
         assert row in PAGE, row
+
+
+def test_the_page_has_the_worked_plan() -> None:
+    reference = card("qwen3-4b-instruct-2507")
+    kinds, nodes = parse_gpus(["L4", "H100"])
+    load = offered_load("5,4000/60000,300/900")
+    found = make_plan(Question(model=reference.id, card=reference, gpus=kinds, nodes=nodes, load=load))
+    assert found.layouts is not None
+    for pool in found.layouts.found[0].pools:
+        assert pool.found is not None
+        assert pool.load is not None
+        row = (
+            f"| {pool.name} | {pool.context_tokens:,} | {pool.replicas} | {pool.shape.ranks} x {pool.shape.gpu.name} | "
+            f"{pool.load.requests_per_s:.3g} | {pool.found.outcome.use_ratio:.0%} | "
+            f"{pool.found.outcome.itl_s * 1000:.0f} ms | {pool.found.limit} |"
+        )
+        assert row in section("### A worked plan"), row
 
 
 def section(heading: str) -> str:

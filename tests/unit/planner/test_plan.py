@@ -201,6 +201,16 @@ def test_requests_that_no_pool_takes_are_told() -> None:
     assert any("refused" in note for note in found.notes)
 
 
+def test_bursts_are_told() -> None:
+    card = find(MODEL)
+    assert card is not None
+    kinds, _ = parse_gpus(["H100"])
+    load = offered_load("1,2000,200")
+    for cv2, told in ((1.0, False), (20.0, True)):
+        asked = Question(model=MODEL, card=card, gpus=kinds, nodes=None, load=replace(load, arrival_cv2=cv2))
+        assert any("simulate the trace" in note for note in make_plan(asked).notes) == told
+
+
 def test_a_folder_with_its_config_alone_can_be_planned(tmp_path: Path) -> None:
     config = {
         "hidden_size": 2560, "intermediate_size": 9728, "num_hidden_layers": 36, "num_attention_heads": 32,

@@ -53,13 +53,13 @@ def opened(desk: Desk) -> ProductionRouter:
     return router
 
 
-def test_limits_that_move_move_requests_and_never_beyond_what_replicas_take() -> None:
+def test_a_preference_moves_requests_and_never_beyond_what_replicas_take() -> None:
     desk = Desk(*[TraceRequest(0.0, 1_500, 10)] * 3)
     router = opened(desk)
     router.arrived(0)
-    router.set_limits({SHORT: 1_000})
+    router.prefer({SHORT: 1_000})
     router.arrived(1)
-    router.set_limits({SHORT: 99_999_999, LONG: 99_999_999})
+    router.prefer({SHORT: 99_999_999})
     router.arrived(2)
     assert [desk.sent[number] == 2 for number in range(3)] == [False, True, False]
 

@@ -45,7 +45,7 @@ def test_refusing_is_not_keeping_up() -> None:
 def test_bisection_finds_the_limit(limit: float) -> None:
     found = stable_maximum(lambda factor: factor <= limit)
     assert found.factor <= limit < found.unstable_factor
-    assert found.unstable_factor / found.factor <= 1.02
+    assert found.unstable_factor / found.factor <= 1.03
 
 
 def test_a_system_that_never_keeps_up_has_no_maximum() -> None:

@@ -1,0 +1,11 @@
+"""Up to which length the smaller of two pools takes requests, following the traffic.
+
+A pool's context limit says what it can hold; the boundary says what it should. What must not live here: routing by it
+(`Pool.prefers_tokens`, cluster/core/routing/pools.py), counting replicas, clocks.
+"""
+
+from cluster.core.boundary.adaptive import AdaptiveBoundary, Boundary
+from cluster.core.boundary.lengths import Band, LengthWork
+from cluster.core.boundary.waits import Split, Station
+
+__all__ = ["AdaptiveBoundary", "Band", "Boundary", "LengthWork", "Split", "Station"]
