@@ -29,6 +29,7 @@ from cluster.cli.target import JsonOption, print_json
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from cluster.core.autoscaling import ServiceLevel
     from cluster.simulator.cluster import ClusterSpec
     from cluster.simulator.configured import Speed
     from cluster.simulator.study.system import System
@@ -63,6 +64,9 @@ def simulate(
         str | None,
         typer.Option("--policy", help="A routing policy, or a baseline such as shared-least-request."),
     ] = None,
+    adaptive: Annotated[
+        bool, typer.Option("--adaptive", help="Let boundaries between pools follow the traffic.")
+    ] = False,
     slo: Annotated[
         str | None,
         typer.Option("--slo", help="Service level in seconds: ttft=2,ttft_per_1k=0.25,itl=0.1, the default."),
@@ -84,6 +88,8 @@ def simulate(
     level = service_level(slo)
     came = chosen_trace(trace, fit, requests=requests, rate=rate, tail=tail, seed=seed)
     system = _system(_cluster(config, model, _speed(gpu, calibration, startup)), policy)
+    if adaptive:
+        system = _following(system, level)
     with progress_bar(len(came.requests)) as progress:
         result = system.run(came, seed=seed, progress=progress)
     figures = figures_of(result, came, level=level)
@@ -156,6 +162,14 @@ def _system(cluster: ClusterSpec, policy: str | None) -> System:
         raise typer.BadParameter(f"--policy {policy}: one pool of all replicas, which must be of equally many GPUs")
     replicas = sum(pool.replicas for pool in cluster.pools)
     return shared_system(baseline, largest.replica, gpus=replicas, context_tokens=largest.context_tokens)
+
+
+def _following(system: System, level: ServiceLevel) -> System:
+    from dataclasses import replace
+
+    if system.baseline is not None or len(system.cluster.pools) == 1:
+        raise typer.BadParameter("--adaptive moves the boundary between Longreach's pools: name no baseline, two pools")
+    return replace(system, name=f"{system.name}, adaptive", follows=level)
 
 
 @contextmanager

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from statistics import mean
 from typing import Protocol
 
@@ -189,9 +189,12 @@ class Fleet:
             oldest_wait_s=max(held.oldest_s, now_s - arrived_s, 0.0),
             prefill_tokens=held.prefill_tokens + sum(unit.engine.prefill_tokens for unit in ready),
             kv_use_ratio=sum(unit.engine.kv_use_ratio(now_s) for unit in ready) / max(len(ready), 1),
-            arrivals=replace(
-                held.arrivals or Arrivals(requests=use.sent_requests, prefill_tokens=use.sent_tokens),
-                output_tokens=sum(unit.engine.tally.decoded_tokens for unit in self.units if unit.pool is pool),
+            arrivals=held.arrivals
+            or Arrivals(
+                requests=use.sent_requests,
+                prefill_tokens=use.sent_tokens,
+                answers=use.answers,
+                output_tokens=use.answer_tokens,
             ),
             speed=self._speed(pool, ready),
             startup_s=pool.startup_s,

@@ -154,6 +154,9 @@ class PoolUse:
     """To its replicas, again after a failure included."""
     sent_tokens: int = 0
     """Their prompts."""
+    answers: int = 0
+    """Requests that were answered in full."""
+    answer_tokens: int = 0
     prefilled_tokens: int = 0
     decoded_tokens: int = 0
     preemptions: int = 0

@@ -18,7 +18,6 @@ from collections.abc import Mapping, Sequence
 from cluster.core.admission.deadline import Deadline
 from cluster.core.admission.retry_budget import RetryBudget
 from cluster.core.admission.ticket import Ticket
-from cluster.core.autoscaling import Arrivals
 from cluster.core.lease import PoolName, ReplicaId
 from cluster.core.prompt import CountKind, PromptTokens
 from cluster.core.request import ContextNeed
@@ -39,6 +38,7 @@ from cluster.core.routing import (
 )
 from cluster.core.routing.pools import ANY_LENGTH
 from cluster.core.tenant import TenantName
+from cluster.simulator.arrivals import ArrivalCounts
 from cluster.simulator.cluster import ClusterSpec
 from cluster.simulator.lengths import Lengths
 from cluster.simulator.line import Line
@@ -57,14 +57,14 @@ _NOBODY: frozenset[ReplicaId] = frozenset()
 class _Case:
     """One request on its way."""
 
-    __slots__ = ("chain", "counted", "is_counted", "need", "prefill_tokens", "sent", "tried", "was_overloaded")
+    __slots__ = ("chain", "counted", "home", "need", "prefill_tokens", "sent", "tried", "was_overloaded")
 
     def __init__(self) -> None:
         self.need: ContextNeed
         self.counted: PromptTokens
         self.chain: BlockChain | None = None
-        self.is_counted = False
-        """Whether its arrival is."""
+        self.home: PoolName | None = None
+        """The smallest pool that holds it, once that is known."""
         self.prefill_tokens = 0
         """As the table was told, until its first token."""
         self.tried = _NOBODY
@@ -98,8 +98,7 @@ class ProductionRouter:
         self._numbers: dict[ReplicaId, int] = {}
         self._ids: dict[int, ReplicaId] = {}
         self._reports = 0
-        self._arrivals = {pool.name: [0, 0, 0] for pool in cluster.pools}
-        """Of each pool, for the autoscaler: requests, prompt tokens to compute, prompt tokens cached."""
+        self._arrivals = ArrivalCounts(self._limits)
 
     @property
     def name(self) -> str:
@@ -180,9 +179,11 @@ class ProductionRouter:
 
     def ended(self, number: int, replica: int) -> None:
         """As `Router` says."""
-        case = self._cases[number]
+        case, request = self._cases[number], self._desk.request(number)
         if case.counted.features is not None:
-            self._lengths.learn(case.counted, self._desk.request(number).prompt_tokens)
+            self._lengths.learn(case.counted, request.prompt_tokens)
+        if case.home is not None:
+            self._arrivals.ended(case.home, request.output_tokens)
         self._give_back(number, case, replica)
         del self._cases[number]
 
@@ -198,9 +199,7 @@ class ProductionRouter:
 
     def held(self, pool: PoolName) -> Held:
         """As `Router` says."""
-        requests, prefill_tokens, cached_tokens = self._arrivals[pool]
-        arrivals = Arrivals(requests=requests, prefill_tokens=prefill_tokens, cached_tokens=cached_tokens)
-        return self._line.held(pool)._replace(arrivals=arrivals)
+        return self._line.held(pool)._replace(arrivals=self._arrivals.of(pool))
 
     def _put(self, report: Report) -> None:
         self._reports += 1
@@ -245,8 +244,8 @@ class ProductionRouter:
         case = self._cases[number]
         while True:
             decision = self._route(number, case)
-            if not case.is_counted:
-                self._count(case, decision)
+            if case.home is None and not isinstance(decision, TooLong):
+                case.home = self._arrivals.came(case.need, decision)
             last = None if not case.tried else Fate.OVERLOADED if case.was_overloaded else Fate.GAVE_UP
             is_over = case.sent >= self._spec.attempts
             if isinstance(decision, Decision):
@@ -278,20 +277,6 @@ class ProductionRouter:
             session = session_hash(f"tenant-{request.tenant}", str(request.session))
         query = Query(need=need, session=session, resident=resident, tried=case.tried)
         return route(query, self._pools, self._table, self._profile, desk.rng)
-
-    def _count(self, case: _Case, decision: Decision | TooLong | NoEndpoint | Saturated) -> None:
-        """A request has come for the smallest pool that holds it, wherever it goes."""
-        case.is_counted = True
-        if isinstance(decision, TooLong):
-            return
-        if isinstance(decision, Decision):
-            home, cached_tokens = next(iter(decision.first.case.fits)), decision.first.resident_tokens
-        else:
-            home, cached_tokens = decision.pools[0], 0
-        counts = self._arrivals[home]
-        counts[0] += 1
-        counts[1] += max(case.need.expected_prompt_tokens - cached_tokens, 0)
-        counts[2] += cached_tokens
 
     @staticmethod
     def _next(decision: Decision, case: _Case) -> Choice | None:

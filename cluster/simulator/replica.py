@@ -138,6 +138,8 @@ class Replica:
             tally.decoded_tokens += steps * size
             tally.decode_s += took_s
             tally.decode_sequence_s += took_s * size
+            if self._chunks:
+                tally.decode_blocked_s += took_s
         if steps > 1:
             self.kv.take(batch.blocks(1, steps))
         batch.steps += steps

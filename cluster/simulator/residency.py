@@ -13,9 +13,9 @@ from operator import itemgetter
 from typing import NamedTuple
 
 from cluster.core.lease import ReplicaId
-from cluster.core.prefix import PrefixChain, PrefixFacts, PrefixIndex, ResidencyUpdate
+from cluster.core.prefix import PrefixChain, PrefixFacts, PrefixIndex, ResidencyUpdate, predicted_tokens
 from cluster.core.routing import NOTHING_RESIDENT
-from cluster.simulator.holders import Holders
+from cluster.simulator.holders import DEPTH, Holders
 from cluster.simulator.router import Report
 
 LINGER_S = 0.5
@@ -24,8 +24,8 @@ word comes with its next report (`LEASE_RENEW_S`) and not within milliseconds.""
 EXPECTED_LOOKS_MAX = 64
 """Expected prompts with the same beginning that are compared, the latest first: those are not resident yet."""
 ASKED_MAX = 32
-"""Replicas with a prompt's first block that the index is asked about, one by one, 2 µs each. Where a system prompt is
-on a thousand of them, the same answer is read off by block (`Holders`): the two are tested to agree."""
+"""Replicas with a prompt's first block that the index is asked about one by one, 2 µs each. Where more hold it, as they
+do a system prompt, it is asked about those that hold more than the opening; the others are read off (`Holders`)."""
 
 
 class BlockChain(PrefixChain):
@@ -72,9 +72,9 @@ class Residency:
         """
         self._facts = PrefixFacts(model_digest="", chunk_bytes=1, block_tokens=block_tokens, adapters={})
         self._index = PrefixIndex()
-        self._holders = Holders()
+        self._holders = Holders(block_tokens)
         self._expected: dict[int, dict[int, _Expected]] = {}
-        """By the second block, since the first is often everybody's; then by request."""
+        """By the second block, since the first is often everybody's; then by request. Shorter prompts are left out."""
 
     def joined(self, replica_id: ReplicaId) -> None:
         """A replica with an empty cache."""
@@ -94,12 +94,12 @@ class Residency:
         epoch, seq = known
         update = ResidencyUpdate(epoch=epoch, seq=seq + 1, adds=report.adds, removes=report.removes)
         self._index.apply(replica_id, update)
-        self._holders.update(replica_id, [key for key, _ in report.adds], report.removes)
+        self._holders.update(replica_id, report.adds, report.removes)
 
     def resident(self, chain: BlockChain, prompt_tokens: int | None, now_s: float) -> Mapping[ReplicaId, int]:
         """Prompt tokens that each replica is predicted to find, longest first; who finds none is absent."""
-        found = self._held(chain, prompt_tokens)
-        expected = self._expected.get(_group(chain))
+        found = self.held(chain, prompt_tokens)
+        expected = self._expected.get(chain.key(1)) if len(chain) > 1 else None
         if not expected:
             return found
         keys, block_tokens = chain.link_keys, self._facts.block_tokens
@@ -115,32 +115,43 @@ class Residency:
 
     def sent(self, number: int, chain: BlockChain, replica_id: ReplicaId) -> None:
         """A prompt goes to a replica: what is sent there next will find it."""
-        self._expected.setdefault(_group(chain), {})[number] = _Expected(replica_id, chain.link_keys, inf)
+        if len(chain) > 1:
+            self._expected.setdefault(chain.key(1), {})[number] = _Expected(replica_id, chain.link_keys, inf)
 
     def settled(self, number: int, chain: BlockChain, now_s: float) -> None:
         """Its first token is here: soon the replica speaks for itself."""
-        alike = self._expected[_group(chain)]
-        alike[number] = alike[number]._replace(until_s=now_s + LINGER_S)
+        if len(chain) > 1:
+            alike = self._expected[chain.key(1)]
+            alike[number] = alike[number]._replace(until_s=now_s + LINGER_S)
 
     def forget(self, number: int, chain: BlockChain) -> None:
         """The request has ended, or was not taken."""
-        group = _group(chain)
-        alike = self._expected.get(group, {})
-        alike.pop(number, None)
-        if not alike:
-            self._expected.pop(group, None)
+        if len(chain) > 1:
+            alike = self._expected.get(chain.key(1), {})
+            alike.pop(number, None)
+            if not alike:
+                self._expected.pop(chain.key(1), None)
 
-    def _held(self, chain: BlockChain, prompt_tokens: int | None) -> Mapping[ReplicaId, int]:
+    def held(self, chain: BlockChain, prompt_tokens: int | None) -> Mapping[ReplicaId, int]:
+        """The same without what is expected: what `PrefixIndex.resident` says of all replicas."""
         holders = self._holders.of(chain.key(0))
         if not holders:
             return NOTHING_RESIDENT
         if len(holders) <= ASKED_MAX:
             return self._index.resident(chain, holders, facts=self._facts, prompt_tokens=prompt_tokens)
-        return self._holders.resident(chain.link_keys, self._facts.block_tokens, prompt_tokens)
+        levels = self._holders.levels(chain.link_keys)
+        found: dict[ReplicaId, int] = {}
+        if len(levels) == DEPTH:
+            found = self._index.resident(chain, levels.pop(), facts=self._facts, prompt_tokens=prompt_tokens)
+        for depth in range(len(levels), 0, -1):
+            if len(levels[depth - 1]) > len(found) and (tokens := self._tokens(depth, prompt_tokens)):
+                # Who is found already holds more, and keeps both its place and its tokens.
+                found = {**found, **dict.fromkeys(levels[depth - 1], tokens), **found}
+        return found
 
-
-def _group(chain: BlockChain) -> int:
-    return chain.key(min(1, len(chain) - 1))
+    def _tokens(self, blocks: int, prompt_tokens: int | None) -> int:
+        size = self._facts.block_tokens
+        return predicted_tokens(tokens=blocks * size, chunk_tokens=size, block_tokens=size, prompt_tokens=prompt_tokens)
 
 
 def _shared(one: Sequence[int], other: Sequence[int]) -> int:

@@ -24,6 +24,8 @@ class Tally:
     """Time of steps in which somebody decodes."""
     decode_sequence_s: float = 0.0
     """The same, times how many."""
+    decode_blocked_s: float = 0.0
+    """Of those, time of steps that compute prompts as well."""
     prefilled_tokens: int = 0
     decoded_tokens: int = 0
     """Output tokens."""
@@ -40,4 +42,5 @@ class Tally:
             decode_tokens=self.decoded_tokens - self.first_tokens,
             decode_busy_s=self.decode_s,
             decode_sequence_s=self.decode_sequence_s,
+            decode_blocked_s=self.decode_blocked_s,
         )

@@ -199,6 +199,9 @@ class World:
             router.answered(one.number, unit.number)
         for one in ended:
             unit.load -= 1
+            use = self.fleet.use[unit.pool.name]
+            use.answers += 1
+            use.answer_tokens += one.output
             self._account(one, one.output)
             self._end(one.number, Fate.DONE)
             router.ended(one.number, unit.number)

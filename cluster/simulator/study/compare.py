@@ -97,20 +97,28 @@ def frontier(standings: Sequence[Standing]) -> list[Standing]:
 
 
 def choose(standings: Sequence[Standing], reference: Standing) -> Standing:
-    """The one that serves short prompts best among those whose long ones wait no longer than they may.
+    """Of those that meet the target, the one with the most requests within the service level.
 
-    Where there is none, the one that misses the two bounds least.
+    Where none does, the one that serves short prompts best among those whose long ones wait no longer than they may;
+    where there is none of these either, the one that misses the two bounds least.
 
     Raises:
         ValueError: there is nothing to choose from.
     """
     verdicts = [(standing, verdict(standing, reference)) for standing in standings]
+    meeting = [standing for standing, found in verdicts if found.is_met]
+    if meeting:
+        return max(meeting, key=lambda standing: standing.figures.every.good_ratio)
     fair = [(standing, found) for standing, found in verdicts if found.long_ratio <= LONG_RATIO_MAX]
     if fair:
         return max(fair, key=lambda entry: entry[1].short_gain)[0]
-    return min(
-        verdicts, key=lambda entry: max(SHORT_GAIN_MIN / entry[1].short_gain, entry[1].long_ratio / LONG_RATIO_MAX)
-    )[0]
+    return min(verdicts, key=lambda entry: _miss(entry[1]))[0]
+
+
+def _miss(found: Verdict) -> float:
+    """How far off the farther of the two bounds is."""
+    short = SHORT_GAIN_MIN / found.short_gain if found.short_gain else inf
+    return max(short, found.long_ratio / LONG_RATIO_MAX)
 
 
 def _ratio(over: float, under: float) -> float:

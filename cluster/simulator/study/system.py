@@ -8,10 +8,13 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
+from cluster.core.autoscaling import ServiceLevel
 from cluster.core.lease import PoolName
+from cluster.simulator.adaptive import AdaptiveRouter
 from cluster.simulator.baselines import Baseline, baseline_router
 from cluster.simulator.cluster import ClusterSpec, GatewaySpec, PoolSpec, ReplicaSpec
 from cluster.simulator.outcome import Result
+from cluster.simulator.router import Router
 from cluster.simulator.simulate import simulate
 from cluster.simulator.trace import Trace
 
@@ -28,12 +31,18 @@ class System:
     cluster: ClusterSpec
     baseline: Baseline | None = None
     """None: Longreach's production core."""
+    follows: ServiceLevel | None = None
+    """Whether, and for what, its boundary follows the traffic."""
 
     def run(self, trace: Trace, *, seed: int, progress: Callable[[int], None] | None = None) -> Result:
         """A run, under this system's name."""
-        router = None if self.baseline is None else baseline_router(self.baseline, self.cluster)
-        found = simulate(trace, self.cluster, router=router, seed=seed, progress=progress)
+        found = simulate(trace, self.cluster, router=self._router(), seed=seed, progress=progress)
         return replace(found, router=self.name)
+
+    def _router(self) -> Router | None:
+        if self.baseline is not None:
+            return baseline_router(self.baseline, self.cluster)
+        return None if self.follows is None else AdaptiveRouter(self.cluster, level=self.follows)
 
 
 def shared_system(baseline: Baseline, spec: ReplicaSpec, *, gpus: int, context_tokens: int) -> System:

@@ -45,6 +45,7 @@ def test_policies_and_baselines_by_name(policy: str) -> None:
         (["--fit", "none"], "one of mooncake-conversation"),
         (["--fit", "azure-code", "--trace", "x"], "leave one out"),
         (["--rate", "0"], "over 0"),
+        (["--adaptive", "--policy", "static-pools"], "name no baseline"),
     ],
 )
 def test_mistakes_are_named(arguments: list[str], words: str) -> None:
@@ -59,3 +60,44 @@ def test_the_simulator_is_timed() -> None:
     timing = json.loads(result.stdout)
     assert (timing["requests"], timing["replicas"]) == (50, 8)
     assert timing["done"] > 0
+
+
+def test_a_boundary_that_follows_is_named() -> None:
+    assert json.loads(run(*FEW, "--adaptive", "--json"))["policy"] == "balanced, adaptive"
+
+
+def test_a_tail_is_added() -> None:
+    found = json.loads(run(*FEW, "--tail", "0.1", "--json"))
+    assert found["every"]["requests"] == 44
+    assert found["long"]["requests"] >= 4
+
+
+def test_traces_are_listed_and_fitted(tmp_path: Path) -> None:
+    assert "CC-BY-4.0" in run("traces")
+    assert json.loads(run("traces", "--json"))[0]["name"] == "mooncake-conversation"
+    trace = tmp_path / "made.csv"
+    rows = [f"2023-11-16 18:{at // 60:02}:{at % 60:02}.0000000,{100 + at},5" for at in range(200)]
+    trace.write_text("\n".join(["TIMESTAMP,ContextTokens,GeneratedTokens", *rows]), encoding="utf-8")
+    fitted = json.loads(run("traces", "--fit", str(trace)))
+    assert (fitted["prompt_tokens"][0], fitted["prompt_tokens"][-1], fitted["sharing"]) == (100.0, 299.0, None)
+
+
+def test_a_trace_with_a_mistake_is_an_error_by_line(tmp_path: Path) -> None:
+    trace = tmp_path / "made.jsonl"
+    trace.write_text('{"timestamp": 0, "input_length": 0}', encoding="utf-8")
+    result = CliRunner().invoke(app, ["simulate", "--trace", str(trace)])
+    assert result.exit_code == 1
+    assert "made.jsonl:1: input_length: 0 is not from 1 to" in result.output
+
+
+def test_pools_are_searched(tmp_path: Path) -> None:
+    few = ["search", "--requests", "60", "--gpus", "2", "--load", "0.5", "--policy", "balanced"]
+    found = json.loads(run(*few, "--json", "--page", str(tmp_path / "page.html"), "--svg", str(tmp_path / "plots")))
+    assert found["rates"][0]["chosen"].startswith("balanced 1x")
+    assert "<svg" in (tmp_path / "page.html").read_text(encoding="utf-8")
+    assert [path.suffix for path in (tmp_path / "plots").iterdir()] == [".svg"]
+
+
+def test_loads_are_numbers() -> None:
+    result = CliRunner().invoke(app, ["simulate", "search", "--load", "much"], env={"COLUMNS": "200"})
+    assert result.exit_code == 2

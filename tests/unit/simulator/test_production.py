@@ -102,6 +102,10 @@ def test_arrivals_count_once_for_the_smallest_pool_that_holds_them() -> None:
         LONG: (1, 9_000),
     }
     assert desk.refused == {2: Fate.TOO_LONG}
+    router.ended(1, desk.sent[1])
+    ended = router.held(LONG).arrivals
+    assert ended is not None
+    assert (ended.answers, ended.output_tokens) == (1, 10)
 
 
 def test_a_policy_that_does_not_exist_is_refused() -> None:

@@ -27,14 +27,15 @@ SPEC = ReplicaSpec(cost=COST, kv_tokens=300_000, batch_tokens=2048)
 CLUSTER = pooled_cluster(SPEC, (8192, 262_144), (1, 3), gateway=GatewaySpec())
 
 
-def band(p99: float) -> BandFigures:
+def band(p99: float, good: int = 10) -> BandFigures:
     waits = Percentiles(p50=0.1, p95=0.2, p99=p99)
-    return BandFigures(from_tokens=0, requests=10, done=10, refused=0, lost=0, good=10, ttft_s=waits, itl_s=waits)
+    return BandFigures(from_tokens=0, requests=10, done=10, refused=0, lost=0, good=good, ttft_s=waits, itl_s=waits)
 
 
-def standing(name: str, short_s: float, long_s: float) -> Standing:
+def standing(name: str, short_s: float, long_s: float, good: int = 10) -> Standing:
     figures = Figures(
-        trace="made", policy=name, offered_per_s=1.0, goodput_per_s=1.0, every=band(short_s), bands=(band(short_s),),
+        trace="made", policy=name, offered_per_s=1.0, goodput_per_s=1.0, every=band(short_s, good),
+        bands=(band(short_s),),
         long=band(long_s), prompt_tokens=1, prefilled_tokens=1, ideal_prefill_tokens=1, output_tokens=1,
         gpu_hours=1.0, preemptions=0, busy_ratio=0.5,
     )  # fmt: skip
@@ -60,11 +61,21 @@ def test_a_reference_that_serves_nobody_is_beaten_and_the_other_way_round() -> N
     assert verdict(dead, dead).short_gain == 1.0
 
 
-def test_the_choice_serves_short_prompts_best_among_the_fair() -> None:
-    made = [standing("unfair", 0.1, 20.0), standing("fair", 0.5, 12.0), standing("fairer", 0.9, 10.0)]
+def test_of_those_that_meet_the_target_the_one_with_most_goodput_is_chosen() -> None:
+    made = [
+        standing("best short", 0.1, 12.0, good=8),
+        standing("most good", 0.9, 12.0, good=9),
+        standing("c", 2.0, 9.0),
+    ]
+    assert choose(made, REFERENCE).name == "most good"
+
+
+def test_where_none_meets_it_the_best_for_short_prompts_among_the_fair_is() -> None:
+    made = [standing("unfair", 0.1, 20.0), standing("fair", 2.0, 12.0), standing("fairer", 3.0, 10.0)]
     assert choose(made, REFERENCE).name == "fair"
     assert choose(made[:1], REFERENCE).name == "unfair"
     assert choose([standing("near", 1.1, 12.6), standing("far", 4.0, 12.6)], REFERENCE).name == "near"
+    assert choose([standing("dead", inf, inf), standing("slow", 50.0, 30.0)], REFERENCE).name == "slow"
 
 
 def test_the_frontier_has_whoever_nobody_beats_twice() -> None:
