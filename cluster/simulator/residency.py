@@ -24,8 +24,8 @@ word comes with its next report (`LEASE_RENEW_S`) and not within milliseconds.""
 EXPECTED_LOOKS_MAX = 64
 """Expected prompts with the same beginning that are compared, the latest first: those are not resident yet."""
 ASKED_MAX = 32
-"""Replicas with a prompt's first block that the index is asked about, one by one, 2 µs each. Where more hold it, as with
-a system prompt, it is asked about those that hold more than the opening; the others' part is read off (`Holders`)."""
+"""Replicas with a prompt's first block that the index is asked about one by one, 2 µs each. Where more hold it, as they
+do a system prompt, it is asked about those that hold more than the opening; the others are read off (`Holders`)."""
 
 
 class BlockChain(PrefixChain):
