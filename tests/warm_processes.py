@@ -11,6 +11,7 @@ import signal
 import sys
 import time
 from collections.abc import Sequence
+from multiprocessing import resource_tracker, shared_memory
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
@@ -104,7 +105,16 @@ def hold(lock: Any, queue: Any) -> None:
         queue.put(os.getpid())
 
 
-def replica(preload_name: str) -> None:
+def share_memory(said: Connection) -> None:
+    """As vLLM's processes do: a segment that only a process which ends in order removes."""
+    memory = shared_memory.SharedMemory(create=True, size=4096)
+    resource_tracker.unregister(f"/{memory.name}", "shared_memory")
+    said.send(memory.name)
+    said.send(os.getpid())
+    signal.pause()
+
+
+def replica(preload_name: str, target: str = "have_a_child") -> None:
     """A process that has a warm parent and two children of it, and waits to be killed."""
     from cluster.engine import orphans
     from cluster.engine.warm.handle import start_parent
@@ -113,7 +123,7 @@ def replica(preload_name: str) -> None:
     parent = start_parent(os.environ, preload=preload_name, adopt=adopt)
     context = WarmContext(parent.asking)
     here, there = context.Pipe()
-    core = context.Process(target=have_a_child, args=(there,))
+    core = context.Process(target=globals()[target], args=(there,))
     core.start()
     sys.stdout.write(f"{parent.pid} {here.recv()} {here.recv()}\n")
     sys.stdout.flush()

@@ -23,7 +23,7 @@ def start(
     model: Annotated[str, typer.Option("--model", "-m", help="Catalog id, hub id or folder.")] = "tiny",
     dtype: Annotated[str, typer.Option("--dtype", help="As pools[].engine.dtype.", metavar="TYPE")] = "auto",
 ) -> None:
-    """Kill replicas and time the new ones to their first token, spawned and forked in turns (about 12 minutes)."""
+    """Kill replicas and time the new ones to their first token, spawned and forked in turns (about 5 minutes)."""
     from rich.console import Console
 
     from cluster.environment import read_environment

@@ -9,6 +9,7 @@ import httpx
 import psutil
 import pytest
 
+from cluster.shared_memory import shared_memory_of
 from tests.cluster_harness import Cluster, engine_core, engine_workers, settled, until, warm_parent
 
 pytestmark = pytest.mark.integration
@@ -26,12 +27,17 @@ async def test_nothing_outlives_it_and_another_one_serves(
     parent = warm_parent(pid)
     engine = [engine_core(pid), *engine_workers(pid)]
     assert {process.ppid() for process in engine} == {parent.pid}
+    shared = shared_memory_of(engine)
+    assert shared, "vLLM's processes talk through it"
     os.kill(pid if victim == "replica" else parent.pid, signal.SIGKILL)
 
     def are_gone() -> bool:
         return not [process for process in engine if _runs(process)] and not _runs(parent)
 
     await until(are_gone, timeout_s=GONE_S, what="the engine's processes and their parent are gone")
+
+    if victim == "replica":
+        assert not [file for file in shared if file.exists()]
 
     async def is_replaced() -> bool:
         leases = await cluster.leases()

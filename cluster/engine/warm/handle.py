@@ -76,6 +76,9 @@ def start_parent(
             env=dict(environment),
             stdin=subprocess.DEVNULL,
             pass_fds=(theirs.fileno(), alive_there),
+            # Ray kills the process group of a worker that has died, and would so before the shared memory is removed.
+            # The session stays: the scheduler's weight hangs on it.
+            process_group=0,
         )
     except OSError:
         ours.close()

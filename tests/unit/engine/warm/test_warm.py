@@ -212,6 +212,22 @@ def test_what_a_fork_cannot_change_is_spawned(start: Start, monkeypatch: pytest.
     assert found["environment"]["GOMP_CPU_AFFINITY"] == "0"
 
 
+def test_a_killed_replicas_shared_memory_is_removed() -> None:
+    """Nobody else can: its engine is killed before it could, and multiprocessing's tracker does not know of it."""
+    code = f"from {MODULE} import replica; replica('{MODULE}:preload', 'share_memory')"
+    with subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        parent, name, child = process.stdout.readline().split()
+        assert Path("/dev/shm", name).exists()
+        # As Ray does to what a dead worker leaves in its group, which the warm parent is not in.
+        assert os.getpgid(int(parent)) == os.getpgid(int(child)) != os.getpgid(process.pid)
+        assert os.getsid(int(parent)) == os.getsid(process.pid)
+        process.kill()
+        process.wait()
+        assert gone(int(parent), int(child))
+        assert not Path("/dev/shm", name).exists()
+
+
 def test_close_twice(start: Start) -> None:
     parent = start()
     parent.close()
