@@ -58,7 +58,7 @@ moments = st.fixed_dictionaries(
         "resident_tokens": st.integers(0, 10**6),
         "kv_use_ratio": st.floats(0, 1),
         "requests": st.integers(0, 500),
-        "prompt": st.integers(1, 10_000),
+        "prompt": st.integers(0, 10_000),
         "output": st.integers(0, 1_000),
         "speed": st.none() | speeds,
         "startup_s": st.none() | st.floats(0, 200),
@@ -218,10 +218,10 @@ def test_constant_load_never_turns(requests_per_s: int, begin: int) -> None:
     assert turns(sizes(lambda _: requests_per_s, 400, begin=begin)) <= 1
 
 
-@settings(max_examples=4, deadline=None, phases=(Phase.explicit, Phase.generate))
+@settings(max_examples=3, deadline=None, phases=(Phase.explicit, Phase.generate))
 @given(st.floats(0.05, 60), st.integers(0, 2**32))
 def test_noise_turns_seldom(requests_per_s: float, seed: int) -> None:
-    rng, hour = random.Random(seed), 3_600
+    rng, seconds = random.Random(seed), 2_400
 
     def poisson(_: int) -> int:
         count, waited_s = 0, rng.expovariate(requests_per_s)
@@ -229,8 +229,8 @@ def test_noise_turns_seldom(requests_per_s: float, seed: int) -> None:
             count, waited_s = count + 1, waited_s + rng.expovariate(requests_per_s)
         return count
 
-    # Each regret doubles the window, so an hour has room for few.
-    assert turns(sizes(poisson, hour, begin=1)) <= 2 * hour / (PATIENCE_MAX * STARTUP_S) + 6
+    # Each regret doubles the window: up and down once in the longest one, and the regrets before it.
+    assert turns(sizes(poisson, seconds, begin=1)) <= 2 * seconds / (PATIENCE_MAX * STARTUP_S) + 6
 
 
 @settings(max_examples=20)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import replace
+from functools import cache
 from itertools import pairwise
 from typing import NamedTuple
 
@@ -75,8 +76,10 @@ def replicas_for(requests_per_s: float) -> int:
     return max(math.ceil(max(need.ahead for need in needs(outlook)) - 1e-6), 1)
 
 
-def oracle(shape: Shape) -> list[int]:
+@cache
+def oracle(name: str) -> list[int]:
     """What to have ordered at each second."""
+    shape = SHAPES[name]
     needed = [replicas_for(shape.rate(float(second))) for second in range(shape.until_s + STARTUP_S + 1)]
     kept = list(needed)
     for level in range(1, max(needed) + 1):
@@ -87,7 +90,9 @@ def oracle(shape: Shape) -> list[int]:
     return [max(kept[second : second + STARTUP_S + 1]) for second in range(shape.until_s + 1)]
 
 
-def served(shape: Shape, plan: list[int], *, by_policy: bool, seed: int = 1) -> Run:
+@cache
+def served(name: str, *, by_policy: bool, seed: int = 1) -> Run:
+    shape, plan = SHAPES[name], oracle(name)
     policy = PoolAutoscaler(Target(min_replicas=1, max_replicas=100, level=LEVEL))
 
     def size(demand: PoolDemand) -> int:
@@ -99,9 +104,8 @@ def served(shape: Shape, plan: list[int], *, by_policy: bool, seed: int = 1) -> 
 
 @pytest.mark.parametrize("name", SHAPES)
 def test_the_level_is_kept_at_a_bounded_cost(name: str) -> None:
-    shape = SHAPES[name]
-    plan = oracle(shape)
-    found = served(shape, plan, by_policy=True)
+    shape, plan = SHAPES[name], oracle(name)
+    found = served(name, by_policy=True)
     late, slow = found.late_ratio(LEVEL), found.slow_ratio(LEVEL)
     extra = found.replica_s / sum(plan[:-1]) - 1
     assert late <= shape.late_ratio
@@ -112,13 +116,11 @@ def test_the_level_is_kept_at_a_bounded_cost(name: str) -> None:
 
 @pytest.mark.parametrize("name", ["ramp", "step"])
 def test_the_oracle_keeps_the_level(name: str) -> None:
-    shape = SHAPES[name]
-    found = served(shape, oracle(shape), by_policy=False)
+    found = served(name, by_policy=False)
     assert found.late_ratio(LEVEL) <= 0.05
     assert found.slow_ratio(LEVEL) <= 0.05
 
 
 def test_after_a_step_the_level_is_kept_again_within_three_starts() -> None:
-    shape = SHAPES["step"]
-    found = served(shape, oracle(shape), by_policy=True)
+    found = served("step", by_policy=True)
     assert found.late_ratio(LEVEL, since_s=200 + 3 * STARTUP_S) <= 0.05

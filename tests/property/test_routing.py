@@ -154,34 +154,6 @@ def test_the_boundary_is_exact(pools: list[Pool], output: int) -> None:
         assert pool not in [fit for fit, _ in fitting_pools(over, pools)]
 
 
-def test_a_preference_moves_a_request_to_a_larger_pool_and_refuses_none() -> None:
-    short = Pool(name=PoolName("short"), model="m", context_tokens=1_000, prefers_tokens=400)
-    long = Pool(name=PoolName("long"), model="m", context_tokens=10_000)
-    table = filled(
-        [
-            Endpoint(replica_id=ReplicaId(pool.name), pool=pool.name, url="", accepts=True, capacity=4)
-            for pool in (short, long)
-        ],
-        frozenset(),
-        frozenset(),
-    )
-
-    def served(tokens: int, table: EndpointTable) -> tuple[str, str]:
-        need = ContextNeed(prompt_tokens=tokens - 1, output_tokens=1, is_explicit=True)
-        decision = route(Query(need=need), [long, short], table, profile_of(Policy.BALANCED), random.Random(1))
-        assert isinstance(decision, Decision)
-        return decision.first.endpoint.pool, decision.first.reason
-
-    assert served(400, table)[0] == "short"
-    pool, reason = served(401, table)
-    assert pool == "long"
-    assert "short prefers up to 400, long is the next larger pool" in reason
-    table.put(Endpoint(replica_id=ReplicaId("long"), pool=long.name, url="", accepts=True, capacity=4, running=4))
-    pool, reason = served(401, table)
-    assert pool == "short"
-    assert "long is full, short holds them too" in reason
-
-
 @given(pools=POOLS, prompt=st.integers(0, 5_000), more=st.integers(0, 5_000))
 def test_a_longer_prompt_never_goes_to_a_smaller_pool(pools: list[Pool], prompt: int, more: int) -> None:
     def smallest(tokens: int) -> float:

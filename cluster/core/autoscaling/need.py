@@ -87,6 +87,12 @@ class Outlook:
         return decode_s + (self.prompt_tokens / prefill_speed if prefill_speed > 0 else 0.0)
 
     @property
+    def busy_speed(self) -> float:
+        """Prompt tokens a second of a replica that has as much to do as it can, its answers included."""
+        request_s = self.request_s
+        return self.prompt_tokens / request_s if request_s > 0 else 0.0
+
+    @property
     def places(self) -> tuple[float, Bound, str]:
         """How many sequences one replica may have, and by which bound; infinite where nothing limits them."""
         places, bound, why = math.inf, Bound.DECODE, ""
@@ -110,7 +116,7 @@ class Outlook:
     def queued_ahead_tokens(self) -> float:
         """The same at the horizon, with the replicas there are by then."""
         rate = (self.forecast.now + self.forecast.ahead) / 2 * self.prompt_tokens
-        speed = self.prompt_tokens / request_s if (request_s := self.request_s) > 0 else 0.0
+        speed = self.busy_speed
         queued, at_s, serving = self.queued_tokens, 0.0, self.demand.ready
         for until_s in (*sorted(min(arrival, self.horizon_s) for arrival in self.arriving_s), self.horizon_s):
             queued = max(queued + (rate - serving * speed) * (until_s - at_s), 0.0)
@@ -120,16 +126,38 @@ class Outlook:
 
 def needs(outlook: Outlook) -> tuple[Need, ...]:
     """All that can be told from measured speeds."""
-    found: list[Need] = []
-    if outlook.speed.prefill_tokens_per_s > 0:
-        found.append(_prefill(outlook))
-    found += [need for need in (_batch(outlook), _between_tokens(outlook)) if need is not None]
-    return tuple(found)
+    found = (_first_token(outlook), _batch(outlook), _between_tokens(outlook))
+    most = _most_by_floor(outlook)
+    return tuple(
+        Need(need.bound, min(need.now, most), min(need.ahead, most), need.words) for need in found if need is not None
+    )
 
 
-def _prefill(outlook: Outlook) -> Need:
+def _most_by_floor(outlook: Outlook) -> float:
+    """What a speed can prove that is only known to be no less: that those there are have too little to do, or a queue.
+
+    Otherwise an idle pool's own slowness would order replicas, and each would be as idle.
+    """
+    demand = outlook.demand
+    if not outlook.speed.prefill_is_floor:
+        return math.inf
+    current = float(demand.ready + demand.starting)
+    is_behind = outlook.queued_tokens > 0 and outlook.queued_ahead_tokens > 0
+    return max(max(demand.ready, 1) * FLOOR_GROWTH_RATIO, current) if is_behind else current
+
+
+def _first_token(outlook: Outlook) -> Need | None:
+    """Replicas whose queue is short enough 95 times in 100, and clears what waits already.
+
+    Queueing theory's servers are replicas, and their work is `request_s`: prompts come first in a step, but a batch
+    that is full has to be decoded before the next one may join.
+    """
     speed, level, demand = outlook.speed.prefill_tokens_per_s, outlook.level, outlook.demand
     prompt_tokens = outlook.prompt_tokens
+    if speed <= 0:
+        return None
+    if prompt_tokens <= 0:
+        return Need(Bound.PREFILL, 0.0, 0.0, "prefill: no prompt tokens wait or come: 0")
     service_s = prompt_tokens / speed
     # The limit rises with length as the own computation does, so one end or the other leaves least.
     slack_s = max(min(level.ttft_s, level.ttft_limit_s(prompt_tokens) - service_s), SLACK_MIN_RATIO * level.ttft_s)
@@ -137,25 +165,19 @@ def _prefill(outlook: Outlook) -> Need:
         servers_for_wait(requests_per_s * outlook.request_s, service_s=service_s, wait_s=slack_s)
         for requests_per_s in outlook.forecast
     )
-    now += outlook.queued_tokens / (speed * slack_s)
+    now += outlook.queued_tokens / (outlook.busy_speed * slack_s)
     # Whoever waits at the horizon is late already: clearing faster than replicas start would only buy idle ones.
     queued_ahead = outlook.queued_ahead_tokens
-    ahead += queued_ahead / (speed * max(slack_s, outlook.horizon_s))
-    at_least = ""
-    if outlook.speed.prefill_is_floor:
-        at_least = "at least "
-        are_behind = queued_ahead > 0 and outlook.queued_tokens > 0
-        most = float(demand.ready + demand.starting)
-        if are_behind:
-            most = max(max(demand.ready, 1) * FLOOR_GROWTH_RATIO, most)
-        now, ahead = min(now, most), min(ahead, most)
+    ahead += queued_ahead / (outlook.busy_speed * max(slack_s, outlook.horizon_s))
     coming, then = (requests_per_s * prompt_tokens for requests_per_s in outlook.forecast)
     left = f", {queued_ahead:,.0f} would wait in {outlook.horizon_s:.0f} s" if queued_ahead >= 1 else ""
+    at_least = "at least " if outlook.speed.prefill_is_floor else ""
+    beside = " beside its answers" if outlook.busy_speed < 0.95 * speed else ""
     words = (
         f"prefill: {demand.prefill_tokens:,} tokens wait{left}, {coming:,.0f} tokens/s come"
-        f"{_ahead(coming, then, outlook.horizon_s)}, "
-        f"a replica does {at_least}{speed:,.0f}/s: {math.ceil(ahead)} for a first token within {level.ttft_s:g} s + "
-        f"{level.ttft_s_per_1k_tokens:g} s per 1,000 tokens"
+        f"{_ahead(coming, then, outlook.horizon_s)}, a replica does {at_least}{outlook.busy_speed:,.0f}/s{beside}: "
+        f"{math.ceil(ahead)} for a first token within {level.ttft_s:g} s + {level.ttft_s_per_1k_tokens:g} s per 1,000 "
+        f"tokens"
     )
     return Need(Bound.PREFILL, now, ahead, words)
 

@@ -146,11 +146,14 @@ class PoolAutoscaler:
         """How many of those that are not needed may go."""
         recompute_s, window = self._recompute_s(demand), self._window_s
         least = self._hysteresis.least(demand.now_s, window)
+        if _whole(now) >= current:
+            why = f"{ahead.words}; {current} stay: the work at hand would fill {_whole(now)}"
+            return current, Bound.HYSTERESIS, why
         if least is None or least >= current:
-            cache = f", {recompute_s:.0f} s of it for its cache," if recompute_s >= 1 else ""
+            cache = f", {recompute_s:.0f} s of it for a cache," if recompute_s >= 1 else ""
             why = (
-                f"{ahead.words}; {current} stay until fewer have done for {window:.0f} s{cache} "
-                f"with {MARGIN_RATIO:.0%} to spare (now {_whole(max(now, ahead.ahead))} would)"
+                f"{ahead.words}; {current} stay until fewer have done for {window:.0f} s{cache} with "
+                f"{MARGIN_RATIO:.0%} to spare"
             )
             return current, Bound.HYSTERESIS, why
         if least == 0:
@@ -169,7 +172,9 @@ class PoolAutoscaler:
         return replicas, bound, words
 
     def _is_idle(self, demand: PoolDemand) -> bool:
-        return demand.now_s - self._busy_s >= self.target.idle_s
+        # What was ordered for one request is there for the next as well, which was told when to come back.
+        coming_s = self._horizon_s if demand.starting and not demand.ready else 0.0
+        return demand.now_s - max(self._busy_s, self._grown_s) >= self.target.idle_s + coming_s
 
     def _recompute_s(self, demand: PoolDemand) -> float:
         """What computing the reused part of a replica's cache again would take."""
