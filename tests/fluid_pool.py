@@ -206,7 +206,8 @@ def _demand(
     serving = [one for one in active if one.ready_s <= now_s]
     for one in serving:
         meter.observe(one.replica_id, SpeedCounters(**one.counted))
-    waits = [now_s - one.queue[0][0] for one in serving if one.queue] + [now_s - one.arrival_s for one in held]
+    waits = [now_s - one.queue[1][0] for one in serving if len(one.queue) > 1]
+    waits += [now_s - one.arrival_s for one in held]
     used = sum(min(one.context_tokens / KV_TOKENS, 1.0) for one in serving)
     return PoolDemand(
         pool=PoolName("pool"),
@@ -234,7 +235,9 @@ def _resize(replicas: list[Replica], wanted: int, ready_s: float, made: int) -> 
     return until
 
 
-def poisson(rate: Callable[[float], float], until_s: float, seed: int, *, most: float) -> Iterator[Request]:
+def poisson(
+    rate: Callable[[float], float], until_s: float, seed: int, *, most: float, mean_log_tokens: float = 6.2
+) -> Iterator[Request]:
     """Requests at a rate that changes in time (thinning); lengths as in Mooncake's spread: cs² = 1.7."""
     rng, now_s = random.Random(seed), 0.0
     while True:
@@ -243,6 +246,5 @@ def poisson(rate: Callable[[float], float], until_s: float, seed: int, *, most: 
             return
         if rng.random() * most < rate(now_s):
             # Lognormal with sigma 1 has cs² = e - 1 = 1.72.
-            yield Request(
-                now_s, max(int(rng.lognormvariate(6.2, 1.0)), 16), max(int(rng.expovariate(1 / MEAN_OUTPUT_TOKENS)), 2)
-            )
+            prompt_tokens = max(int(rng.lognormvariate(mean_log_tokens, 1.0)), 16)
+            yield Request(now_s, prompt_tokens, max(int(rng.expovariate(1 / MEAN_OUTPUT_TOKENS)), 2))

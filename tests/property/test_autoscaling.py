@@ -64,7 +64,7 @@ moments = st.fixed_dictionaries(
         "startup_s": st.none() | st.floats(0, 200),
     }
 )
-histories = st.lists(moments, min_size=1, max_size=25)
+histories = st.lists(moments, min_size=1, max_size=12)
 
 
 def demands(history: list[dict[str, object]]) -> Iterator[PoolDemand]:

@@ -32,7 +32,8 @@ FLOOR_GROWTH_RATIO = 2.0
 """With a queue, but a speed that was only measured with little to do: a replica at work will show its speed within
 seconds, so at most so many times the replicas are ordered before that."""
 QUEUE_GROWTH_RATIO = 2.0
-"""A queue's age tells that there are too few, but not how many: at most so many times those that serve."""
+"""A queue's age tells that there are too few, but not how many: at most so many times those that serve, nor more than
+so many times what measured speeds say. Else a queue that no replica can shorten would double a pool without end."""
 
 
 class Need(NamedTuple):
@@ -266,11 +267,13 @@ def step_of(speed: PoolSpeed, batch: float) -> float:
     return alone_s + further_s * (batch - 1)
 
 
-def queue_age(demand: PoolDemand, level: ServiceLevel) -> Need | None:
-    """Somebody waits too long, whatever the reason is."""
+def queue_age(demand: PoolDemand, level: ServiceLevel, measured: Sequence[Need]) -> Need | None:
+    """Somebody waits too long, whatever the reason is; `measured` is what speeds say, none: they are not known."""
     if demand.oldest_wait_s <= level.queue_age_s or demand.ready == 0:
         return None
     replicas = demand.ready * min(demand.oldest_wait_s / level.queue_age_s, QUEUE_GROWTH_RATIO)
+    if measured:
+        replicas = min(replicas, QUEUE_GROWTH_RATIO * max(1.0, *(need.ahead for need in measured)))
     words = (
         f"queue age: the oldest request has waited {demand.oldest_wait_s:.1f} s, at most {level.queue_age_s:g} s are "
         f"promised: {math.ceil(replicas)}"

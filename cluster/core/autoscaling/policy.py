@@ -98,7 +98,7 @@ class PoolAutoscaler:
         level = self.target.level
         # A queue that is older than the latest replica is no proof that more are needed.
         if demand.oldest_wait_s < demand.now_s - self._grown_s:
-            aged = queue_age(demand, level)
+            aged = queue_age(demand, level, found)
             found += [] if aged is None else [aged]
         # What fewer replicas must hold, for the way down: more traffic than there is.
         relaxed = needs(outlook.scaled(1 + MARGIN_RATIO)) if outlook is not None else ()

@@ -17,7 +17,11 @@ BIN_S = 1.0
 WINDOW_MIN_S = 30.0
 WINDOW_MAX_S = 120.0
 """A regime is looked back on for the time looked ahead, within these: below, noise rules; above, a trend is old."""
-BINS_MAX = int(WINDOW_MAX_S / BIN_S)
+FEW_REQUESTS = 30
+FEW_WINDOW_MAX_S = 600.0
+"""A window with fewer than `FEW_REQUESTS`, whose rate would be more than 18% off (standard error), reaches further
+back, up to this: three long prompts an hour must not be a load in one minute and none in the next."""
+BINS_MAX = int(FEW_WINDOW_MAX_S / BIN_S)
 GROWTH_MAX_RATIO = 2.0
 """The forecast is at most twice what comes now. What more than doubles within a start-up time is a step, not a trend,
 and no trend knows where a step ends; so what a wrong forecast costs is at most what is in use anyway."""
@@ -30,6 +34,7 @@ STEP_BINS_MAX = 5
 """A step is looked for in so many latest bins: one that nobody saw in these is no step but a trend."""
 STEP_OLDER_MIN = 8
 """And against at least so many before them."""
+STEP_OLDER_MAX = int(WINDOW_MAX_S / BIN_S)
 STEP_SIGMAS = 4.0
 STEP_MIN_RATIO = 0.25
 """And it must change the rate by this part: smaller ones are averaged in."""
@@ -61,6 +66,8 @@ class Traffic:
         self._bins: deque[_Bin] = deque(maxlen=BINS_MAX)
         self._open: tuple[float, int] | None = None
         self._begins_partly = False
+        self._told: tuple[float, Forecast] | None = None
+        """The latest forecast and its horizon; it holds until the next bin."""
 
     def add(self, now_s: float, requests: int) -> None:
         """Take in the counter as of `now_s`; less than before means that counting began again."""
@@ -73,17 +80,21 @@ class Traffic:
         elif now_s - since_s >= BIN_S:
             self._bins.append(_Bin(now_s, (since_s + now_s) / 2, now_s - since_s, requests - before))
             self._open = now_s, requests
+            self._told = None
             self._look_for_step()
 
     def forecast(self, horizon_s: float) -> Forecast:
         """Rates now, and `horizon_s` later; none before the first second is over."""
+        if self._told is None or self._told[0] != horizon_s:
+            self._told = horizon_s, self._forecast(horizon_s)
+        return self._told[1]
+
+    def _forecast(self, horizon_s: float) -> Forecast:
         if not self._bins:
             return Forecast(0.0, 0.0)
         window_s = min(max(horizon_s, WINDOW_MIN_S), WINDOW_MAX_S)
         last_s = self._bins[-1].end_s
-        bins = [one for one in self._bins if one.end_s > last_s - window_s]
-        requests = sum(one.requests for one in bins)
-        span_s = sum(one.width_s for one in bins)
+        bins, requests, span_s = self._latest(window_s)
         untold = max(1 - requests / TRUSTED_REQUESTS, 0.0)
         if untold or len(bins) < TREND_BINS_MIN:
             mean = requests / max(span_s, untold * window_s)
@@ -94,13 +105,25 @@ class Traffic:
         # No further ahead than it has been seen.
         return Forecast(now, min(now + max(slope, 0.0) * min(horizon_s, span_s), GROWTH_MAX_RATIO * now))
 
+    def _latest(self, window_s: float) -> tuple[list[_Bin], int, float]:
+        """The bins that count, how many requests they have, and how long they are together."""
+        bins, requests, span_s = list[_Bin](), 0, 0.0
+        for one in reversed(self._bins):
+            if span_s >= window_s and (requests >= FEW_REQUESTS or span_s >= FEW_WINDOW_MAX_S):
+                break
+            bins.append(one)
+            requests += one.requests
+            span_s += one.width_s
+        bins.reverse()
+        return bins, requests, span_s
+
     def _look_for_step(self) -> None:
         """Forget what was before the clearest step among the latest bins."""
         bins = list(self._bins)
         latest = min(STEP_BINS_MAX, len(bins) - STEP_OLDER_MIN)
         clearest, begin = 1.0, None
         if latest > 0:
-            older = _fit(bins[:-latest])
+            older = _fit(bins[-latest - STEP_OLDER_MAX : -latest])
             for at in range(len(bins) - latest, len(bins)):
                 clearness = _clearness(older, bins[at:])
                 if clearness > clearest:

@@ -150,6 +150,15 @@ def test_an_old_queue_orders_replicas_though_no_speed_is_known() -> None:
     assert (decision.replicas, decision.bound) == (3, Bound.QUEUE_AGE)
 
 
+def test_a_queue_that_no_replica_shortens_does_not_double_the_pool_without_end() -> None:
+    policy = PoolAutoscaler(ONE_TO_EIGHT)
+    found = []
+    for minute in range(20):
+        demand = replace(later(IDLE, 60 * minute, 1, 500), ready=max(found[-1:] or [2]), waiting=1, oldest_wait_s=30.0)
+        found.append(policy.decide(demand).replicas)
+    assert max(found) == 2
+
+
 def test_a_replica_that_just_came_is_given_time_for_an_old_queue() -> None:
     policy = PoolAutoscaler(ONE_TO_EIGHT)
     waiting = replace(IDLE, ready=2, waiting=9, speed=None, oldest_wait_s=15.0)
