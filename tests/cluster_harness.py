@@ -49,14 +49,14 @@ class Cluster:
 
     async def leases(self) -> dict[str, Lease]:
         """The lease of each pool; the tests' pools have one replica each."""
-        client = _patient(self.state_url)
+        client = patient(self.state_url)
         try:
             return {lease.pool: lease for lease in await LeaseStore(client, "test").leases()}
         finally:
             await client.aclose()
 
     async def reports(self) -> dict[ReplicaId, ReplicaReport]:
-        client = _patient(self.state_url)
+        client = patient(self.state_url)
         try:
             return {report.replica_id: report for report in await LeaseStore(client, "test").reports()}
         finally:
@@ -80,7 +80,7 @@ class Cluster:
         return carrying(f"LONGREACH_RUN_DIR={self.run_dir}")
 
 
-def _patient(url: str) -> Redis:
+def patient(url: str) -> Redis:
     """A client that waits longer than the product's: beside a busy engine, this process starves."""
     return Redis.from_url(url, socket_connect_timeout=30, socket_timeout=30, decode_responses=True)
 

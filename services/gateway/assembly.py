@@ -162,7 +162,7 @@ def assemble(around: Surroundings) -> Assembly:
     residency = Residency(around.residency, directory.leases, clock, Kept(around.kept, directory.leases, clock))
     writer = secrets.token_hex(8)
     demand = Demand(around.asked, gateway=writer, standing=room.standing, clock=clock)
-    scaling = Scaling(around.records, pools=lambda: current.catalog.autoscaled)
+    scaling = Scaling(around.records, pools=lambda: current.catalog.autoscaled, clock=time.time)
     quotas = Quotas(around.redis, config.cluster.name, gateway=writer, clock=clock, sharers=config.gateway.workers)
     dispatcher = Dispatcher(
         current=current,

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import time
 from collections.abc import Callable, Collection, Mapping
 from typing import Protocol
 
@@ -39,11 +38,15 @@ class Scaling:
     Args:
         store: where they are; None: nowhere.
         pools: which, as configured now.
+        clock: seconds since the epoch: decisions are made on another machine.
     """
 
-    def __init__(self, store: RecordReader | None, *, pools: Callable[[], Collection[PoolName]]) -> None:
+    def __init__(
+        self, store: RecordReader | None, *, pools: Callable[[], Collection[PoolName]], clock: Callable[[], float]
+    ) -> None:
         self._store = store
         self._pools = pools
+        self._clock = clock
         self._records: dict[PoolName, AutoscaleRecord] = {}
 
     @property
@@ -56,7 +59,7 @@ class Scaling:
         record = self._records.get(pool)
         if record is None:
             return None
-        now_s = time.time()
+        now_s = self._clock()
         if now_s - record.written_s > STALE_S:
             # Whoever decides has gone: what it ordered may have come and gone too.
             return record.demand.startup_s

@@ -10,13 +10,14 @@ import json
 import os
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import httpx
 import pytest
+from redis.asyncio import Redis
 
 from cluster.core.autoscaling.record import AutoscaleRecord, PastDecision
 from cluster.core.autoscaling.target import Bound
@@ -24,12 +25,13 @@ from cluster.core.lease import PoolName
 from cluster.deployment import load_deployment
 from cluster.environment import read_environment
 from cluster.state.autoscale import AutoscaleStore
-from cluster.state.leases import LeaseStore, connect
-from tests.cluster_harness import carrying, longreach, until
+from cluster.state.leases import LeaseStore
+from tests.cluster_harness import carrying, longreach, patient, until
 
 pytestmark = [pytest.mark.integration, pytest.mark.slow, pytest.mark.timeout(1500)]
 CONFIG = Path(__file__).with_name("autoscaling.yaml")
 CLUSTER = "autoscaling"
+T = TypeVar("T")
 UP_TIMEOUT_S = 600.0
 START_TIMEOUT_S = 300.0
 """A start of twenty seconds, on a machine that may be busy with other things."""
@@ -48,23 +50,20 @@ class Pools:
     env: dict[str, str]
 
     async def ready(self, pool: str) -> int:
-        client = connect(self.state_url)
-        try:
-            return sum(lease.pool == pool for lease in await LeaseStore(client, CLUSTER).leases())
-        finally:
-            await client.aclose()
+        return await self._read(lambda redis: _ready(redis, pool))
 
     async def record(self, pool: str) -> AutoscaleRecord | None:
-        client = connect(self.state_url)
-        try:
-            return (await AutoscaleStore(client, CLUSTER).records([PoolName(pool)])).get(PoolName(pool))
-        finally:
-            await client.aclose()
+        return (await self._read(lambda redis: AutoscaleStore(redis, CLUSTER).records([PoolName(pool)]))).get(
+            PoolName(pool)
+        )
 
     async def past(self, pool: str) -> tuple[PastDecision, ...]:
-        client = connect(self.state_url)
+        return await self._read(lambda redis: AutoscaleStore(redis, CLUSTER).past(PoolName(pool)))
+
+    async def _read(self, read: Callable[[Redis], Awaitable[T]]) -> T:
+        client = patient(self.state_url)
         try:
-            return await AutoscaleStore(client, CLUSTER).past(PoolName(pool))
+            return await read(client)
         finally:
             await client.aclose()
 
@@ -72,6 +71,10 @@ class Pools:
         done = longreach(*arguments, "--config", str(CONFIG), "--json", env=self.env)
         assert done.returncode == 0, done.stderr
         return json.loads(done.stdout)
+
+
+async def _ready(redis: Redis, pool: str) -> int:
+    return sum(lease.pool == pool for lease in await LeaseStore(redis, CLUSTER).leases())
 
 
 @pytest.fixture(scope="module")

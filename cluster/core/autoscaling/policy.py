@@ -172,7 +172,9 @@ class PoolAutoscaler:
         return replicas, bound, words
 
     def _is_idle(self, demand: PoolDemand) -> bool:
-        return demand.now_s - self._busy_s >= self.target.idle_s
+        # What was ordered for one request is there for the next as well, which was told when to come back.
+        coming_s = self._horizon_s if demand.starting and not demand.ready else 0.0
+        return demand.now_s - max(self._busy_s, self._grown_s) >= self.target.idle_s + coming_s
 
     def _recompute_s(self, demand: PoolDemand) -> float:
         """What computing the reused part of a replica's cache again would take."""

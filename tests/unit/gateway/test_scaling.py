@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import time
 from collections.abc import Collection
 from dataclasses import replace
 
@@ -28,27 +27,24 @@ class Store:
 
 
 async def test_a_start_that_was_ordered_is_nearer() -> None:
-    now_s = time.time()
-    store = Store(replace(RECORD, written_s=now_s, ordered_s=now_s - 10))
-    scaling = Scaling(store, pools=lambda: [SHORT])
+    store = Store(replace(RECORD, written_s=1000.0, ordered_s=990.0))
+    scaling = Scaling(store, pools=lambda: [SHORT], clock=lambda: 1005.0)
     assert scaling.starts_in_s(SHORT) is None
     await scaling._read()
-    starts_in_s = scaling.starts_in_s(SHORT)
-    assert starts_in_s is not None
-    assert 15 < starts_in_s <= 20
+    assert scaling.starts_in_s(SHORT) == 15.0
     assert scaling.starts_in_s(LONG) is None
 
 
 async def test_where_nobody_decides_any_more_a_start_takes_its_whole_time() -> None:
-    now_s = time.time() - STALE_S - 1
-    scaling = Scaling(Store(replace(RECORD, written_s=now_s, ordered_s=now_s - 29)), pools=lambda: [SHORT])
+    store = Store(replace(RECORD, written_s=1000.0, ordered_s=990.0))
+    scaling = Scaling(store, pools=lambda: [SHORT], clock=lambda: 1000.0 + STALE_S + 1)
     await scaling._read()
     assert scaling.hold(SHORT, LimitsSection(hold_s=7)) == Hold(limit_s=7, starts_in_s=30.0)
 
 
 async def test_a_change_is_logged_once(caplog: pytest.LogCaptureFixture) -> None:
     store = Store(RECORD)
-    scaling = Scaling(store, pools=lambda: [SHORT])
+    scaling = Scaling(store, pools=lambda: [SHORT], clock=lambda: 0.0)
     with caplog.at_level(logging.INFO):
         await scaling._read()
         store.record = replace(RECORD, decision=replace(DECISION, replicas=3))

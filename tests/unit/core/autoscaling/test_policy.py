@@ -42,6 +42,22 @@ def test_a_held_request_starts_an_empty_pool() -> None:
     assert (decision.replicas, decision.bound) == (1, Bound.HELD)
 
 
+def test_a_first_replica_is_not_taken_back_before_it_serves() -> None:
+    """Its request was refused, because the start takes longer than it could wait: it comes again when told."""
+    policy = PoolAutoscaler(replace(FROM_ZERO, idle_s=5))
+    empty = replace(IDLE, ready=0, speed=None, startup_s=60.0)
+    policy.decide(empty)
+    asked = replace(empty, now_s=empty.now_s + 1, arrivals=Arrivals(requests=1, prefill_tokens=100))
+    assert policy.decide(asked).replicas == 1
+    starting = replace(asked, starting=1)
+    assert policy.decide(replace(starting, now_s=asked.now_s + 59)).replicas == 1
+    served = replace(asked, ready=1)
+    assert policy.decide(replace(served, now_s=asked.now_s + 61)).replicas == 1
+    assert policy.decide(replace(served, now_s=asked.now_s + 67)).bound is Bound.IDLE
+    # One that never comes is given up after the time that it should have taken.
+    assert policy.decide(replace(starting, now_s=asked.now_s + 140)).bound is Bound.IDLE
+
+
 def test_a_request_that_a_larger_pool_serves_starts_an_empty_pool_once() -> None:
     policy, empty = PoolAutoscaler(FROM_ZERO), replace(IDLE, ready=0, speed=None)
     assert policy.decide(empty).replicas == 0
