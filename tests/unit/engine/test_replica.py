@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from cluster.core.autoscaling.work import WorkMeter
 from cluster.core.errors import EngineStalledError
 from cluster.core.lease import Lease, ReplicaId, ReplicaPhase, ReplicaState
 from cluster.core.liveness import Health, Verdict
@@ -72,6 +73,7 @@ class Residency:
 
     heart: Heart
     facts: dict[str, Any] | None = None
+    resident_tokens: int = 0
 
     async def stop(self) -> None:
         self.heart.said.append("residency withdrawn")
@@ -100,6 +102,7 @@ def made(heart: Heart, looks: Looks, *, drain_dir: Path = NOWHERE) -> Any:
         load=SimpleNamespace(running=3, waiting=2, kv_use_ratio=0.5),
         prefill_tokens=900,
         tier_terms={"fingerprint": "f"},
+        meter=WorkMeter(),
         shutdown=lambda: heart.said.append("shut down"),
     )
     found._residency = Residency(heart)
