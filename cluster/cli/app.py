@@ -25,6 +25,7 @@ from cluster.cli import (
     lifecycle,
     logs,
     models,
+    plan,
     usage,
 )
 from cluster.core.errors import ConfigError, LongreachError
@@ -76,3 +77,4 @@ app.add_typer(k8s.app, name="k8s")
 app.add_typer(keys.app, name="keys")
 app.add_typer(models.app, name="models")
 app.add_typer(config.app, name="config")
+app.add_typer(plan.app, name="plan")

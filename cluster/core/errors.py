@@ -2,6 +2,7 @@
 
     LongreachError
     ├── ConfigError            the configuration file has mistakes
+    ├── TraceError             a trace file has a mistake
     ├── SetupError             this machine cannot do what was asked; carries the remedy
     ├── ModelStoreError        a model cannot be had, or what arrived is not what was promised
     │   └── SourceAwayError        its source does not answer now; later it may
@@ -42,6 +43,15 @@ class ConfigError(LongreachError):
             f"{self.origin}:{mistake.line}: {mistake.field + ': ' if mistake.field else ''}{mistake.problem}"
             for mistake in self.mistakes
         ]
+
+
+class TraceError(LongreachError):
+    """A trace file cannot be used: `ORIGIN:LINE: FIELD: PROBLEM`, and what would be right."""
+
+    def __init__(self, origin: str, *, line: int, field: str, problem: str, remedy: str) -> None:
+        self.line = line
+        self.field = field
+        super().__init__(f"{origin}:{line}: {field + ': ' if field else ''}{problem}\n  remedy: {remedy}")
 
 
 class SetupError(LongreachError):

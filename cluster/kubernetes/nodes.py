@@ -1,7 +1,7 @@
 """From nodes and pods to the inventory: which label says what, and what is free.
 
-Labels are those of NVIDIA's GPU feature discovery; where it does not run, the cloud's own label names the product and a
-table its memory. What must not live here: reading them from the API (reading.py).
+Labels are those of NVIDIA's GPU feature discovery; where it does not run, the cloud's own label names the product and
+the catalog of GPUs its memory. What must not live here: reading them from the API (reading.py).
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ from collections import Counter
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+from cluster.gpus import memory_by_cloud_name
 from cluster.kubernetes.inventory import CpuNodes, Inventory, NodeGpus, Taint
 from cluster.kubernetes.quantity import milli, whole
 
@@ -27,21 +28,6 @@ COMPUTE_LABELS = ("nvidia.com/gpu.compute.major", "nvidia.com/gpu.compute.minor"
 ZONE_LABEL = "topology.kubernetes.io/zone"
 CLOUD_LABELS = ("cloud.google.com/gke-accelerator", "karpenter.k8s.aws/instance-gpu-name")
 """Who names the product where GPU feature discovery does not run."""
-CLOUD_MEMORY_MIB = {
-    "nvidia-tesla-t4": 15_360,
-    "nvidia-l4": 23_034,
-    "nvidia-tesla-a100": 40_960,
-    "nvidia-a100-80gb": 81_920,
-    "nvidia-h100-80gb": 81_559,
-    "nvidia-h100-mega-80gb": 81_559,
-    "t4": 15_360,
-    "l4": 23_034,
-    "a10g": 23_028,
-    "l40s": 46_068,
-    "a100": 40_960,
-    "h100": 81_559,
-}
-"""Memory of one card as its driver reports it, by the cloud's name; smaller than the number in the name."""
 OWN_TAINTS = "node.kubernetes.io/"
 """Taints that say how a node is, not whom it wants."""
 BLOCKING = frozenset({"NoSchedule", "NoExecute"})
@@ -129,10 +115,11 @@ def _memory(labels: Mapping[str, str], profile: str | None) -> tuple[int | None,
     if labels.get(label, "").isdigit():
         return int(labels[label]) * MIB, label
     if profile is None:
+        known_mib = memory_by_cloud_name()
         for cloud in CLOUD_LABELS:
             name = labels.get(cloud, "")
-            if name in CLOUD_MEMORY_MIB:
-                return CLOUD_MEMORY_MIB[name] * MIB, f"{cloud}={name}"
+            if name in known_mib:
+                return known_mib[name] * MIB, f"{cloud}={name}"
     return None, ""
 
 

@@ -13,10 +13,8 @@ from typing import Any
 from cluster.core.capacity import (
     CONTEXTS_HELD,
     RANK_RESERVE_BYTES,
-    STEP_RESERVE_BYTES,
     USUAL_CONTEXT_RATIO,
     CardSupply,
-    ModelNeed,
     SizedPool,
     Sizing,
     size_pools,
@@ -26,6 +24,7 @@ from cluster.kubernetes.inventory import GpuKind, Inventory, NodeGpus, Taint
 from cluster.kubernetes.nodes import PRODUCT_LABEL
 from cluster.models.card import Dtype, ModelCard, Quantization
 from cluster.models.catalog import find
+from cluster.models.need import model_need
 
 GIB = 2**30
 CPUS_PER_CARD = 3
@@ -68,6 +67,19 @@ class ValuesPlan:
     notes: tuple[str, ...]
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PoolValues:
+    """One pool, as it goes into the values."""
+
+    name: str
+    kind: str
+    context_tokens: int
+    tensor_parallel: int
+    replicas: tuple[int, int]
+    """At least and at most."""
+    max_running: int
+
+
 def plan_values(inventory: Inventory, wish: Wish) -> ValuesPlan:
     """The values for this model on this cluster.
 
@@ -80,9 +92,11 @@ def plan_values(inventory: Inventory, wish: Wish) -> ValuesPlan:
             f"{wish.context_tokens:,} tokens were asked for, and {wish.card.id} itself ends at "
             f"{wish.card.context_tokens:,}"
         )
-    names = _names([kind for kind in inventory.kinds() if _key(kind) in usable])
+    names = _names([kind for kind in inventory.kinds() if kind_key(kind) in usable])
     supplies = [_supply(kind, wish) for kind in usable.values()]
-    sizing = size_pools(_need(wish.card), supplies, memory_ratio=wish.memory_ratio, wanted_tokens=wish.context_tokens)
+    sizing = size_pools(
+        model_need(wish.card), supplies, memory_ratio=wish.memory_ratio, wanted_tokens=wish.context_tokens
+    )
     refused = [f"{usable[small.kind].label}: {small.why}" for small in sizing.left_out]
     if not sizing.pools:
         raise _nothing_fits(inventory, wish, [*notes, *refused])
@@ -91,14 +105,30 @@ def plan_values(inventory: Inventory, wish: Wish) -> ValuesPlan:
             f"the longest context is {sizing.reached_tokens:,} tokens, not {sizing.wanted_tokens:,}: more needs cards "
             "with more memory, more of them in one node, or a quantized model"
         )
-    pools, groups = [], {}
-    for pool, name in zip(sizing.pools, _pool_names(sizing.pools, names), strict=True):
-        kind = usable[pool.kind]
-        group = names[pool.kind] + (f"-x{pool.tensor_parallel}" if pool.tensor_parallel > 1 else "")
-        groups[group] = _worker_group(kind, pool.tensor_parallel)
-        pools.append(_pool(pool, name, group, wish, kind))
-    values = {"config": {"models": [_model(wish)], "pools": pools}, "workerGroups": groups}
+    pools = [
+        PoolValues(
+            name=name,
+            kind=pool.kind,
+            context_tokens=pool.context_tokens,
+            tensor_parallel=pool.tensor_parallel,
+            replicas=(1, pool.replicas),
+            max_running=pool.max_running,
+        )
+        for pool, name in zip(sizing.pools, _pool_names(sizing.pools, names), strict=True)
+    ]
+    values = values_of(pools, usable, wish)
     return ValuesPlan(values=values, sizing=sizing, notes=(*inventory.notes, *notes, *refused))
+
+
+def values_of(pools: Sequence[PoolValues], kinds: Mapping[str, GpuKind], wish: Wish) -> dict[str, Any]:
+    """The values for these pools; `kinds` by what the pools call them (`kind_key`), in the order that names follow."""
+    names = _names(list(kinds.values()))
+    sections, groups = [], {}
+    for pool in pools:
+        group = names[pool.kind] + (f"-x{pool.tensor_parallel}" if pool.tensor_parallel > 1 else "")
+        groups[group] = _worker_group(kinds[pool.kind], pool.tensor_parallel)
+        sections.append(_pool(pool, group, wish, kinds[pool.kind]))
+    return {"config": {"models": [model_section(wish)], "pools": sections}, "workerGroups": groups}
 
 
 def values_text(plan: ValuesPlan, wish: Wish) -> str:
@@ -111,7 +141,7 @@ def values_text(plan: ValuesPlan, wish: Wish) -> str:
         "#   helm install NAME deploy/helm/longreach --values THIS_FILE",
         f"# Model {card.id}: {card.weights_bytes / GIB:.1f} GiB of weights,",
         f"# {card.kv_bytes_per_token:,} bytes of KV cache a token. A card gives {wish.memory_ratio:.0%} of its memory,",
-        f"# less weights, less {STEP_RESERVE_BYTES / GIB:g} GiB for a step",
+        f"# less weights, less {model_need(card).step_bytes / GIB:.3g} GiB for a step",
         f"# (and {RANK_RESERVE_BYTES / GIB:g} GiB with tensor parallelism).",
         f"# A replica holds at least {CONTEXTS_HELD:g} full contexts. It runs as many requests at once as fit, of",
         f"# {USUAL_CONTEXT_RATIO:.0%} of the limit, or the next shorter pool's limit where that is more.",
@@ -126,7 +156,8 @@ def values_text(plan: ValuesPlan, wish: Wish) -> str:
     return "\n".join(lines) + "\n" + yaml.safe_dump(plan.values, sort_keys=False, width=120)
 
 
-def _model(wish: Wish) -> dict[str, Any]:
+def model_section(wish: Wish) -> dict[str, Any]:
+    """Of the configuration: under its own id, and the name it was asked for by."""
     card = wish.card
     if wish.model == card.id:
         return {"id": card.id}
@@ -134,16 +165,8 @@ def _model(wish: Wish) -> dict[str, Any]:
     return {"id": card.id, "source": wish.model} if find(card.id) is None else {"id": card.id, "aliases": [wish.model]}
 
 
-def _need(card: ModelCard) -> ModelNeed:
-    return ModelNeed(
-        context_tokens=card.context_tokens,
-        kv_bytes_per_token=card.kv_bytes_per_token,
-        weights_bytes=card.weights_bytes,
-        kv_heads=card.kv_heads,
-    )
-
-
-def _key(kind: GpuKind) -> str:
+def kind_key(kind: GpuKind) -> str:
+    """What tells a kind from others."""
     return f"{kind.product} {kind.resource}"
 
 
@@ -156,7 +179,7 @@ def _usable(inventory: Inventory, wish: Wish) -> tuple[dict[str, GpuKind], list[
         if why:
             notes.append(f"{kind.label} is left out: {why}")
         else:
-            usable[_key(kind)] = kind
+            usable[kind_key(kind)] = kind
             if kind.is_slice:
                 notes.append(f"{kind.label}: a replica is one MIG slice, for slices cannot serve a model together")
             if wish.card.quantization is Quantization.FP8 and _is_below(kind, COMPUTE_FP8):
@@ -189,7 +212,7 @@ def _is_below(kind: GpuKind, compute: tuple[int, int]) -> bool:
 def _supply(kind: GpuKind, wish: Wish) -> CardSupply:
     assert kind.memory_bytes is not None
     return CardSupply(
-        kind=_key(kind),
+        kind=kind_key(kind),
         memory_bytes=kind.memory_bytes,
         cards_by_node=tuple(_cards(gpus, all_cards=wish.all_cards) for gpus in kind.nodes),
         # CUDA shows a process one MIG slice, and NCCL does not connect slices.
@@ -224,7 +247,7 @@ def _names(kinds: Sequence[GpuKind]) -> dict[str, str]:
         while name in names.values():
             number += 1
             name = f"{base}-{number}"
-        names[_key(kind)] = name
+        names[kind_key(kind)] = name
     return names
 
 
@@ -236,9 +259,9 @@ def _pool_names(pools: Sequence[SizedPool], names: Mapping[str, str]) -> list[st
     ]
 
 
-def _pool(pool: SizedPool, name: str, group: str, wish: Wish, kind: GpuKind) -> dict[str, Any]:
+def _pool(pool: PoolValues, group: str, wish: Wish, kind: GpuKind) -> dict[str, Any]:
     section: dict[str, Any] = {
-        "name": name,
+        "name": pool.name,
         "model": wish.card.id,
         "context_tokens": pool.context_tokens,
         "worker_group": group,
@@ -246,7 +269,7 @@ def _pool(pool: SizedPool, name: str, group: str, wish: Wish, kind: GpuKind) -> 
     }
     if pool.tensor_parallel > 1:
         section["tensor_parallel"] = pool.tensor_parallel
-    section["replicas"] = {"min": 1, "max": pool.replicas}
+    section["replicas"] = {"min": pool.replicas[0], "max": pool.replicas[1]}
     section["engine"] = {"gpu_memory_ratio": wish.memory_ratio, "max_running": pool.max_running}
     if _is_below(kind, COMPUTE_BF16) and wish.card.dtype is Dtype.BFLOAT16:
         section["engine"]["dtype"] = str(Dtype.FLOAT16)

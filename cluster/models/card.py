@@ -8,6 +8,8 @@ from __future__ import annotations
 import enum
 from dataclasses import dataclass, field
 
+from cluster.models.shape import ModelShape
+
 
 class Dtype(enum.StrEnum):
     """The type activations and KV cache have, named as vLLM's `dtype` argument names it."""
@@ -141,6 +143,8 @@ class ModelCard:
     sampling: SamplingDefaults = field(default_factory=SamplingDefaults)
     licence: str | None = None
     description: str = ""
+    shape: ModelShape | None = None
+    """For its speed; None is not known."""
 
 
 def kv_bytes_per_token(*, layers: int, kv_heads: int, head_dim: int, dtype: Dtype) -> int:

@@ -22,11 +22,43 @@ from cluster.models.card import (
     WheelShardsSource,
     kv_bytes_per_token,
 )
+from cluster.models.shape import Experts, transformer_shape
 
 APACHE_2 = "Apache-2.0"
 QWEN_INSTRUCT = SamplingDefaults(temperature=0.7, top_p=0.8, top_k=20, min_p=0.0)
 QWEN3_THINKING = SamplingDefaults(temperature=0.6, top_p=0.95, top_k=20, min_p=0.0)
 QWEN25_INSTRUCT = SamplingDefaults(temperature=0.7, top_p=0.8, top_k=20, repetition_penalty=1.05)
+
+DEMO_SHAPE = transformer_shape(
+    layers=24,
+    hidden=896,
+    query_heads=14,
+    kv_heads=2,
+    head_dim=64,
+    intermediate=4_864,
+    vocabulary=151_936,
+    is_tied=True,
+)
+QWEN3_4B_SHAPE = transformer_shape(
+    layers=36,
+    hidden=2_560,
+    query_heads=32,
+    kv_heads=8,
+    head_dim=128,
+    intermediate=9_728,
+    vocabulary=151_936,
+    is_tied=True,
+)
+QWEN25_7B_SHAPE = transformer_shape(
+    layers=28,
+    hidden=3_584,
+    query_heads=28,
+    kv_heads=4,
+    head_dim=128,
+    intermediate=18_944,
+    vocabulary=152_064,
+    is_tied=False,
+)
 
 DEMO_SHARDS = tuple(
     WheelShard(
@@ -69,6 +101,7 @@ DEMO = ModelCard(
     sampling=SamplingDefaults(temperature=0.7, top_p=0.8, top_k=20, repetition_penalty=1.0),
     licence=APACHE_2,
     description="Qwen2.5-Coder 0.5B: the smallest model that answers sensibly; runs on a CPU, needs no model hub",
+    shape=DEMO_SHAPE,
 )
 
 TINY = ModelCard(
@@ -86,6 +119,16 @@ TINY = ModelCard(
     sampling=SamplingDefaults(),
     licence=APACHE_2,
     description="Random weights in Qwen3's architecture, made on the spot: for tests and load tests; answers are noise",
+    shape=transformer_shape(
+        layers=tiny.LAYERS,
+        hidden=tiny.HIDDEN,
+        query_heads=tiny.HEADS,
+        kv_heads=tiny.KV_HEADS,
+        head_dim=tiny.HEAD_DIM,
+        intermediate=tiny.INTERMEDIATE,
+        vocabulary=tiny.VOCABULARY,
+        is_tied=False,
+    ),
 )
 
 QWEN3_4B = ModelCard(
@@ -101,6 +144,7 @@ QWEN3_4B = ModelCard(
     sampling=QWEN_INSTRUCT,
     licence=APACHE_2,
     description="The reference model: 262,144 tokens of context, no thinking blocks; 36 GiB of KV cache at full length",
+    shape=QWEN3_4B_SHAPE,
 )
 
 QWEN3_4B_FP8 = ModelCard(
@@ -117,6 +161,7 @@ QWEN3_4B_FP8 = ModelCard(
     sampling=QWEN_INSTRUCT,
     licence=APACHE_2,
     description="The reference model with FP8 weights: room for more context on one card (Ada, Hopper and later)",
+    shape=QWEN3_4B_SHAPE,
 )
 
 QWEN3_4B_AWQ = ModelCard(
@@ -134,6 +179,7 @@ QWEN3_4B_AWQ = ModelCard(
     sampling=QWEN3_THINKING,
     licence=APACHE_2,
     description="Qwen3 4B in 4 bits (AWQ), with thinking blocks: for cards with 8 GB",
+    shape=QWEN3_4B_SHAPE,
 )
 
 QWEN3_06B = ModelCard(
@@ -150,6 +196,16 @@ QWEN3_06B = ModelCard(
     sampling=QWEN3_THINKING,
     licence=APACHE_2,
     description="Qwen3 0.6B, with thinking blocks: small and general",
+    shape=transformer_shape(
+        layers=28,
+        hidden=1_024,
+        query_heads=16,
+        kv_heads=8,
+        head_dim=128,
+        intermediate=3_072,
+        vocabulary=151_936,
+        is_tied=True,
+    ),
 )
 
 QWEN3_30B_A3B = ModelCard(
@@ -165,6 +221,17 @@ QWEN3_30B_A3B = ModelCard(
     sampling=QWEN_INSTRUCT,
     licence=APACHE_2,
     description="Mixture of experts, 3B active of 30B: a larger model with less KV cache per token than the reference",
+    shape=transformer_shape(
+        layers=48,
+        hidden=2_048,
+        query_heads=32,
+        kv_heads=4,
+        head_dim=128,
+        intermediate=6_144,
+        vocabulary=151_936,
+        is_tied=False,
+        experts=Experts(count=128, per_token=8, intermediate=768),
+    ),
 )
 
 QWEN25_7B_AWQ = ModelCard(
@@ -181,6 +248,7 @@ QWEN25_7B_AWQ = ModelCard(
     sampling=QWEN25_INSTRUCT,
     licence=APACHE_2,
     description="Qwen2.5 7B in 4 bits (AWQ): small KV cache, for cards with 12 GB",
+    shape=QWEN25_7B_SHAPE,
 )
 
 QWEN25_7B_GPTQ = ModelCard(
@@ -197,6 +265,7 @@ QWEN25_7B_GPTQ = ModelCard(
     sampling=QWEN25_INSTRUCT,
     licence=APACHE_2,
     description="Qwen2.5 7B in 4 bits (GPTQ): the same for engines and cards that prefer GPTQ",
+    shape=QWEN25_7B_SHAPE,
 )
 
 CATALOG: tuple[ModelCard, ...] = (

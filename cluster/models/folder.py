@@ -18,6 +18,7 @@ from cluster.models.card import (
     kv_bytes_per_token,
 )
 from cluster.models.faults import store_error
+from cluster.models.shape import shape_from_config
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -67,6 +68,7 @@ def card_from_folder(
             quantization=_quantization(config),
             tool_parser=_tool_parser(folder),
             sampling=_sampling(folder),
+            shape=shape_from_config(text),
         )
     except (KeyError, TypeError, ValueError) as error:
         raise store_error(

@@ -42,6 +42,8 @@ class ModelNeed:
     weights_bytes: int
     kv_heads: int | None = None
     """Tensor parallelism divides KV cache by heads; None is not known: it is then not divided."""
+    step_bytes: int = STEP_RESERVE_BYTES
+    """On every card, for what is neither weights nor KV cache."""
 
     def ranks(self, most: int) -> tuple[int, ...]:
         """Numbers of cards a replica can be spread over, at most `most`: powers of two that divide the KV heads.
@@ -64,8 +66,19 @@ def kv_room_bytes(model: ModelNeed, *, card_bytes: int, ranks: int, memory_ratio
         ranks: cards of a replica (tensor parallel).
         memory_ratio: share of a card the engine may take.
     """
-    reserve = STEP_RESERVE_BYTES + (RANK_RESERVE_BYTES if ranks > 1 else 0)
+    reserve = model.step_bytes + (RANK_RESERVE_BYTES if ranks > 1 else 0)
     return max(0, int(card_bytes * memory_ratio) - -(-model.weights_bytes // ranks) - reserve)
+
+
+def kv_blocks(room_bytes: int, *, token_bytes: int, block_tokens: int = BLOCK_TOKENS) -> int:
+    """Whole blocks of KV cache that fit, as vLLM counts them (`num_gpu_blocks`, on a CPU too).
+
+    Args:
+        room_bytes: for KV cache on one card.
+        token_bytes: KV cache of one token there.
+        block_tokens: tokens of a block; vLLM's CPU engine takes 128.
+    """
+    return room_bytes // (token_bytes * block_tokens)
 
 
 def kv_tokens(model: ModelNeed, *, card_bytes: int, ranks: int, memory_ratio: float) -> int:
@@ -73,8 +86,7 @@ def kv_tokens(model: ModelNeed, *, card_bytes: int, ranks: int, memory_ratio: fl
     if ranks not in model.ranks(ranks):
         raise ValueError(f"{model.kv_heads} KV heads are not divided by {ranks} ranks")
     room = kv_room_bytes(model, card_bytes=card_bytes, ranks=ranks, memory_ratio=memory_ratio)
-    per_card = -(-model.kv_bytes_per_token // ranks)
-    return room // per_card // BLOCK_TOKENS * BLOCK_TOKENS
+    return kv_blocks(room, token_bytes=-(-model.kv_bytes_per_token // ranks)) * BLOCK_TOKENS
 
 
 def context_limit(model: ModelNeed, *, card_bytes: int, ranks: int, memory_ratio: float) -> int:

@@ -75,7 +75,7 @@ def test_the_rest_is_not_there(image: dict[str, str], tmp_path: Path, name: str)
 
 
 def test_every_module_of_the_gateway_can_be_imported(image: dict[str, str], tmp_path: Path) -> None:
-    """Those of `longreach k8s` too."""
+    """Those of `longreach k8s` and `longreach plan` too."""
     elsewhere = {
         "cluster.models.tiny_weights",  # arrays, by numpy
         "cluster.models.safetensors_writer",
@@ -85,7 +85,8 @@ def test_every_module_of_the_gateway_can_be_imported(image: dict[str, str], tmp_
     names = []
     for folder in ("services", "cluster/cli", "cluster/config", "cluster/core", "cluster/state", "cluster/models"):
         names += [str(path.relative_to(ROOT).with_suffix("")) for path in (ROOT / folder).rglob("*.py")]
-    names += [str(path.relative_to(ROOT).with_suffix("")) for path in (ROOT / "cluster/kubernetes").rglob("*.py")]
+    for folder in ("cluster/kubernetes", "cluster/planner", "cluster/gpus"):
+        names += [str(path.relative_to(ROOT).with_suffix("")) for path in (ROOT / folder).rglob("*.py")]
     modules = sorted({name.replace("/", ".").removesuffix(".__init__") for name in names if "__main__" not in name})
     text = "\n".join(f"import {module}" for module in modules if module not in elsewhere)
     (tmp_path / "imports.py").write_text(text, encoding="utf-8")
@@ -104,6 +105,8 @@ def test_every_module_of_the_gateway_can_be_imported(image: dict[str, str], tmp_
         "keys create --tenant someone --file keys.yaml",
         "models list",
         "models --help",
+        "plan gpus",
+        "plan --model tiny --gpu L4 --workload 2,800,100 --emit values",
     ],
 )
 def test_a_command_runs(image: dict[str, str], tmp_path: Path, arguments: str) -> None:
