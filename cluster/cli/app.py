@@ -26,6 +26,7 @@ from cluster.cli import (
     logs,
     models,
     plan,
+    simulate,
     usage,
 )
 from cluster.core.errors import ConfigError, LongreachError
@@ -78,3 +79,4 @@ app.add_typer(keys.app, name="keys")
 app.add_typer(models.app, name="models")
 app.add_typer(config.app, name="config")
 app.add_typer(plan.app, name="plan")
+app.add_typer(simulate.app, name="simulate")

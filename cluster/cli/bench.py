@@ -7,13 +7,14 @@ from __future__ import annotations
 
 import typer
 
-from cluster.cli import bench_gateway, bench_grpc, bench_prefix, bench_route
+from cluster.cli import bench_gateway, bench_grpc, bench_prefix, bench_route, bench_simulate
 
 app = typer.Typer(
-    help="Measure the gateway beside its peers, gRPC, routing decisions, and prefix caches.",
+    help="Measure the gateway beside its peers, gRPC, routing decisions, prefix caches, and the simulator.",
     no_args_is_help=True,
 )
 app.command()(bench_gateway.gateway)
 app.command()(bench_grpc.grpc)
 app.command()(bench_route.route)
 app.command()(bench_prefix.prefix)
+app.command()(bench_simulate.simulate)

@@ -29,6 +29,9 @@ class ReplicaSpec:
     """Requests it lets wait beyond those before it refuses (`engine.max_queued`)."""
     batch_tokens: int = 8192
     """Tokens of one step (`max_num_batched_tokens`)."""
+    long_prefill_tokens: int = 0
+    """Most tokens that one prompt may have of a step while others are there, so that short prompts pass it
+    (`long_prefill_token_threshold`); 0: as many as there are, vLLM's default and ours."""
     block_tokens: int = BLOCK_TOKENS
     entry_s: float = 0.0
     """From the gateway to the engine's queue and back, for any request: HTTP, template, processes."""

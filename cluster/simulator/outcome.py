@@ -150,6 +150,13 @@ class PoolUse:
     busy_s: float = 0.0
     """Time in steps, all replicas together."""
     steps: int = 0
+    sent_requests: int = 0
+    """To its replicas, again after a failure included."""
+    sent_tokens: int = 0
+    """Their prompts."""
+    answers: int = 0
+    """Requests that were answered in full."""
+    answer_tokens: int = 0
     prefilled_tokens: int = 0
     decoded_tokens: int = 0
     preemptions: int = 0

@@ -10,6 +10,7 @@ import random
 from collections.abc import Callable, Sequence
 from typing import NamedTuple, Protocol
 
+from cluster.core.autoscaling import Arrivals
 from cluster.core.lease import PoolName
 from cluster.simulator.outcome import Fate
 from cluster.simulator.trace import TraceRequest
@@ -32,12 +33,14 @@ class Report(NamedTuple):
 
 
 class Held(NamedTuple):
-    """What waits at the gateway for one pool."""
+    """What waits at the gateway for one pool, and what has come for it."""
 
     requests: int = 0
     oldest_s: float = 0.0
     """How long the oldest has waited."""
     prefill_tokens: int = 0
+    arrivals: Arrivals | None = None
+    """What has come for the pool so far, held or sent; None: what was sent to its replicas."""
 
 
 class Desk(Protocol):
@@ -51,6 +54,11 @@ class Desk(Protocol):
     @property
     def rng(self) -> random.Random:
         """Seeded by the run."""
+        ...
+
+    @property
+    def block_tokens(self) -> int:
+        """Tokens of a prompt's block (`Trace.block_tokens`)."""
         ...
 
     def request(self, number: int) -> TraceRequest:

@@ -8,7 +8,7 @@ from cluster.simulator.traces.fit import PROBABILITIES, Sharing, TraceFit, fit_t
 from cluster.simulator.traces.generate import generate
 from cluster.simulator.traces.library import DEFAULT_FIT, builtin_fits
 from cluster.simulator.traces.reader import read_trace
-from cluster.simulator.traces.shape import Tail, faster, first, with_tail
+from cluster.simulator.traces.shape import Tail, faster, first, rate_per_s, with_tail
 
 __all__ = [
     "DEFAULT_FIT",
@@ -22,6 +22,7 @@ __all__ = [
     "first",
     "fit_trace",
     "generate",
+    "rate_per_s",
     "read_trace",
     "with_tail",
 ]

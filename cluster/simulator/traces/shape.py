@@ -82,3 +82,15 @@ def first(trace: Trace, requests: int) -> Trace:
 def duration_s(trace: Trace) -> float:
     """From the first request to the last."""
     return trace.requests[-1].arrival_s - trace.requests[0].arrival_s if trace.requests else 0.0
+
+
+def rate_per_s(trace: Trace) -> float:
+    """Requests a second in the mean.
+
+    Raises:
+        ValueError: all come at one moment.
+    """
+    seconds = duration_s(trace)
+    if not seconds:
+        raise ValueError(f"the requests of {trace.name} come at one moment: they have no rate")
+    return len(trace.requests) / seconds
