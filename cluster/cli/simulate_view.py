@@ -57,13 +57,13 @@ def wide_console() -> Console:
     return console if console.is_terminal else Console(width=PLAIN_WIDTH, highlight=False)
 
 
-def _table(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> Table:
+def _table(heads: Sequence[str], rows: Sequence[Sequence[str]], *, texts: Sequence[str] = ()) -> Table:
     from rich.markup import escape
     from rich.table import Table
 
     table = Table(box=None, pad_edge=False, header_style="dim", padding=(0, 2, 0, 0))
     for number, head in enumerate(heads):
-        table.add_column(head, justify="right" if number else "left")
+        table.add_column(head, justify="right" if number and head not in texts else "left")
     for row in rows:
         table.add_row(*map(escape, row))
     return table
@@ -80,4 +80,4 @@ def show_fits(fits: Sequence[TraceFit]) -> None:
         output = sum(quantile(band, 0.5) for band in one.output_tokens) / len(one.output_tokens)
         prefixes = "shared" if one.sharing is not None else "unknown"
         rows.append((one.name, f"{one.requests_per_s:.2f}", *lengths, f"{output:,.0f}", prefixes, one.source))
-    wide_console().print(_table(heads, rows))
+    wide_console().print(_table(heads, rows, texts=("prefixes", "fitted to")))
