@@ -19,7 +19,7 @@ def simulate(
     seed: Annotated[int, typer.Option("--seed", help="Of the requests and of every draw.")] = 1,
     json: JsonOption = False,
 ) -> None:
-    """Time the simulator with every production policy, on one core (some six minutes as it stands, and 3 GB)."""
+    """Time the simulator with every production policy, on one core."""
     from loadtest.simulation.speed import measure_simulation
 
     with progress_bar(requests) as progress:

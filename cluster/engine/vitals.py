@@ -97,9 +97,14 @@ def _wants_cpu(process: psutil.Process) -> bool:
 
     On a node whose cores others take, an engine may use none for longer than a frozen one is given; it is not frozen.
     """
-    with contextlib.suppress(OSError):
-        for thread in Path(f"/proc/{process.pid}/task").iterdir():
-            # The name before the state is in brackets, and may hold anything.
-            if (thread / "stat").read_text(encoding="utf-8", errors="replace").rpartition(")")[2].split()[0] == "R":
-                return True
+    with contextlib.suppress(OSError):  # the process has ended meanwhile
+        return any(_state(thread) == "R" for thread in Path(f"/proc/{process.pid}/task").iterdir())
     return False
+
+
+def _state(thread: Path) -> str:
+    """Of a thread below /proc; empty where it has ended."""
+    with contextlib.suppress(OSError):
+        # The name before the state is in brackets, and may hold anything.
+        return (thread / "stat").read_text(encoding="utf-8", errors="replace").rpartition(")")[2].split()[0]
+    return ""

@@ -105,11 +105,12 @@ async def test_a_real_prometheus_reads_replicas_and_judges_them(tmp_path: Path) 
 
         async def query(expr: str) -> list[dict[str, Any]]:
             try:
-                found: list[dict[str, Any]] = (await client.get("/query", params={"query": expr})).json()["data"][
-                    "result"
-                ]
+                answer = await client.get("/query", params={"query": expr})
             except httpx.TransportError:
-                return []  # it is still starting
+                return []  # it does not listen yet
+            if answer.status_code == 503:
+                return []  # it listens, and still reads its storage
+            found: list[dict[str, Any]] = answer.json()["data"]["result"]
             return found
 
         async def has_read() -> bool:

@@ -1,6 +1,7 @@
 """How many servers keep waiting, or the number of busy ones, within a limit 95 times in 100.
 
-Queueing theory's part, free of anything about engines. What must not live here: what a server is.
+Queueing theory's part, free of anything about engines. What must not live here: what a server is, how long a given
+number lets wait (cluster/core/capacity/waiting.py).
 """
 
 from __future__ import annotations
@@ -50,26 +51,6 @@ def servers_for_wait(offered: float, *, service_s: float, wait_s: float) -> floa
         if log_late <= limit:
             return before + (servers - before) * (log_before - limit) / (log_before - log_late)
         before, log_before = float(servers), log_late
-
-
-def wait_s(offered: float, *, servers: int, service_s: float, variability: float) -> float:
-    """The mean wait in one queue for several servers (M/G/n, Allen and Cunneen); infinite where they cannot keep up.
-
-    Args:
-        offered: busy servers on average: arrivals a second times service time.
-        servers: how many there are.
-        service_s: the mean service time.
-        variability: (ca² + cs²) / 2.
-    """
-    if offered <= 0:
-        return 0.0
-    if offered >= servers:
-        return math.inf
-    blocked = 1.0
-    for count in range(1, servers + 1):
-        blocked = offered * blocked / (count + offered * blocked)
-    waits = blocked / (1 - offered / servers * (1 - blocked))
-    return waits * variability * service_s / (servers - offered)
 
 
 def places_for(busy: float) -> float:

@@ -10,16 +10,14 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from cluster.core.autoscaling.staffing import wait_s
 from cluster.core.autoscaling.target import ServiceLevel
 from cluster.core.boundary.lengths import Band
+from cluster.core.capacity.waiting import waiting
 
 BUSY_MAX_RATIO = 0.98
 """Beyond, waits grow for as long as the load lasts; they are taken to rise steeply from here on, so that of two
 overloads the smaller one is still the better."""
 OVERLOAD_SLOPE = 100.0
-ARRIVALS_VARIATION = 1.0
-"""ca² of independent users (Poisson)."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -81,10 +79,10 @@ def _load(bands: Sequence[Band], station: Station) -> Load:
     # A pool without replicas starts its first one for this: as if it had one that is always behind.
     excess = max(busy - BUSY_MAX_RATIO, 0.0) + (1.0 if station.replicas == 0 else 0.0)
     servers = max(station.replicas, 1)
-    waits_s = wait_s(
-        min(busy, BUSY_MAX_RATIO) * servers,
-        servers=servers,
+    waits = waiting(
+        arrivals_per_s=min(busy, BUSY_MAX_RATIO) * servers / mean_s,
         service_s=mean_s,
-        variability=(ARRIVALS_VARIATION + max(spread, 0.0)) / 2,
+        service_cv2=max(spread, 0.0),
+        servers=servers,
     )
-    return Load(busy, waits_s * (1 + OVERLOAD_SLOPE * excess) + excess * mean_s)
+    return Load(busy, waits.mean_of_all_s * (1 + OVERLOAD_SLOPE * excess) + excess * mean_s)

@@ -22,6 +22,11 @@ class Waiting:
     mean_s: float
     """Of those that wait; infinite where more comes than is served."""
 
+    @property
+    def mean_of_all_s(self) -> float:
+        """Of all requests, those that do not wait included."""
+        return self.share * self.mean_s
+
     def over(self, wait_s: float) -> float:
         """The share of requests that wait longer."""
         if wait_s < 0:

@@ -2,27 +2,11 @@
 
 from __future__ import annotations
 
-import math
-
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cluster.core.autoscaling.staffing import OFFERED_MAX, places_for, servers_for_wait, wait_s
-
-
-@pytest.mark.parametrize(
-    ("servers", "offered", "chance_to_wait"),
-    # Erlang's C; M/M/1 waits with the chance of being busy, the others are from tables.
-    [(1, 0.5, 0.5), (3, 2.0, 0.4444), (5, 4.0, 0.5541), (10, 8.0, 0.4092)],
-)
-def test_the_mean_wait_is_that_of_m_m_n(servers: int, offered: float, chance_to_wait: float) -> None:
-    expected_s = chance_to_wait * 2.0 / (servers - offered)
-    assert wait_s(offered, servers=servers, service_s=2.0, variability=1.0) == pytest.approx(expected_s, rel=1e-3)
-
-
-def test_nobody_keeps_up_with_more_than_all_can_do() -> None:
-    assert wait_s(3.0, servers=3, service_s=1.0, variability=1.0) == math.inf
+from cluster.core.autoscaling.staffing import OFFERED_MAX, places_for, servers_for_wait
 
 
 @given(st.floats(0.01, 100), st.floats(0.01, 5), st.floats(0.01, 30))
