@@ -147,10 +147,7 @@ async def test_a_held_request_starts_an_empty_pool_and_is_answered(
         ttft_s = await task
     first = (await pools.past("rare"))[-1]
     assert (first.decision.current, first.decision.replicas, first.decision.bound) == (0, 1, Bound.HELD)
-    record = await pools.record("rare")
-    assert record is not None
-    startup_s = record.demand.startup_s
-    assert startup_s is not None
+    startup_s = await until(lambda: _startup_s(pools, "rare"), timeout_s=30, what="the start was measured")
     order_s = first.written_s - asked_s
     figures = f"ordered after {order_s:.2f} s, started in {startup_s:.1f} s, first token after {ttft_s:.1f} s"
     with capsys.disabled():
@@ -168,6 +165,11 @@ async def _held(pools: Pools) -> dict[str, Any] | None:
     status = await asyncio.to_thread(pools.told, "status")
     (found,) = [pool for pool in status["pools"] if pool["name"] == "rare"]
     return found if found["held"] else None
+
+
+async def _startup_s(pools: Pools, pool: str) -> float | None:
+    record = await pools.record(pool)
+    return None if record is None else record.demand.startup_s
 
 
 async def _is_empty(pools: Pools, pool: str) -> bool:
