@@ -132,7 +132,7 @@ class AdaptiveRouter(ProductionRouter):
         for boundary in self._boundaries.values():
             boundary.work.add(
                 self._desk.now_s,
-                need_tokens=self._cases[number].need.total_tokens,
+                need_tokens=self._cases[number].need.likely_total_tokens,
                 prefill_tokens=prefill_tokens,
                 output_tokens=request.output_tokens,
             )
