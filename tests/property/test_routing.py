@@ -128,11 +128,10 @@ def test_every_need_maps_to_pools_that_hold_it_or_to_none(need: ContextNeed, poo
         assert {pool.name for pool, _ in fits} == {pool.name for pool in holding}
         assert all(output == need.output_tokens for _, output in fits)
     most = max((pool.context_tokens for pool, _ in fits), default=0)
-    likely_tokens = need.likely_total_tokens
-    wants_less = [pool.prefers_tokens < likely_tokens and pool.context_tokens < most for pool, _ in fits]
+    wants_less = [pool.prefers_tokens < need.likely_total_tokens and pool.context_tokens < most for pool, _ in fits]
     limits = [pool.context_tokens for pool, _ in fits]
     home = min(holding, key=lambda pool: (pool.context_tokens, pool.prefers_tokens), default=None)
-    if home is None or home.prefers_tokens >= likely_tokens:
+    if home is None or home.prefers_tokens >= need.likely_total_tokens:
         assert limits == sorted(limits)
     else:
         assert list(zip(wants_less, limits, strict=True)) == sorted(zip(wants_less, limits, strict=True))
