@@ -29,7 +29,7 @@ class LivePool(NamedTuple):
 
 
 def decide_live(
-    boundary: AdaptiveBoundary, now_s: float, smaller: LivePool, larger: LivePool, others: Sequence[LengthsSeen]
+    boundary: AdaptiveBoundary, now_s: float, smaller: LivePool, larger: LivePool, others: Sequence[LengthsSeen] = ()
 ) -> Boundary | None:
     """Where the boundary is from now on; None, and nothing has moved, while a pool's speed is not known.
 
