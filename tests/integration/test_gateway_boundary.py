@@ -34,6 +34,7 @@ pytestmark = pytest.mark.integration
 ADAPTIVE = f"{TWO_POOLS}gateway: {{grpc: {{port: 0}}, routing: {{boundary: adaptive}}}}\n"
 SHORT = PoolName("short")
 TURN = "longreach:{local}:boundary-turn"
+WORKERS = 2
 SPEED_TOKENS_PER_S = 1_500
 """Of every replica: about what the requests below take, over the 60 s that rates are taken over at least."""
 
@@ -71,8 +72,9 @@ async def load(gateway: Running) -> Counter[str]:
 
 async def taught(gateway: Running) -> None:
     """Until estimates of lengths are close enough to tell what fits."""
-    while (await gateway.chat(750, max_tokens=20)).headers["x-longreach-pool"] != "short":
-        pass
+    async with asyncio.timeout(10):
+        while (await gateway.chat(750, max_tokens=20)).headers["x-longreach-pool"] != "short":
+            pass
 
 
 async def rounds(gateway: Running, store: Leases, redis: Redis) -> None:
@@ -160,20 +162,21 @@ async def test_fixed_changes_nothing(redis: Redis) -> None:
     assert await redis.keys("longreach:*") == []
 
 
-async def test_a_gateway_process_shares_its_boundary_and_a_reload_ends_it(
+async def test_worker_processes_share_a_boundary_and_a_reload_ends_it(
     redis: Redis, valkey: ValkeyServer, tmp_path: Path
 ) -> None:
     async with two_engines() as store, gateway_process(tmp_path, _config(valkey, "adaptive")) as gateway:
         leases = LeaseStore(redis, "local")
         for each in store.held:
             await leases.put_lease(each)
-        while (record := (await BoundaryStore(redis, "local").records([SHORT])).get(SHORT)) is None:  # noqa: ASYNC110
-            await asyncio.sleep(0.02)
+        record = await _told(redis)
         assert (record.tokens, record.limit_tokens) == (1000, 1000)
         assert 'longreach_boundary_tokens{pool="short"} 1000.0' in await _metrics(gateway)
         gateway.config.write_text(json.dumps(_config(valkey, "fixed")), encoding="utf-8")
         gateway.process.send_signal(signal.SIGHUP)
-        await gateway.logged("configuration reloaded")
+        async with asyncio.timeout(10):
+            while gateway.log.read_text().count("configuration reloaded") < WORKERS:  # noqa: ASYNC110 - other processes
+                await asyncio.sleep(0.02)
         assert "longreach_boundary_tokens{" not in await _metrics(gateway)
         assert gateway.complaints() == []
 
@@ -186,8 +189,19 @@ def _config(valkey: ValkeyServer, boundary: str) -> dict[str, Any]:
             {"name": "long", "model": "tiny", "context_tokens": 4000},
         ],
         "redis": {"state_url": valkey.connection_url},
-        "gateway": {"port": 0, "admin": {"port": 0}, "routing": {"boundary": boundary}},
+        "gateway": {"port": 0, "admin": {"port": 0}, "workers": WORKERS, "routing": {"boundary": boundary}},
     }
+
+
+async def _told(redis: Redis) -> BoundaryRecord:
+    """The boundary, once every worker has told what it has seen and one has decided."""
+    store = BoundaryStore(redis, "local")
+    async with asyncio.timeout(10):
+        while True:
+            records = await store.records([SHORT])
+            if records and await redis.scard("longreach:{local}:lengths") == WORKERS:
+                return records[SHORT]
+            await asyncio.sleep(0.02)
 
 
 async def _metrics(gateway: GatewayProcess) -> str:
