@@ -21,6 +21,7 @@ from cluster.core.lease import Lease, PoolName, ReplicaId, ReplicaState
 from services.api.gateway import Gateway
 from services.gateway.access import Access
 from services.gateway.assembly import Surroundings, assemble
+from services.gateway.boundary import BoundaryExchange
 from services.gateway.catalog import Catalog
 from services.gateway.current import Current
 from services.gateway.directory import LeaseReader
@@ -110,6 +111,7 @@ async def running(
     store: LeaseReader | None = None,
     residency: ResidencySource | None = None,
     records: RecordReader | None = None,
+    boundaries: BoundaryExchange | None = None,
     secrets: Mapping[str, str] | None = None,
     tokenizers: Mapping[str, Path] | None = None,
     credential: str | None = None,
@@ -130,6 +132,7 @@ async def running(
         kept=None,
         asked=None,
         records=records,
+        boundaries=boundaries,
         redis=None,
         usage_folder=None,
         credential=credential,

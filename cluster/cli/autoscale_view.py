@@ -15,10 +15,13 @@ from rich.text import Text
 
 from cluster.core.autoscaling.demand import PoolDemand
 from cluster.core.autoscaling.record import AutoscaleRecord
+from cluster.core.boundary.record import ROUND_S
 from cluster.local.autoscaling import PoolExplained
 
 STALE_S = 10.0
 """Decisions are made several times a second and written once: older ones are nobody's any more."""
+BOUNDARY_STALE_S = 6 * ROUND_S
+"""Gateways decide about boundaries once in a round, or in two."""
 
 
 def autoscale_view(pools: Sequence[PoolExplained]) -> RenderableType:
@@ -27,6 +30,8 @@ def autoscale_view(pools: Sequence[PoolExplained]) -> RenderableType:
     for pool in pools:
         if pool.record is not None:
             parts += ["", _inputs(pool, pool.record)]
+        if pool.boundary_follows:
+            parts.append(_boundary(pool))
         if pool.past:
             parts.append(_past(pool))
     return Group(*parts)
@@ -87,6 +92,18 @@ def _inputs(pool: PoolExplained, record: AutoscaleRecord) -> Text:
     if record.ordered_s is not None:
         lines.append(f"  a replica was ordered {max(time.time() - record.ordered_s, 0):.0f} s ago")
     return Text("\n".join(lines))
+
+
+def _boundary(pool: PoolExplained) -> Text:
+    boundary, age_s = pool.boundary, pool.boundary_age_s
+    if boundary is None or age_s is None:
+        return Text(f"{pool.pool}: boundary: no gateway has decided yet, so its limit")
+    moved_s = boundary.moved_s
+    moved = "never moved" if moved_s is None else f"moved {max(boundary.written_s - moved_s + age_s, 0):,.0f} s ago"
+    text = Text(f"{pool.pool}: boundary to {boundary.larger}, {moved}, decided {age_s:,.0f} s ago")
+    if age_s > BOUNDARY_STALE_S:
+        text.append(": no gateway decides now", style="red")
+    return text.append(f"\n  {boundary.reason}; it holds {boundary.limit_tokens:,}")
 
 
 def _speed(demand: PoolDemand) -> str:

@@ -88,7 +88,7 @@ def simulate(
     level = service_level(slo)
     came = chosen_trace(trace, fit, requests=requests, rate=rate, tail=tail, seed=seed)
     system = _system(_cluster(config, model, _speed(gpu, calibration, startup)), policy)
-    if adaptive:
+    if adaptive or (system.baseline is None and system.cluster.gateway.is_adaptive):
         system = _following(system, level)
     with progress_bar(len(came.requests)) as progress:
         result = system.run(came, seed=seed, progress=progress)

@@ -99,6 +99,10 @@ class RoutingSection(Section):
     reserve_ratio: float = Field(
         default=0.25, ge=0, le=1, description="Share of a larger pool's slots that spilled requests never take"
     )
+    boundary: Literal["fixed", "adaptive"] = Field(
+        default="fixed",
+        description="Up to which length a pool is preferred: its context_tokens, or what follows the traffic below it",
+    )
 
 
 class GatewaySection(Section):

@@ -5,11 +5,14 @@ What must not live here: what gateways do with them (gateway.py), secrets.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from itertools import pairwise
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, model_validator
 
 from cluster.config.base import ModelId, Name, Section
+from cluster.core.autoscaling.target import ServiceLevel
 
 MAX_CONTEXT_TOKENS = 16_777_216
 MAX_REPLICAS = 1_000
@@ -119,6 +122,16 @@ class AutoscalingSection(Section):
         description="Where replicas.min is 0: the last replica goes after so long without a request",
     )
 
+    @property
+    def level(self) -> ServiceLevel:
+        """What is promised."""
+        return ServiceLevel(
+            ttft_s=self.ttft_s,
+            ttft_s_per_1k_tokens=self.ttft_s_per_1k_tokens,
+            itl_s=self.itl_s,
+            queue_age_s=self.queue_age_s,
+        )
+
 
 class RedisTierSection(Section):
     """KV blocks of this pool in Redis, where every replica of the model finds them."""
@@ -224,3 +237,13 @@ class PoolSection(Section):
         if self.traffic and not any(self.traffic.values()):
             raise ValueError("traffic has no weight above 0: give one to a revision, or leave traffic out")
         return self
+
+
+def neighbours(pools: Iterable[PoolSection]) -> tuple[tuple[PoolSection, PoolSection], ...]:
+    """Pools of one model that follow each other in length and run replicas, the smaller one first."""
+    ordered = sorted(pools, key=lambda pool: pool.context_tokens)
+    return tuple(
+        (smaller, larger)
+        for smaller, larger in pairwise(ordered)
+        if smaller.context_tokens < larger.context_tokens and not smaller.is_static and not larger.is_static
+    )

@@ -12,7 +12,7 @@ from pydantic import Field, field_validator, model_validator
 
 from cluster.config.base import Section
 from cluster.config.gateway import GatewaySection, TenantSection
-from cluster.config.pools import ClusterSection, ModelSection, PoolSection
+from cluster.config.pools import ClusterSection, ModelSection, PoolSection, neighbours
 
 STORES = ("state", "cache")
 """Their keys begin so."""
@@ -132,6 +132,33 @@ class Config(Section):
             raise ValueError(f"models without a pool: {', '.join(sorted(without))}")
         return self
 
+    @model_validator(mode="after")
+    def _boundaries_can_move(self) -> Self:
+        if self.gateway.routing.boundary == "fixed":
+            return self
+        if not self.boundaries:
+            raise ValueError(
+                "gateway.routing.boundary: adaptive moves the boundary between two pools of one model that run "
+                "replicas and follow each other in context_tokens, and there are none: add a pool, or set it to fixed"
+            )
+        for index, pool in enumerate(self.pools):
+            twin = next((other for other in self.pools[:index] if _are_twins(pool, other)), None)
+            if twin is not None and any(pool.model == smaller.model for smaller, _ in self.boundaries):
+                raise ValueError(
+                    f"pools[{index}].context_tokens: {pool.context_tokens} is also that of {twin.name!r}, and with "
+                    "gateway.routing.boundary: adaptive each pool of a model has a length of its own: change one, or "
+                    "set the boundary to fixed"
+                )
+        return self
+
+    @property
+    def boundaries(self) -> tuple[tuple[PoolSection, PoolSection], ...]:
+        """The pools, the smaller one first, between which the boundary follows the traffic."""
+        if self.gateway.routing.boundary == "fixed":
+            return ()
+        by_model = ([pool for pool in self.pools if pool.model == model.id] for model in self.models)
+        return tuple(pair for pools in by_model for pair in neighbours(pools))
+
     @property
     def needs_cache(self) -> bool:
         """Whether pools have a Redis tier and nothing says where that is: local mode embeds a server then."""
@@ -162,3 +189,7 @@ class Config(Section):
             if pool.name == name:
                 return pool
         raise KeyError(name)
+
+
+def _are_twins(pool: PoolSection, other: PoolSection) -> bool:
+    return pool.model == other.model and pool.context_tokens == other.context_tokens

@@ -120,6 +120,11 @@ class ContextNeed:
         """Prompt and output together."""
         return self.prompt_tokens + self.output_tokens
 
+    @property
+    def likely_total_tokens(self) -> int:
+        """The same with the prompt's most likely length: what a preference goes by, where nothing must fit."""
+        return self.expected_prompt_tokens + self.output_tokens
+
 
 def context_need(
     request: InferenceRequest, *, prompt: PromptTokens, output: tuple[int, bool], largest_context_tokens: int

@@ -10,13 +10,14 @@ import time
 from collections.abc import Awaitable, Callable, Collection
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TypeVar
+from typing import NamedTuple, TypeVar
 
 from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
 from cluster.config import Config, PoolSection, load_config
 from cluster.core.autoscaling.record import AutoscaleRecord, PastDecision
+from cluster.core.boundary import BoundaryRecord
 from cluster.core.errors import SetupError
 from cluster.core.lease import PoolName
 from cluster.deployment import load_deployment
@@ -24,6 +25,7 @@ from cluster.environment import Environment
 from cluster.local.rundir import RunDir
 from cluster.local.state_view import PoolScaling, read_scaling
 from cluster.state.autoscale import AutoscaleStore
+from cluster.state.boundary import BoundaryStore
 from cluster.state.leases import connect
 from cluster.state.login import state_address
 
@@ -48,6 +50,20 @@ class PoolExplained:
     """Since then."""
     past: tuple[PastDecision, ...]
     """Decisions that changed something, the latest first."""
+    boundary_follows: bool = False
+    """Whether the boundary above it follows the traffic (`gateway.routing.boundary`)."""
+    boundary: BoundaryRecord | None = None
+    """That boundary; None where it follows nothing, or no gateway has decided within a day."""
+    boundary_age_s: float | None = None
+    """Since it was decided."""
+
+
+class _Kept(NamedTuple):
+    """What the store holds of some pools."""
+
+    scaling: dict[PoolName, PoolScaling]
+    pasts: list[tuple[PastDecision, ...]]
+    boundaries: dict[PoolName, BoundaryRecord]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -82,13 +98,19 @@ class Autoscaling:
         sections = self.served(pool)
         names = [PoolName(section.name) for section in sections]
 
-        async def read(redis: Redis) -> tuple[dict[PoolName, PoolScaling], list[tuple[PastDecision, ...]]]:
-            store = AutoscaleStore(redis, self.config.cluster.name)
-            # To Redis, a range that ends at -1 is all of it.
-            pasts = [await store.past(name, past_max) if past_max else () for name in names]
-            return await read_scaling(redis, self.config.cluster.name, names), pasts
+        follow = {PoolName(smaller.name) for smaller, _ in self.config.boundaries}
 
-        scaling, pasts = self._with(read)
+        async def read(redis: Redis) -> _Kept:
+            cluster = self.config.cluster.name
+            store = AutoscaleStore(redis, cluster)
+            return _Kept(
+                await read_scaling(redis, cluster, names),
+                # To Redis, a range that ends at -1 is all of it.
+                [await store.past(name, past_max) if past_max else () for name in names],
+                await BoundaryStore(redis, cluster).records([name for name in names if name in follow]),
+            )
+
+        scaling, pasts, boundaries = self._with(read)
         now_s = time.time()
         return [
             PoolExplained(
@@ -102,6 +124,9 @@ class Autoscaling:
                 record=(record := scaling[name].record),
                 age_s=None if record is None else max(now_s - record.written_s, 0.0),
                 past=past,
+                boundary_follows=name in follow,
+                boundary=(boundary := boundaries.get(name)),
+                boundary_age_s=None if boundary is None else max(now_s - boundary.written_s, 0.0),
             )
             for section, name, past in zip(sections, names, pasts, strict=True)
         ]
@@ -177,6 +202,9 @@ def as_json(pools: Collection[PoolExplained]) -> list[dict[str, object]]:
             "age_s": each.age_s,
             "latest": None if each.record is None else each.record.to_dict(),
             "past": [past.to_dict() for past in each.past],
+            "boundary_follows": each.boundary_follows,
+            "boundary": None if each.boundary is None else each.boundary.to_dict(),
+            "boundary_age_s": each.boundary_age_s,
         }
         for each in pools
     ]

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 from itertools import pairwise
 
-from cluster.core.autoscaling import ServiceLevel
-from cluster.core.boundary import AdaptiveBoundary, Boundary, Station
+from cluster.core.autoscaling import PoolSpeed, ServiceLevel
+from cluster.core.boundary import AdaptiveBoundary, Boundary, LivePool, decide_live
 from cluster.core.capacity.step import prefill_pairs
 from cluster.core.lease import PoolName
 from cluster.simulator.cluster import ClusterSpec, PoolSpec
@@ -51,14 +51,19 @@ class _Pace:
         """A replica of it told how many it runs."""
         self.batch += MEMORY_RATIO * (max(running, 1) - self.batch)
 
-    def station(self) -> Station:
-        """For the rule."""
-        cost = self._pool.replica.cost
-        return Station(
-            replicas=self.replicas,
+    def live(self) -> LivePool:
+        """For the rule, as `SpeedMeter` would have told it."""
+        replica = self._pool.replica
+        fixed_s, further_s = replica.cost.base_s + replica.cost.weights_s, self._decode_s / self._output_tokens
+        speed = PoolSpeed(
             prefill_tokens_per_s=self._prefill_tokens / self._prefill_s,
-            token_s=(cost.base_s + cost.weights_s) / self.batch + self._decode_s / self._output_tokens,
+            decode_tokens_per_s=self.batch / (fixed_s + self.batch * further_s),
+            decode_sequences=self.batch,
+            kv_tokens=replica.kv_tokens,
+            max_running=replica.max_running,
+            decode_alone_s=fixed_s + further_s,
         )
+        return LivePool(self.replicas, speed)
 
 
 class AdaptiveRouter(ProductionRouter):
@@ -132,7 +137,7 @@ class AdaptiveRouter(ProductionRouter):
         for boundary in self._boundaries.values():
             boundary.work.add(
                 self._desk.now_s,
-                need_tokens=self._cases[number].need.total_tokens,
+                need_tokens=self._cases[number].need.likely_total_tokens,
                 prefill_tokens=prefill_tokens,
                 output_tokens=request.output_tokens,
             )
@@ -141,7 +146,8 @@ class AdaptiveRouter(ProductionRouter):
     def _decide(self) -> None:
         preferences: dict[PoolName, int] = {}
         for (smaller, larger), boundary in self._boundaries.items():
-            found = boundary.decide(self._desk.now_s, self._paces[smaller].station(), self._paces[larger].station())
+            found = decide_live(boundary, self._desk.now_s, self._paces[smaller].live(), self._paces[larger].live())
+            assert found is not None  # speeds are known from the start here
             preferences[smaller] = found.tokens
             latest = next((known for _, name, known in reversed(self.moves) if name == smaller), None)
             if latest is None or latest.tokens != found.tokens:

@@ -90,6 +90,8 @@ class GatewaySpec:
     retry_ratio: float = 0.2
     default_output_tokens: int = 1024
     """What a request is taken to ask for that gets no more (`models[].output.default_tokens`); longer ones ask."""
+    is_adaptive: bool = False
+    """Whether boundaries between pools follow the traffic (`routing.boundary`)."""
     has_exact_lengths: bool = False
     """Whether prompts' lengths are known at once, instead of being estimated from text as in production."""
 

@@ -109,6 +109,7 @@ def configured_cluster(config: Config, card: ModelCard, speed: Speed) -> Cluster
             attempts=limits.attempts,
             retry_ratio=limits.retry_ratio,
             default_output_tokens=model.output.default_tokens,
+            is_adaptive=any(smaller.model == model.id for smaller, _ in config.boundaries),
         ),
         autoscale_every_s=AUTOSCALE_EVERY_S if any(pool.target is not None for pool in pools) else None,
     )

@@ -9,16 +9,16 @@ What must not live here: what any of it means (cluster/core/autoscaling).
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable
-from typing import Any, TypeVar
+from collections.abc import Iterable
+from typing import Any
 
 from redis.asyncio import Redis
 
 from cluster.core.autoscaling.asked import GATEWAY_TTL_S, GatewayAsked
 from cluster.core.autoscaling.record import AutoscaleRecord, PastDecision
 from cluster.core.lease import PoolName
+from cluster.state.understanding import understood
 
-T = TypeVar("T")
 RECORD_TTL_S = 86_400
 """A decision can be read about for a day, and a start's duration be known to the next controller."""
 PAST_MAX = 50
@@ -61,7 +61,7 @@ class AutoscaleStore:
         if gone:
             # One that only paused puts itself in again with its next word.
             await self._redis.srem(self._prefix + "gateways", *gone)
-        found = (_understood(GatewayAsked.from_dict, text) for text in texts)
+        found = (understood(GatewayAsked.from_dict, text) for text in texts)
         return tuple(each for each in found if each is not None)
 
     async def put_record(self, record: AutoscaleRecord) -> None:
@@ -74,7 +74,7 @@ class AutoscaleStore:
         return {
             pool: record
             for pool, text in (await self._texts("autoscale", pools)).items()
-            if (record := _understood(AutoscaleRecord.from_dict, text)) is not None
+            if (record := understood(AutoscaleRecord.from_dict, text)) is not None
         }
 
     async def add_past(self, past: PastDecision) -> None:
@@ -89,7 +89,7 @@ class AutoscaleStore:
     async def past(self, pool: PoolName, limit: int = PAST_MAX) -> tuple[PastDecision, ...]:
         """The last decisions about a pool that changed something, the latest first."""
         texts: Any = await self._redis.lrange(self._key("autoscale-past", pool), 0, limit - 1)
-        found = (_understood(PastDecision.from_dict, text) for text in texts)
+        found = (understood(PastDecision.from_dict, text) for text in texts)
         return tuple(each for each in found if each is not None)
 
     async def pin(self, pool: PoolName, replicas: int | None) -> None:
@@ -101,7 +101,7 @@ class AutoscaleStore:
 
     async def pins(self, pools: Iterable[PoolName]) -> dict[PoolName, int]:
         """The pinned numbers of those of `pools` that have one."""
-        found = {pool: _understood(int, text) for pool, text in (await self._texts("pin", pools)).items()}
+        found = {pool: understood(int, text) for pool, text in (await self._texts("pin", pools)).items()}
         return {pool: replicas for pool, replicas in found.items() if replicas is not None}
 
     async def _texts(self, kind: str, pools: Iterable[PoolName]) -> dict[PoolName, str]:
@@ -113,12 +113,3 @@ class AutoscaleStore:
 
     def _key(self, kind: str, name: str) -> str:
         return f"{self._prefix}{kind}:{name}"
-
-
-def _understood(parse: Callable[[Any], T], text: str | bytes | None) -> T | None:
-    if text is None:
-        return None
-    try:
-        return parse(json.loads(text))
-    except (ValueError, TypeError, KeyError, AttributeError):
-        return None

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from cluster.core.lease import PoolName
 from services.gateway.access import Access
 from services.gateway.access_log import AccessLog
+from services.gateway.boundary import Boundaries
 from services.gateway.current import Current
 from services.gateway.directory import Directory, EndpointState
 from services.gateway.dispatch import Dispatcher
@@ -31,6 +32,7 @@ class Gateway:
     residency: Residency
     room: WaitingRoom
     scaling: Scaling
+    boundaries: Boundaries
     dispatcher: Dispatcher
     metrics: Metrics
     access_log: AccessLog

@@ -24,6 +24,7 @@ from services.api.conduct import Conduct
 from services.api.gateway import Gateway
 from services.gateway.access import Access
 from services.gateway.access_log import AccessLog
+from services.gateway.boundary import Boundaries, BoundaryExchange
 from services.gateway.current import Current
 from services.gateway.demand import AskedWriter, Demand
 from services.gateway.directory import Directory, LeaseReader
@@ -68,6 +69,7 @@ class Surroundings:
     kept: KeptSource | None
     asked: AskedWriter | None
     records: RecordReader | None
+    boundaries: BoundaryExchange | None
     redis: Redis | None
     """The state store, for quotas and usage."""
     usage_folder: Path | None
@@ -109,6 +111,7 @@ class Assembly:
         """Take over a new configuration wherever parts keep something of it."""
         catalog = self.gateway.current.catalog
         self.gateway.directory.use(catalog)
+        self.gateway.boundaries.use(catalog)
         self.gateway.metrics.use_revisions(catalog.revisions())
         self.gateway.metrics.use_tenants([TenantName(tenant.name) for tenant in catalog.config.tenants])
 
@@ -123,6 +126,7 @@ class Assembly:
             self.probes.follow,
             gateway.access.follow,
             gateway.scaling.follow,
+            gateway.boundaries.follow,
             self.quotas.follow,
             self.demand.follow,
         ]
@@ -163,6 +167,7 @@ def assemble(around: Surroundings) -> Assembly:
     writer = secrets.token_hex(8)
     demand = Demand(around.asked, gateway=writer, standing=room.standing, clock=clock)
     scaling = Scaling(around.records, pools=lambda: current.catalog.autoscaled, clock=time.time)
+    boundaries = Boundaries(around.boundaries, gateway=writer, directory=directory, speeds=scaling.speed, clock=clock)
     quotas = Quotas(around.redis, config.cluster.name, gateway=writer, clock=clock, sharers=config.gateway.workers)
     dispatcher = Dispatcher(
         current=current,
@@ -181,6 +186,7 @@ def assemble(around: Surroundings) -> Assembly:
             clock=clock,
         ),
         quotas=quotas,
+        boundaries=boundaries,
         clock=clock,
         credential=around.credential,
     )
@@ -191,6 +197,7 @@ def assemble(around: Surroundings) -> Assembly:
         residency=residency,
         room=room,
         scaling=scaling,
+        boundaries=boundaries,
         dispatcher=dispatcher,
         metrics=metrics,
         access_log=AccessLog(

@@ -17,6 +17,7 @@ from redis.exceptions import RedisError
 from cluster.core.lease import LEASE_TTL_S, Lease, PoolName, ReplicaId, ReplicaState
 from cluster.core.routing import Breakers, BreakerState, Endpoint, EndpointTable, Pool
 from cluster.core.routing.endpoint import Member
+from cluster.core.routing.pools import ANY_LENGTH
 from services.gateway.catalog import Catalog, ServedModel, StaticEndpoint
 
 logger = logging.getLogger(__name__)
@@ -66,6 +67,7 @@ class Directory:
         self._down: frozenset[ReplicaId] = frozenset()
         self._statics: frozenset[ReplicaId] = frozenset()
         self._pools: dict[str, tuple[ServedModel, tuple[Pool, ...]]] = {}
+        self._prefers: Mapping[PoolName, int] = {}
         self.on_change: Callable[[], object] | None = None
         """Called after endpoints may have got room: whoever waits for some is asked again."""
 
@@ -85,6 +87,12 @@ class Directory:
         for static in catalog.statics:
             self.table.put(_static_endpoint(static))
         self._statics = frozenset(static.replica_id for static in catalog.statics)
+
+    def prefer(self, tokens: Mapping[PoolName, int]) -> None:
+        """Have longer requests go to a larger pool first; pools that are not named take what they hold."""
+        if tokens != self._prefers:
+            self._prefers = tokens
+            self._pools.clear()
 
     async def refresh(self) -> None:
         """Read the leases once; a store that does not answer leaves everything as it is."""
@@ -189,6 +197,7 @@ class Directory:
                 context_tokens=min(pool.context_tokens, lowest.get(pool.name, pool.context_tokens)),
                 verifies=not pool.is_static,
                 shares=pool.shares,
+                prefers_tokens=self._prefers.get(pool.name, ANY_LENGTH),
             )
             for pool in model.pools
         )

@@ -21,6 +21,7 @@ from cluster.core.routing import Choice, Decision, NoEndpoint, Pool, Saturated, 
 from cluster.state.quotas import Quotas
 from services.gateway.ask import Ask
 from services.gateway.attempts import Attempts
+from services.gateway.boundary import Boundaries
 from services.gateway.call import call_of
 from services.gateway.catalog import Catalog, Resolved
 from services.gateway.current import Current
@@ -64,6 +65,7 @@ class Dispatcher:
         metrics: Metrics,
         places: Places,
         quotas: Quotas,
+        boundaries: Boundaries,
         clock: Callable[[], float],
         credential: str | None,
     ) -> None:
@@ -75,6 +77,7 @@ class Dispatcher:
         self._metrics = metrics
         self._places = places
         self._quotas = quotas
+        self._boundaries = boundaries
         self._clock = clock
         self._credential = credential
 
@@ -114,6 +117,7 @@ class Dispatcher:
         if told is None:
             return
         self._places.ended(served.choice, told.output_tokens)
+        self._boundaries.ended(served, told)
         if served.prompt is not None:
             self._counter.learn(served.model_id, served.prompt, told.prompt_tokens)
         if served.granted is not None:

@@ -164,6 +164,13 @@ AUTOSCALE_AGE = GaugeSpec(
     labels=("pool",),
     together=max,
 )
+BOUNDARY = GaugeSpec(
+    name="longreach_boundary_tokens",
+    help="Requests up to this length go to the pool first, longer ones to the next larger pool; where it follows the "
+    "traffic",
+    labels=("pool",),
+    together=max,
+)
 ENDPOINTS = GaugeSpec(
     name="longreach_endpoints", help="Known endpoints by state", labels=("pool", "state"), together=max
 )
@@ -185,8 +192,8 @@ COUNTERS = (
 )  # fmt: skip
 HISTOGRAMS = (SECONDS, FIRST_BYTE, REVISION_FIRST_BYTE, PROMPT, ADMISSION_WAIT, DECISION, CACHED_ERROR)
 GAUGES = (
-    IN_FLIGHT, QUEUE, HELD, AUTOSCALE_REPLICAS, AUTOSCALE_STARTUP, AUTOSCALE_PINNED, AUTOSCALE_AGE, ENDPOINTS, AGE,
-    USAGE_PENDING,
+    IN_FLIGHT, QUEUE, HELD, AUTOSCALE_REPLICAS, AUTOSCALE_STARTUP, AUTOSCALE_PINNED, AUTOSCALE_AGE, BOUNDARY, ENDPOINTS,
+    AGE, USAGE_PENDING,
 )  # fmt: skip
 
 

@@ -28,6 +28,7 @@ from cluster.core.errors import ConfigError, LongreachError, SetupError
 from cluster.deployment import Deployment, load_deployment
 from cluster.environment import Environment, read_environment, take_parent_token
 from cluster.state.autoscale import AutoscaleStore
+from cluster.state.boundary import BoundaryStore
 from cluster.state.kept import KeptReader
 from cluster.state.leases import LeaseStore, connect
 from cluster.state.login import StateServer, state_server
@@ -187,6 +188,7 @@ async def _serve(
             kept=None if mostly_waits is None else KeptReader(mostly_waits, cluster),
             asked=autoscale,
             records=autoscale,
+            boundaries=None if redis is None else BoundaryStore(redis, cluster),
             redis=redis,
             usage_folder=environment.run_dir(config.cluster.name) / "usage",
             credential=environment.replica_credential,

@@ -91,6 +91,7 @@ class Metrics:
         self._startup_s: dict[Labels, float] = {}
         self._pinned: dict[Labels, float] = {}
         self._decided_age_s: dict[Labels, float] = {}
+        self._boundaries: dict[Labels, float] = {}
         self._endpoints: dict[Labels, float] = {}
         self._age_s = -1.0
         self._usage_pending_bytes = 0
@@ -199,6 +200,10 @@ class Metrics:
         self._pinned = {(pool,): float(record.pinned is not None) for pool, record in records.items()}
         self._decided_age_s = {(pool,): max(now_s - record.written_s, 0.0) for pool, record in records.items()}
 
+    def boundaries(self, tokens: Mapping[PoolName, int]) -> None:
+        """Up to which length each pool is preferred whose boundary follows the traffic."""
+        self._boundaries = {(pool,): value for pool, value in tokens.items()}
+
     def usage(self, pending_bytes: int, dropped_records: int) -> None:
         """How the usage journal stands; `dropped_records` since the start."""
         self._usage_pending_bytes = pending_bytes
@@ -240,6 +245,7 @@ class Metrics:
             names.AUTOSCALE_STARTUP: self._startup_s,
             names.AUTOSCALE_PINNED: self._pinned,
             names.AUTOSCALE_AGE: self._decided_age_s,
+            names.BOUNDARY: self._boundaries,
             names.ENDPOINTS: self._endpoints,
             names.AGE: {(): self._age_s},
             names.USAGE_PENDING: {(): self._usage_pending_bytes},

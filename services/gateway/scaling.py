@@ -13,6 +13,7 @@ from typing import Protocol
 
 from cluster.config import LimitsSection
 from cluster.core.admission.hold import Hold
+from cluster.core.autoscaling.demand import PoolSpeed
 from cluster.core.autoscaling.record import AutoscaleRecord
 from cluster.core.lease import PoolName
 from services.gateway.following import follow_store
@@ -64,6 +65,11 @@ class Scaling:
             # Whoever decides has gone: what it ordered may have come and gone too.
             return record.demand.startup_s
         return record.starts_in_s(now_s)
+
+    def speed(self, pool: PoolName) -> PoolSpeed | None:
+        """What one replica of `pool` does, as whoever decides has measured it; None: not known."""
+        record = self._records.get(pool)
+        return None if record is None else record.demand.speed
 
     def hold(self, pool: PoolName, limits: LimitsSection) -> Hold:
         """The terms on which a request waits for the first replica of `pool`."""

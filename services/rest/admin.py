@@ -139,6 +139,7 @@ class _Admin:
             metrics.queue_length(priority, gateway.room.length(priority))
         metrics.held({pool: line.requests for pool, line in gateway.room.standing().items()})
         metrics.autoscaling(gateway.scaling.records, time.time())
+        metrics.boundaries(gateway.boundaries.tokens)
         return metrics.snapshot()
 
     async def debug_route(self, request: Request) -> Response:

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cluster.core.autoscaling import ServiceLevel
-from cluster.core.boundary import AdaptiveBoundary, Station
+from cluster.core.boundary import AdaptiveBoundary, Band, LengthWork, Station, together
 from cluster.core.boundary.adaptive import GAIN_MIN_RATIO, LEAST_BAND, MOVE_EVERY_S, MOVE_MAX_BANDS
 from cluster.core.boundary.lengths import BANDS_PER_OCTAVE, HIGHEST_BAND, LOWEST_BAND, band_of, edge_tokens
 from cluster.core.boundary.waits import split
@@ -69,6 +69,79 @@ def test_a_band_ends_at_its_edge(need_tokens: int, limit: int) -> None:
     if LOWEST_BAND < band < HIGHEST_BAND:
         assert edge_tokens(band - 1, limit) < need_tokens <= edge_tokens(band, limit)
     assert (band <= 0) == (need_tokens <= limit)
+
+
+@given(st.integers(1, 300_000), st.integers(1, 262_144))
+def test_requests_are_counted_in_the_band_of_their_need(need_tokens: int, limit: int) -> None:
+    work = LengthWork(limit_tokens=limit)
+    work.add(0.0, need_tokens=need_tokens, prefill_tokens=1, output_tokens=1)
+    assert [band.number for band in work.bands(0.0)] == [band_of(need_tokens, limit)]
+
+
+@given(st.lists(st.tuples(requests, st.integers(0, 3)), max_size=60))
+def test_gateways_together_have_seen_what_one_would_have(came: list[tuple[tuple[int, float, int], int]]) -> None:
+    whole, parts = LengthWork(limit_tokens=LIMIT), [LengthWork(limit_tokens=LIMIT) for _ in range(4)]
+    for part in parts:  # all begin at one moment
+        for work in (whole, part):
+            work.add(0.0, need_tokens=1, prefill_tokens=0, output_tokens=0)
+    for second, ((need_tokens, to_compute, output_tokens), gateway) in enumerate(came):
+        for work in (whole, parts[gateway]):
+            prefill_tokens = int(need_tokens * to_compute)
+            work.add(second, need_tokens=need_tokens, prefill_tokens=prefill_tokens, output_tokens=output_tokens)
+    one, all_of_them = whole.seen(100.0), together(each.seen(100.0) for each in parts)
+    assert all_of_them.requests == pytest.approx(one.requests)
+    assert [band.number for band in all_of_them.bands] == [band.number for band in one.bands]
+    for found, expected in zip(all_of_them.bands, one.bands, strict=True):
+        assert tuple(found) == pytest.approx(tuple(expected))
+
+
+@given(st.integers(64, 262_144), st.integers(0, 600_000), st.floats(0, 1_000) | st.just(float("-inf")))
+def test_whoever_goes_on_keeps_within_the_bounds(limit: int, tokens: int, moved_s: float) -> None:
+    boundary = AdaptiveBoundary(limit_tokens=limit, level=LEVEL)
+    boundary.resume(tokens, moved_s)
+    assert edge_tokens(LEAST_BAND, limit) <= boundary.tokens <= limit
+    # Nobody who takes it over again changes it.
+    again = AdaptiveBoundary(limit_tokens=limit, level=LEVEL)
+    again.resume(boundary.tokens, boundary.moved_s)
+    assert (again.tokens, again.moved_s) == (boundary.tokens, moved_s)
+
+
+@settings(max_examples=50)
+@given(minutes, st.lists(st.integers(0, 2), min_size=25, max_size=25))
+def test_gateways_that_take_turns_move_it_as_little_as_one_alone(
+    story: list[tuple[list[tuple[int, float, int]], float, Station, Station]], turns: list[int]
+) -> None:
+    """Each sees a part, has a clock of its own and goes on from what is in force."""
+    gateways = [AdaptiveBoundary(limit_tokens=LIMIT, level=LEVEL) for _ in range(3)]
+    shift_s = (0.0, 5_000.0, -3_000.0)
+    now_s, tokens, moved_s, found = 0.0, LIMIT, float("-inf"), [(float("-inf"), LIMIT)]
+    for (came, later_s, smaller, larger), turn in zip(story, turns, strict=False):
+        now_s += later_s
+        for number, request in enumerate(came * 30):
+            tell(gateways[number % 3], now_s + shift_s[number % 3], *request)
+        others = [gateways[each].work.seen(now_s + shift_s[each]) for each in range(3) if each != turn]
+        decider = gateways[turn]
+        decider.resume(tokens, moved_s + shift_s[turn])
+        decider.decide(now_s + shift_s[turn], smaller, larger, others)
+        if decider.tokens != tokens:
+            tokens, moved_s = decider.tokens, decider.moved_s - shift_s[turn]
+            found.append((now_s, tokens))
+    for (before_s, before), (at_s, after) in pairwise(found):
+        assert at_s - before_s >= MOVE_EVERY_S - 1e-6
+        assert max(after, before) <= STEP_RATIO * (min(after, before) + 1)
+    assert all(edge_tokens(LEAST_BAND, LIMIT) <= tokens <= LIMIT for _, tokens in found)
+
+
+def test_a_request_is_promised_the_same_wherever_it_is_served() -> None:
+    """Else moving requests to a pool that promises less would seem to help."""
+    bands = [Band(0, 1.0, 5_000.0, 10.0), Band(4, 0.5, 20_000.0, 10.0)]
+    station = Station(replicas=1, prefill_tokens_per_s=20_000, token_s=0.001)
+    patient = ServiceLevel(ttft_s=60)
+    strict, lax = (split(bands, -1, station, station, LEVEL, beyond=beyond) for beyond in (None, patient))
+    assert strict.larger == lax.larger
+    within = strict.larger.wait_s / LEVEL.ttft_limit_s(5_000)
+    longer = 0.5 * strict.larger.wait_s / patient.ttft_limit_s(20_000)
+    assert lax.cost == pytest.approx((within + longer) / 1.5)
 
 
 @settings(max_examples=25, deadline=None)

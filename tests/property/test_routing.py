@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import random
+from dataclasses import replace
+from typing import Any
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -50,8 +52,16 @@ POOLS = st.lists(
     max_size=5,
     unique_by=lambda pool: pool.name,
 )
+
+
+def need_of(likely_ratio: float | None, **fields: Any) -> ContextNeed:
+    need = ContextNeed(**fields)
+    return need if likely_ratio is None else replace(need, likely_prompt_tokens=int(likely_ratio * need.prompt_tokens))
+
+
 NEEDS = st.builds(
-    ContextNeed,
+    need_of,
+    likely_ratio=st.none() | st.floats(0, 1),
     prompt_tokens=st.integers(0, 6_000),
     output_tokens=st.integers(0, 2_000),
     is_explicit=st.booleans(),
@@ -118,11 +128,10 @@ def test_every_need_maps_to_pools_that_hold_it_or_to_none(need: ContextNeed, poo
         assert {pool.name for pool, _ in fits} == {pool.name for pool in holding}
         assert all(output == need.output_tokens for _, output in fits)
     most = max((pool.context_tokens for pool, _ in fits), default=0)
-    wants_less = [pool.prefers_tokens < need.total_tokens and pool.context_tokens < most for pool, _ in fits]
+    wants_less = [pool.prefers_tokens < need.likely_total_tokens and pool.context_tokens < most for pool, _ in fits]
     limits = [pool.context_tokens for pool, _ in fits]
-    if not holding or min(holding, key=lambda pool: (pool.context_tokens, pool.prefers_tokens)).prefers_tokens >= (
-        need.total_tokens
-    ):
+    home = min(holding, key=lambda pool: (pool.context_tokens, pool.prefers_tokens), default=None)
+    if home is None or home.prefers_tokens >= need.likely_total_tokens:
         assert limits == sorted(limits)
     else:
         assert list(zip(wants_less, limits, strict=True)) == sorted(zip(wants_less, limits, strict=True))

@@ -9,10 +9,10 @@ from collections.abc import Mapping, Sequence
 from statistics import fmean
 
 from cluster.core.autoscaling.asked import ArrivalTotals, GatewayAsked, of_pool
-from cluster.core.autoscaling.demand import PoolDemand, PoolSpeed
-from cluster.core.autoscaling.speed import SpeedMeter
+from cluster.core.autoscaling.demand import PoolDemand
+from cluster.core.autoscaling.pool_meter import PoolMeter
 from cluster.core.autoscaling.startup import StartupClock
-from cluster.core.autoscaling.work import ReplicaWork
+from cluster.core.autoscaling.work import ReplicaWork, works_of
 from cluster.core.lease import Lease, PoolName, ReplicaId, ReplicaState
 
 
@@ -30,9 +30,7 @@ class Gatherer:
         self._ray_cluster = ray_cluster
         self.startup = StartupClock(None if before is None else before.startup_s)
         self._arrivals = ArrivalTotals()
-        self._meter = SpeedMeter()
-        self._metered: frozenset[ReplicaId] = frozenset()
-        self._speed = None if before is None else before.speed
+        self._meter = PoolMeter(None if before is None else before.speed)
         self._own_startup_s: float | None = None
         self._is_first = True
 
@@ -55,7 +53,7 @@ class Gatherer:
             self.startup.ordered(ready, target, now_s)
             self._is_first = False
         self.startup.settle(target - ready)
-        works = {lease.replica_id: work for lease in live if (work := ReplicaWork.from_dict(lease.work)) is not None}
+        works = works_of(live)
         asked = of_pool(gateways, self.pool)
         held_tokens = sum(told.held_tokens for told in asked.values())
         return PoolDemand(
@@ -71,24 +69,12 @@ class Gatherer:
             resident_tokens=int(fmean(work.resident_tokens for work in works.values())) if works else 0,
             kv_use_ratio=fmean(lease.kv_use_ratio for lease in live) if live else 0.0,
             arrivals=self._arrivals.update(asked),
-            speed=self._measure(works, max((lease.max_running for lease in live), default=0)),
+            speed=self._meter.measure(works, max_running=max((lease.max_running for lease in live), default=0)),
             startup_s=self._startup_s(works),
         )
 
     def _is_own(self, lease: Lease) -> bool:
         return lease.pool == self.pool and lease.ray_cluster == self._ray_cluster
-
-    def _measure(self, works: Mapping[ReplicaId, ReplicaWork], max_running: int) -> PoolSpeed | None:
-        """An empty pool keeps what its replicas did: that is what the next will do."""
-        for replica_id, work in works.items():
-            self._meter.observe(replica_id, work.counters)
-        for gone in self._metered - works.keys():
-            self._meter.forget(gone)
-        self._metered = frozenset(works)
-        if works:
-            kv_tokens = min(work.kv_tokens for work in works.values())
-            self._speed = self._meter.speed(kv_tokens=kv_tokens, max_running=max_running) or self._speed
-        return self._speed
 
     def _startup_s(self, works: Mapping[ReplicaId, ReplicaWork]) -> float | None:
         """As seen from the order; until then what replicas say themselves, which is less."""

@@ -6,11 +6,12 @@ What must not live here: how steps are observed (cluster/engine), clocks.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict, dataclass, fields
 from typing import Any
 
 from cluster.core.autoscaling.speed import SpeedCounters
+from cluster.core.lease import Lease, ReplicaId
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -54,6 +55,12 @@ class ReplicaWork:
         return cls(
             counters=SpeedCounters(**counted), kv_tokens=kv_tokens, resident_tokens=resident_tokens, startup_s=startup_s
         )
+
+
+def works_of(leases: Iterable[Lease]) -> dict[ReplicaId, ReplicaWork]:
+    """The work of each replica that tells of it."""
+    told = ((lease.replica_id, ReplicaWork.from_dict(lease.work)) for lease in leases)
+    return {replica_id: work for replica_id, work in told if work is not None}
 
 
 class WorkMeter:

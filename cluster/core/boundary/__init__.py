@@ -5,7 +5,24 @@ A pool's context limit says what it can hold; the boundary says what it should. 
 """
 
 from cluster.core.boundary.adaptive import AdaptiveBoundary, Boundary
-from cluster.core.boundary.lengths import Band, LengthWork
+from cluster.core.boundary.lengths import Band, LengthsSeen, LengthWork, together
+from cluster.core.boundary.live import LivePool, decide_live
+from cluster.core.boundary.record import BoundaryRecord, GatewaySeen, PairSeen, of_pair
 from cluster.core.boundary.waits import Split, Station
 
-__all__ = ["AdaptiveBoundary", "Band", "Boundary", "LengthWork", "Split", "Station"]
+__all__ = [
+    "AdaptiveBoundary",
+    "Band",
+    "Boundary",
+    "BoundaryRecord",
+    "GatewaySeen",
+    "LengthWork",
+    "LengthsSeen",
+    "LivePool",
+    "PairSeen",
+    "Split",
+    "Station",
+    "decide_live",
+    "of_pair",
+    "together",
+]

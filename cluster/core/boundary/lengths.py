@@ -7,7 +7,8 @@ must not live here: pools, clocks.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from bisect import bisect_left
+from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
 BANDS_PER_OCTAVE = 4
@@ -34,6 +35,35 @@ class Band(NamedTuple):
     output_tokens: float
 
 
+class LengthsSeen(NamedTuple):
+    """What has come lately, as of one moment."""
+
+    requests: float
+    """How many are remembered."""
+    bands: Sequence[Band]
+    """Shortest first."""
+
+
+def together(parts: Iterable[LengthsSeen]) -> LengthsSeen:
+    """What several gateways have seen of one pair's requests: rates add up, means are weighed by them."""
+    requests, sums = 0.0, dict[int, list[float]]()
+    for part in parts:
+        requests += part.requests
+        for band in part.bands:
+            known = sums.setdefault(band.number, [0.0, 0.0, 0.0])
+            known[0] += band.requests_per_s
+            known[1] += band.requests_per_s * band.prefill_tokens
+            known[2] += band.requests_per_s * band.output_tokens
+    return LengthsSeen(
+        requests,
+        [
+            Band(number, per_s, prefill / per_s, output / per_s)
+            for number, (per_s, prefill, output) in sorted(sums.items())
+            if per_s > 0
+        ],
+    )
+
+
 class LengthWork:
     """One pair of pools' requests.
 
@@ -43,6 +73,7 @@ class LengthWork:
 
     def __init__(self, *, limit_tokens: int) -> None:
         self.limit_tokens = limit_tokens
+        self._edges = [edge_tokens(number, limit_tokens) for number in range(LOWEST_BAND, HIGHEST_BAND)]
         self._bands: dict[int, list[float]] = {}
         """Requests, prefill tokens and output tokens, in units that grow as time passes instead of decaying."""
         self._begin_s: float | None = None
@@ -53,7 +84,7 @@ class LengthWork:
 
         Args:
             now_s: monotonic.
-            need_tokens: prompt and output it asked for: what pools are chosen by.
+            need_tokens: prompt, as likely as it was known, and output it asked for: what preferences go by.
             prefill_tokens: prompt tokens that were to be computed.
             output_tokens: tokens that were generated, or are expected.
         """
@@ -65,7 +96,11 @@ class LengthWork:
             self._bands = {number: [value * kept for value in sums] for number, sums in self._bands.items()}
             self._begin_s, ages = now_s, 0.0
         weight = math.exp(ages)
-        sums = self._bands.setdefault(band_of(need_tokens, self.limit_tokens), [0.0, 0.0, 0.0])
+        # As `band_of` says, in a quarter of its time: gateways do this for every answer.
+        band = LOWEST_BAND + bisect_left(self._edges, need_tokens)
+        sums = self._bands.get(band)
+        if sums is None:
+            sums = self._bands[band] = [0.0, 0.0, 0.0]
         sums[0] += weight
         sums[1] += weight * prefill_tokens
         sums[2] += weight * output_tokens
@@ -73,6 +108,10 @@ class LengthWork:
     def requests(self, now_s: float) -> float:
         """How many are remembered."""
         return sum(sums[0] for sums in self._bands.values()) * self._kept(now_s)
+
+    def seen(self, now_s: float) -> LengthsSeen:
+        """All of it, to be put together with what others have seen."""
+        return LengthsSeen(self.requests(now_s), self.bands(now_s))
 
     def bands(self, now_s: float) -> Sequence[Band]:
         """What came, shortest first."""

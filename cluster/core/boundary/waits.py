@@ -51,13 +51,34 @@ class Split(NamedTuple):
     """Mean wait of a request, in parts of its limit for the first token."""
 
 
-def split(bands: Sequence[Band], number: int, smaller: Station, larger: Station, level: ServiceLevel) -> Split:
-    """The outcome of a boundary at the end of band `number`."""
+def split(
+    bands: Sequence[Band],
+    number: int,
+    smaller: Station,
+    larger: Station,
+    level: ServiceLevel,
+    *,
+    beyond: ServiceLevel | None = None,
+) -> Split:
+    """The outcome of a boundary at the end of band `number`.
+
+    Args:
+        bands: what comes.
+        number: of the last band that the smaller pool takes.
+        smaller: the pool with the limit.
+        larger: the next larger one.
+        level: what is promised.
+        beyond: to requests that the smaller pool does not hold; None: the same. A request is promised what it is
+            promised wherever it is served, else moving it would seem to help.
+    """
     below = [band for band in bands if band.number <= number]
     above = [band for band in bands if band.number > number]
     small, large = _load(below, smaller), _load(above, larger)
     requests = sum(band.requests_per_s for band in bands)
-    cost = small.wait_s * _weight(below, level) + large.wait_s * _weight(above, level)
+    within = [band for band in above if band.number <= 0]
+    longer = [band for band in above if band.number > 0]
+    weight_above = _weight(within, level) + _weight(longer, beyond or level)
+    cost = small.wait_s * _weight(below, level) + large.wait_s * weight_above
     return Split(small, large, cost / requests if requests > 0 else 0.0)
 
 

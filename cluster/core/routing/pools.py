@@ -32,7 +32,8 @@ class Pool:
     shares: tuple[Share, ...] = ()
     """How its requests are divided among revisions; empty: not at all."""
     prefers_tokens: int = ANY_LENGTH
-    """Longer requests go to a larger pool first, though it holds them. It is no limit: nobody counts tokens for it."""
+    """Requests that are likely longer go to a larger pool first, though it holds them. It is no limit: nobody counts
+    tokens for it."""
 
 
 def fitting_pools(need: ContextNeed, pools: Collection[Pool]) -> tuple[tuple[Pool, int], ...]:
@@ -44,20 +45,24 @@ def fitting_pools(need: ContextNeed, pools: Collection[Pool]) -> tuple[tuple[Poo
     total_tokens = need.total_tokens
     fits = tuple([(pool, need.output_tokens) for pool in ordered if total_tokens <= pool.context_tokens])
     if fits:
-        return fits if total_tokens <= fits[0][0].prefers_tokens else _preferring(total_tokens, fits)
+        prefers_tokens = fits[0][0].prefers_tokens
+        # A bound on a short prompt may be many times its length, which is enough to know that it fits.
+        if total_tokens <= prefers_tokens or need.likely_total_tokens <= prefers_tokens:
+            return fits
+        return _preferring(need.likely_total_tokens, fits)
     return _largest_after_all(need, ordered)
 
 
 _size = attrgetter("context_tokens", "prefers_tokens", "name")
 
 
-def _preferring(total_tokens: int, fits: tuple[tuple[Pool, int], ...]) -> tuple[tuple[Pool, int], ...]:
+def _preferring(likely_tokens: int, fits: tuple[tuple[Pool, int], ...]) -> tuple[tuple[Pool, int], ...]:
     """With those that prefer shorter requests last; the largest take what nobody prefers."""
     largest_tokens = fits[-1][0].context_tokens
     reluctant = [
         (pool, output_tokens)
         for pool, output_tokens in fits
-        if pool.prefers_tokens < total_tokens and pool.context_tokens < largest_tokens
+        if pool.prefers_tokens < likely_tokens and pool.context_tokens < largest_tokens
     ]
     return (*(fit for fit in fits if fit not in reluctant), *reluctant)
 

@@ -152,6 +152,13 @@ SCALING = Row(
             queries=[Query("sum by (pool) (longreach_held_requests{$P})", "{{pool}}")],
         ),
         Panel(
+            title="Boundary",
+            description="Up to which length requests go to the pool first, where that follows the traffic "
+            "(gateway.routing.boundary); longer ones go to the next larger pool.",
+            unit=Unit.TOKENS,
+            queries=[Query("max by (pool) (longreach_boundary_tokens{$P})", "{{pool}}")],
+        ),
+        Panel(
             title="Start of a replica",
             description="From its order to its first request; the median of the last five.",
             unit=Unit.SECONDS,

@@ -66,6 +66,21 @@ def test_a_boundary_that_follows_is_named() -> None:
     assert json.loads(run(*FEW, "--adaptive", "--json"))["policy"] == "balanced, adaptive"
 
 
+def test_a_configuration_may_say_that_it_follows(tmp_path: Path) -> None:
+    model = "qwen3-4b-instruct-2507"
+    config = tmp_path / "c.yaml"
+    config.write_text(
+        f"models: [{{id: {model}}}]\ngateway: {{routing: {{boundary: adaptive}}}}\npools:\n"
+        f"  - {{name: short, model: {model}, context_tokens: 16384}}\n"
+        f"  - {{name: long, model: {model}, context_tokens: 131072}}\n",
+        encoding="utf-8",
+    )
+    assert json.loads(run(*FEW, "--config", str(config), "--json"))["policy"] == "balanced, adaptive"
+    # A baseline has no boundary of ours.
+    found = json.loads(run(*FEW, "--config", str(config), "--policy", "static-pools", "--json"))
+    assert found["policy"] == "static-pools"
+
+
 def test_a_tail_is_added() -> None:
     found = json.loads(run(*FEW, "--tail", "0.1", "--json"))
     assert found["every"]["requests"] == 44

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from cluster.config import parse_config
 from cluster.core.lease import PoolName, ReplicaId
 from cluster.core.routing.breaker import COOL_DOWN_S, FAILURES_TO_OPEN
+from cluster.core.routing.pools import ANY_LENGTH
 from services.gateway.catalog import Catalog
 from services.gateway.directory import RETURN_GRACE_S, SUSPECT_S, Directory, EndpointState
 from tests.gateway_harness import TWO_POOLS, Leases, lease
@@ -112,6 +113,23 @@ async def test_a_replica_with_a_smaller_context_lowers_its_pools_limit() -> None
     await directory.refresh()
     pools = {pool.name: pool.context_tokens for pool in directory.pools(catalog().models[0])}
     assert pools == {"short": 1000, "long": 3000}
+
+
+async def test_what_pools_prefer_changes_at_once_and_outlives_leases() -> None:
+    store = Leases([lease("short", "http://a"), lease("long", "http://b")])
+    directory = Directory(store, clock=Clock())
+    (model,) = catalog().models
+
+    def prefers() -> list[int]:
+        return [pool.prefers_tokens for pool in directory.pools(model)]
+
+    assert prefers() == [ANY_LENGTH, ANY_LENGTH]
+    directory.prefer({SHORT: 700})
+    assert prefers() == [700, ANY_LENGTH]
+    await directory.refresh()
+    assert prefers() == [700, ANY_LENGTH]
+    directory.prefer({})
+    assert prefers() == [ANY_LENGTH, ANY_LENGTH]
 
 
 async def test_leases_of_unknown_pools_are_nobody() -> None:

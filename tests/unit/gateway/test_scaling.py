@@ -13,7 +13,7 @@ from cluster.core.admission.hold import Hold
 from cluster.core.autoscaling.record import AutoscaleRecord
 from cluster.core.lease import PoolName
 from services.gateway.scaling import STALE_S, Scaling
-from tests.unit.core.autoscaling.test_record import DECISION, RECORD
+from tests.unit.core.autoscaling.test_record import DECISION, RECORD, SPEED
 
 SHORT, LONG = PoolName("short"), PoolName("long")
 
@@ -40,6 +40,13 @@ async def test_where_nobody_decides_any_more_a_start_takes_its_whole_time() -> N
     scaling = Scaling(store, pools=lambda: [SHORT], clock=lambda: 1000.0 + STALE_S + 1)
     await scaling._read()
     assert scaling.hold(SHORT, LimitsSection(hold_s=7)) == Hold(limit_s=7, starts_in_s=30.0)
+
+
+async def test_what_replicas_were_measured_to_do() -> None:
+    scaling = Scaling(Store(RECORD), pools=lambda: [SHORT], clock=lambda: 0.0)
+    assert scaling.speed(SHORT) is None
+    await scaling._read()
+    assert scaling.speed(SHORT) == SPEED
 
 
 async def test_a_change_is_logged_once(caplog: pytest.LogCaptureFixture) -> None:

@@ -18,18 +18,23 @@ from cluster.cli.app import app
 from cluster.cli.autoscale_view import autoscale_view
 from cluster.core.autoscaling.asked import GatewayAsked, PoolAsked
 from cluster.core.autoscaling.record import PastDecision
+from cluster.core.boundary import BoundaryRecord
 from cluster.core.errors import SetupError
 from cluster.core.lease import PoolName
 from cluster.environment import read_environment
-from cluster.local.autoscaling import Autoscaling, find_autoscaling
+from cluster.local.autoscaling import Autoscaling, as_json, find_autoscaling
 from cluster.local.observe import pool_statuses
 from cluster.local.rundir import RunDir
 from cluster.local.state_view import read_state
 from cluster.state.autoscale import AutoscaleStore
+from cluster.state.boundary import BoundaryStore
 from cluster.state.leases import connect
 from tests.unit.core.autoscaling.test_record import DECISION, RECORD
 
 SHORT = PoolName("short")
+BOUNDARY = BoundaryRecord(
+    smaller=SHORT, larger=PoolName("long"), tokens=70, limit_tokens=100, reason="because", written_s=0.0
+)
 CONFIG = """
 cluster: {{name: c}}
 models: [{{id: m}}]
@@ -88,6 +93,33 @@ def test_a_pool_explained(found: Autoscaling) -> None:
     assert "a replica was ordered 7 s ago" in text
     assert "fixed" in text
     assert "2 → 2" in text
+
+
+def test_a_boundary_explained(config: Path, found: Autoscaling) -> None:
+    assert [pool.boundary_follows for pool in found.explain(past_max=0)] == [False, False]
+    assert "boundary" not in printed(found)
+    config.write_text(config.read_text() + "gateway: {routing: {boundary: adaptive}}\n", encoding="utf-8")
+    follows = find_autoscaling(RunDir(root=config.parent / "state" / "c"), config, read_environment())
+    assert "short: boundary: no gateway has decided yet, so its limit" in printed(follows)
+    now_s = time.time()
+    asyncio.run(_put_boundary(follows, replace(BOUNDARY, written_s=now_s - 5, moved_s=now_s - 65)))
+    short, long = follows.explain(past_max=0)
+    assert short.boundary is not None
+    assert (short.boundary.tokens, long.boundary_follows, long.boundary) == (70, False, None)
+    text = printed(follows)
+    assert "short: boundary to long, moved 65 s ago, decided 5 s ago" in text
+    assert "because; it holds 100" in text
+    assert "no gateway decides now" not in text
+    told = as_json([short])[0]
+    assert told["boundary"] == short.boundary.to_dict()
+    asyncio.run(_put_boundary(follows, replace(BOUNDARY, written_s=now_s - 600)))
+    assert "never moved, decided 600 s ago: no gateway decides now" in printed(follows)
+
+
+async def _put_boundary(found: Autoscaling, record: BoundaryRecord) -> None:
+    redis = connect(found.state_url)
+    await BoundaryStore(redis, "c").put([record])
+    await redis.aclose()
 
 
 def test_a_decision_that_nobody_repeats_is_shown_to_be_old(found: Autoscaling) -> None:

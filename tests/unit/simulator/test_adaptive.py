@@ -46,6 +46,15 @@ def test_a_boundary_that_is_too_high_comes_down_and_waits_get_shorter() -> None:
     assert mean_ttft_s(adaptive) < mean_ttft_s(fixed)
 
 
+def test_a_boundary_that_is_right_is_left_alone_under_load() -> None:
+    """A token takes its part of a full batch; by batches as they were, pools would seem to be full at any load."""
+    right = cluster(12_288)
+    router = AdaptiveRouter(right, level=LEVEL)
+    busy = generate(builtin_fits()["mooncake-conversation"], requests=1_500, seed=3, requests_per_s=5.0)
+    simulate(busy, right, router=router, seed=1)
+    assert {boundary.tokens for _, _, boundary in router.moves} == {12_288}
+
+
 def test_moves_are_bounded_and_stay_within_what_the_pool_takes() -> None:
     high = cluster(65_536)
     router = AdaptiveRouter(high, level=LEVEL)

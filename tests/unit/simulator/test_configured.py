@@ -45,6 +45,13 @@ def test_a_configuration_becomes_its_pools() -> None:
     assert cluster.autoscale_every_s is not None
 
 
+def test_boundaries_follow_where_the_configuration_says() -> None:
+    speed = Speed(gpu=find_gpu("H100"))
+    assert not configured_cluster(parse_config(CONFIG), card(), speed).gateway.is_adaptive
+    adaptive = CONFIG.replace("policy: prefix", "boundary: adaptive")
+    assert configured_cluster(parse_config(adaptive), card(), speed).gateway.is_adaptive
+
+
 def test_what_does_not_fit_is_refused_with_a_remedy() -> None:
     with pytest.raises(SetupError, match=r"pool long: .* fewer than context_tokens 131,072"):
         configured_cluster(parse_config(CONFIG), card(), Speed(gpu=find_gpu("T4")))

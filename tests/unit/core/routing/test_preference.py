@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 
 from cluster.core.lease import PoolName, ReplicaId
+from cluster.core.prompt import CountKind
 from cluster.core.request import ContextNeed
 from cluster.core.routing import (
     Decision,
@@ -40,6 +41,23 @@ def test_a_preference_moves_a_request_to_a_larger_pool_and_refuses_none() -> Non
     name, reason = served(401, table)
     assert name == "short"
     assert "long is full, short holds them too" in reason
+
+
+def test_a_bound_on_a_short_prompt_is_no_length() -> None:
+    """Gateways look no closer at prompts that surely fit."""
+    pools = [
+        Pool(name=PoolName("short"), model="m", context_tokens=1_000, prefers_tokens=400),
+        Pool(name=PoolName("long"), model="m", context_tokens=10_000),
+    ]
+    for likely, first in ((380, "short"), (381, "long"), (None, "long")):
+        need = ContextNeed(
+            prompt_tokens=900,
+            output_tokens=20,
+            is_explicit=True,
+            count=CountKind.AT_MOST,
+            likely_prompt_tokens=likely,
+        )
+        assert next(pool.name for pool, _ in fitting_pools(need, pools)) == first
 
 
 def test_the_largest_pools_take_what_nobody_prefers() -> None:
