@@ -55,8 +55,8 @@ def remove_shared_memory(files: Iterable[Path]) -> list[Path]:
     """
     orphans = {file for file in files if file.is_file() and file.stat().st_uid == os.getuid()}
     if orphans:
-        for process in psutil.process_iter():
-            orphans -= {file for file, _ in _mapped(process.pid)}
+        for pid in psutil.pids():
+            orphans -= {file for file, _ in _mapped(pid)}
     for file in orphans:
         file.unlink(missing_ok=True)
     return sorted(orphans)

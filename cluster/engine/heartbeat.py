@@ -44,6 +44,7 @@ class Heartbeat:
         self._start = start
         self._began_s = time.monotonic()
         self._reachable = True
+        self._report: ReplicaReport | None = None
 
     @property
     def age_s(self) -> float:
@@ -53,7 +54,7 @@ class Heartbeat:
     async def report(self, phase: ReplicaPhase, detail: str, *, error: str = "") -> None:
         """Say where this replica is in its life."""
         log.info("replica=%s pool=%s phase=%s detail=%s error=%s", self._replica_id, self._pool, phase, detail, error)
-        report = ReplicaReport(
+        report = self._report = ReplicaReport(
             replica_id=self._replica_id,
             pool=self._pool,
             phase=phase,
@@ -69,9 +70,14 @@ class Heartbeat:
             await self._try("report", self._store.put_report(report))
 
     async def renew(self, lease: Lease) -> None:
-        """Write or renew the lease."""
+        """Write or renew the lease, and the last report as well where the store has lost it."""
         if self._store is not None:
-            await self._try("lease", self._store.put_lease(lease))
+            await self._try("lease", self._renew(self._store, lease))
+
+    async def _renew(self, store: LeaseStore, lease: Lease) -> None:
+        is_reported = await store.put_lease(lease)
+        if not is_reported and self._report is not None:
+            await store.put_report(self._report)
 
     async def withdraw(self) -> None:
         """Take the lease back at once."""

@@ -27,14 +27,13 @@ def members(run_dir: Path) -> list[psutil.Process]:
     """The live processes of the cluster at `run_dir`, without this process and its ancestors."""
     spared = {os.getpid(), *(parent.pid for parent in psutil.Process().parents())}
     found: dict[int, psutil.Process] = {}
-    for process in psutil.process_iter():
-        if process.pid in spared or process.pid in found or _run_dir_of(process.pid) != run_dir:
+    # Not psutil.process_iter: it keeps an ended process for a new one that got the same id.
+    for pid in psutil.pids():
+        if pid in spared or pid in found or _run_dir_of(pid) != run_dir or not _sees_our_root(pid):
             continue
-        if not _sees_our_root(process.pid):
-            continue
-        found[process.pid] = process
-        # A child may have replaced its environment; its parent shows where it belongs.
         with contextlib.suppress(psutil.Error):
+            process = found[pid] = psutil.Process(pid)
+            # A child may have replaced its environment; its parent shows where it belongs.
             children = process.children(recursive=True)
             found.update({child.pid: child for child in children if _run_dir_of(child.pid) in {None, run_dir}})
     return [process for pid, process in found.items() if pid not in spared and _is_live(process)]

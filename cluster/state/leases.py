@@ -53,13 +53,18 @@ class LeaseStore:
         self._prefix = f"longreach:{{{cluster}}}:"
         self._told: set[str] = set()
 
-    async def put_lease(self, lease: Lease) -> None:
-        """Write or renew a lease for `LEASE_TTL_S`."""
+    async def put_lease(self, lease: Lease) -> bool:
+        """Write or renew a lease for `LEASE_TTL_S`.
+
+        Returns:
+            Whether the replica's report is still there, which the store may have lost.
+        """
         async with self._redis.pipeline(transaction=False) as pipe:
             pipe.sadd(self._prefix + "replicas", lease.replica_id)
             pipe.set(self._key("lease", lease.replica_id), json.dumps(asdict(lease)), px=int(LEASE_TTL_S * 1000))
             pipe.expire(self._key("report", lease.replica_id), REPORT_TTL_S)
-            await pipe.execute()
+            *_, is_reported = await pipe.execute()
+        return bool(is_reported)
 
     async def drop_lease(self, replica_id: ReplicaId) -> None:
         """Withdraw a lease at once; the report stays."""

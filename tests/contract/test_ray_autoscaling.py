@@ -7,6 +7,7 @@ its answer, and that the chart's file keeps it, are observations.
 from __future__ import annotations
 
 import inspect
+from collections.abc import Iterator
 from types import SimpleNamespace
 from typing import Any
 
@@ -20,6 +21,7 @@ from ray.serve.config import AutoscalingConfig, AutoscalingContext, AutoscalingP
 from ray.serve.schema import ServeApplicationSchema
 
 from cluster.config import Config, parse_config
+from cluster.control.autoscaling import PoolPolicy
 from cluster.control.pools import NO_DELAYS, POLICY, autoscaling_options, pool_application
 from cluster.engine.order import ReplicaOrder
 from cluster.engine.plan import Accelerator
@@ -33,6 +35,15 @@ pools: [{name: short, model: m, context_tokens: 100, accelerator: cpu, replicas:
 
 def config() -> Config:
     return parse_config(CONFIG)
+
+
+@pytest.fixture(autouse=True)
+def own_methods() -> Iterator[None]:
+    """Unpickling a class in the process that pickled it gives it methods with other globals: for one test only."""
+    own = {name: value for name, value in vars(PoolPolicy).items() if inspect.isfunction(value)}
+    yield
+    for name, value in own.items():
+        setattr(PoolPolicy, name, value)
 
 
 class Always:

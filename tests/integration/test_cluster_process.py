@@ -25,10 +25,10 @@ pytestmark = pytest.mark.integration
 def own_processes(cluster: Cluster) -> list[psutil.Process]:
     mark = f"LONGREACH_RUN_DIR={cluster.run_dir}".encode()
     found = []
-    for process in psutil.process_iter():
+    for pid in psutil.pids():
         try:
-            if mark in Path(f"/proc/{process.pid}/environ").read_bytes().split(b"\0"):
-                found.append(process)
+            if mark in Path(f"/proc/{pid}/environ").read_bytes().split(b"\0"):
+                found.append(psutil.Process(pid))
         except (OSError, psutil.Error):
             continue
     return found

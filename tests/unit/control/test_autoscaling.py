@@ -79,7 +79,7 @@ async def test_a_held_request_orders_the_first_replica(valkey: ValkeyServer, red
         return record is not None and record.decision.replicas == 1 and record.ordered_s is not None
 
     await until(written, timeout_s=10, what="the decision is written")
-    (past,) = await store.past(SHORT)
+    (past,) = await until(lambda: store.past(SHORT), timeout_s=10, what="what it changed is written after it")
     assert (past.decision.current, past.decision.replicas, past.decision.bound) == (0, 1, Bound.HELD)
 
 

@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Iterator
 from multiprocessing import shared_memory
 from pathlib import Path
@@ -22,6 +23,8 @@ from cluster.local.sweep import members, sweep
 from cluster.local.teardown import tear_down
 from cluster.shared_memory import remove_shared_memory, shared_memory_of
 
+LAST_PID = Path("/proc/sys/kernel/ns_last_pid")
+"""The id that was given last; the next one is free to choose for root."""
 DAEMONIZING = """
 import os, sys, time
 if os.fork() == 0:
@@ -208,6 +211,25 @@ def test_shared_folders_below_shared_memory_stay(run_dir: RunDir) -> None:
         file.write_bytes(b"c" * 4096)
         spawn(run_dir, MAPPING_FILES.replace("ACCESS_COPY", "ACCESS_WRITE").format(files=[str(file)]))
         assert shared_memory_of(members(run_dir.root)) == set()
+
+
+@pytest.mark.skipif(not os.access(LAST_PID, os.W_OK), reason=f"{LAST_PID} cannot be written: it takes root")
+def test_a_process_with_the_id_of_an_ended_one_is_found(run_dir: RunDir) -> None:
+    run_dir.prepare()
+    env = marked(os.environ, run_dir=run_dir, run="r1")
+    with subprocess.Popen(("sleep", "60")) as ended:
+        members(run_dir.root)
+        ended.kill()
+    began_s = time.monotonic()
+    found: list[list[int]] = []
+    # The kernel tells starts apart by the tick, and another process may take the id first.
+    while not found and time.monotonic() - began_s < 30:
+        LAST_PID.write_text(str(ended.pid - 1), encoding="ascii")
+        with subprocess.Popen(("sleep", "60"), env=env) as process:
+            if process.pid == ended.pid:
+                found = [[each.pid for each in members(run_dir.root)] for _ in range(2)]
+            process.kill()
+    assert found == [[ended.pid], [ended.pid]]
 
 
 def test_started_process_is_in_the_journal_and_outlives_nothing(run_dir: RunDir) -> None:
