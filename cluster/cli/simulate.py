@@ -19,6 +19,7 @@ from cluster.cli.simulate_traces import (
     RateOption,
     RequestsOption,
     SeedOption,
+    ShapeOption,
     TailOption,
     TraceOption,
     chosen_trace,
@@ -46,6 +47,7 @@ def simulate(
     requests: RequestsOption = None,
     rate: RateOption = None,
     tail: TailOption = 0.0,
+    shape: ShapeOption = None,
     config: Annotated[
         Path | None, typer.Option("--config", "-c", help="Configuration file of the cluster to simulate.")
     ] = None,
@@ -86,7 +88,7 @@ def simulate(
     from cluster.simulator.report.table import as_json, as_table, totals_of
 
     level = service_level(slo)
-    came = chosen_trace(trace, fit, requests=requests, rate=rate, tail=tail, seed=seed)
+    came = chosen_trace(trace, fit, requests=requests, rate=rate, tail=tail, shape=shape, seed=seed)
     system = _system(_cluster(config, model, _speed(gpu, calibration, startup)), policy)
     if adaptive:
         system = _following(system, level)
