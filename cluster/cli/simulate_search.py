@@ -96,7 +96,8 @@ def search(
         write(page, study_page(study))
     if svg is not None:
         for one in study.rates:
-            write(svg / f"{question.trace.name}-{one.load:.0%}.svg".replace("%", ""), frontier_plot(one))
+            name = f"{question.trace.name}-{round(100 * one.load)}.svg"
+            write(svg / name, frontier_plot(one, question.trace.name))
     if json:
         print_json(study_json(study))
     else:

@@ -11,7 +11,8 @@ from math import isfinite
 
 from cluster.simulator.outcome import Fate, Result
 from cluster.simulator.report.metrics import BANDS, Figures
-from cluster.simulator.report.svg import Axis, Mark, Series, plot
+from cluster.simulator.report.scale import Axis
+from cluster.simulator.report.svg import Mark, Series, plot
 from cluster.simulator.report.table import ROW_HEADS, band_name, rows_of, totals_of
 
 CURVE_POINTS = 200
