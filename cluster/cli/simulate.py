@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from cluster.cli.plan import PLAIN_WIDTH, gpu_names
+from cluster.cli.simulate_autoscale import autoscale
 from cluster.cli.simulate_search import DEFAULT_GPU, DEFAULT_MODEL, search
 from cluster.cli.simulate_traces import (
     FitOption,
@@ -116,6 +117,7 @@ def simulate(
 
 app.command()(traces)
 app.command()(search)
+app.command()(autoscale)
 
 
 def _speed(gpu: str, calibration: Path | None, startup_s: float) -> Speed:

@@ -26,7 +26,7 @@ from cluster.simulator.study.system import System, pooled_cluster, scaled, share
 from cluster.simulator.study.work import Work, boundary, works
 from cluster.simulator.trace import Trace
 
-ONGOING_REQUESTS = (2.0, 4.0, 6.0, 8.0, 12.0, 16.0, 24.0)
+ONGOING_REQUESTS = (2.0, 4.0, 6.0, 8.0, 12.0, 16.0, 24.0, 32.0)
 """Targets tried for Ray Serve's policy: its default, and more, until the service is lost."""
 SHARES = (0.1, 0.2, 0.35, 0.5)
 """Of the work, those that the smaller of two pools is given; pools scale, so no share is too small or too large."""
