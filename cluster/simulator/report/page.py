@@ -22,7 +22,8 @@ SHARE = Axis(label="share of requests")
 STYLE = """
 :root{color-scheme:light dark}body{font:15px/1.5 system-ui,sans-serif;max-width:62rem;margin:2rem auto;padding:0 1rem;
 color:#1f2328;background:#fff}table{border-collapse:collapse;margin:1rem 0;font-variant-numeric:tabular-nums}
-th,td{padding:.25rem .7rem;text-align:right;border-bottom:1px solid #8884}th:first-child,td:first-child{text-align:left}
+th,td{padding:.25rem .7rem;text-align:right;border-bottom:1px solid #8884}
+th:first-child,td:first-child{text-align:left;min-width:13rem}
 svg{width:100%;height:auto;margin:1rem 0}@media(prefers-color-scheme:dark){body{color:#e6edf3;background:#0d1117}}
 """
 
