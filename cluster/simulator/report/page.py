@@ -60,7 +60,7 @@ def distribution_plots(results: Sequence[Result]) -> list[str]:
             Series(name=f"{result.router}", points=_distribution(_ttfts(result, begin, end))) for result in results
         ]
         if any(curve.points for curve in curves):
-            plots.append(plot(f"Time to first token, prompts of {band_name(begin)}", SECONDS, SHARE, curves))
+            plots.append(plot(f"Time to first token, prompts of {band_name(begin)} tokens", SECONDS, SHARE, curves))
     itls = [Series(name=result.router, points=_distribution(_itls(result))) for result in results]
     return [*plots, plot("Mean time between the tokens of an answer", SECONDS, SHARE, itls)]
 
