@@ -72,7 +72,7 @@ def sizes_plot(result: Result) -> str:
     for pool in pools:
         points = [(size.at_s, float(size.ready)) for size in result.sizes if size.pool == pool]
         series.append(Series(name=pool, points=[*points, (result.ended_s, points[-1][1])], mark=Mark.STEP))
-    return plot("Replicas that serve", Axis(label="seconds"), Axis(label="replicas"), series)
+    return plot("Replicas that serve", Axis(label="seconds", is_snug=True), Axis(label="replicas"), series)
 
 
 def _ttfts(result: Result, begin: int, end: int | None) -> list[float]:

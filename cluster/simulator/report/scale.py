@@ -25,6 +25,8 @@ class Axis:
     is_log: bool = False
     is_from_zero: bool = True
     """Whether a linear axis begins at 0; one that does not shows differences, and no ratios."""
+    is_snug: bool = False
+    """Whether a linear axis ends where its values do, as time does, and not at the next round number."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -77,6 +79,8 @@ def scale_of(values: Sequence[float], axis: Axis, begin: float, end: float) -> S
         low = min(low, 0.0)
     if high <= low:
         high = low + 1.0
+    if axis.is_snug:
+        return Scale(low=low, high=high, begin=begin, end=end, is_log=False)
     step = _step(high - low)
     return Scale(
         low=floor(low / step + NEARLY) * step,

@@ -26,11 +26,9 @@ HEADS = (
     "", "GPU hours", "cards", "ups", "downs", "good",
     *(f"TTFT p99 s, {band_name(begin)}" for begin in BANDS[:2]), "32k or more", "ITL p99 ms", "busy",
 )  # fmt: skip
-SHOWN_MIN_RATIO = 0.9
-"""The plot of savings begins at this share of good requests: what serves fewer is no service."""
 WINDOW_S = 60.0
 """Over which the rate of what comes is told."""
-HOURS = Axis(label="hours since the beginning")
+HOURS = Axis(label="hours since the beginning", is_snug=True)
 
 
 def scaling_rows(scaling: Scaling) -> list[tuple[str, ...]]:
@@ -90,24 +88,21 @@ def scaling_json(scaling: Scaling) -> dict[str, Any]:
 
 
 def savings_plot(scaling: Scaling) -> str:
-    """Every setting, by what it costs and how many requests it serves well."""
+    """Every setting that keeps the promise, by what it costs and what short prompts wait."""
     return plot(
-        f"{scaling.question.trace.name}: what good service costs",
+        f"{scaling.question.trace.name}: cost and TTFT, with {LEVELS[0]:.0%} or more within the service level",
         Axis(label="GPU hours"),
-        Axis(label="requests within the service level, %", is_from_zero=False),
-        [
-            Series(
-                name=family.value,
-                points=[
-                    (one.gpu_hours, 100.0 * one.good_ratio)
-                    for one in scaling.contenders
-                    if one.family is family and one.good_ratio >= SHOWN_MIN_RATIO
-                ],
-                mark=Mark.POINTS,
-            )
-            for family in Family
-        ],
+        Axis(label="TTFT p99 under 4k tokens, s", is_log=True),
+        [Series(name=family.value, points=_costs(scaling, family), mark=Mark.POINTS) for family in Family],
     )
+
+
+def _costs(scaling: Scaling, family: Family) -> list[tuple[float, float]]:
+    return [
+        (one.gpu_hours, one.figures.short.ttft_s.p99)
+        for one in scaling.contenders
+        if one.family is family and one.good_ratio >= LEVELS[0] and one.figures.short is not None
+    ]
 
 
 def cards_plot(scaling: Scaling, good_ratio: float) -> str:

@@ -55,7 +55,7 @@ def test_ticks_lie_on_the_axis_and_values_within_it(is_log: bool) -> None:
 
 @given(
     values=st.lists(st.floats(1e-4, 1e5), min_size=1, max_size=9),
-    axis=st.builds(Axis, label=st.just("s"), is_log=st.booleans(), is_from_zero=st.booleans()),
+    axis=st.builds(Axis, label=st.just("s"), is_log=st.booleans(), is_from_zero=st.booleans(), is_snug=st.booleans()),
 )
 def test_an_axis_holds_its_values_between_round_numbers(values: list[float], axis: Axis) -> None:
     scale = scale_of(values, axis, 0.0, 100.0)
