@@ -17,6 +17,7 @@ from cluster.cli.simulate_autoscale import autoscale
 from cluster.cli.simulate_search import DEFAULT_GPU, DEFAULT_MODEL, search
 from cluster.cli.simulate_traces import (
     FitOption,
+    OverlayOption,
     RateOption,
     RequestsOption,
     SeedOption,
@@ -45,6 +46,7 @@ def simulate(
     context: typer.Context,
     trace: TraceOption = None,
     fit: FitOption = None,
+    overlay: OverlayOption = 1,
     requests: RequestsOption = None,
     rate: RateOption = None,
     tail: TailOption = 0.0,
@@ -89,7 +91,7 @@ def simulate(
     from cluster.simulator.report.table import as_json, as_table, totals_of
 
     level = service_level(slo)
-    came = chosen_trace(trace, fit, requests=requests, rate=rate, tail=tail, shape=shape, seed=seed)
+    came = chosen_trace(trace, fit, requests=requests, rate=rate, tail=tail, overlay=overlay, shape=shape, seed=seed)
     system = _system(_cluster(config, model, _speed(gpu, calibration, startup)), policy)
     if adaptive:
         system = _following(system, level)

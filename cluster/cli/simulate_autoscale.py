@@ -14,6 +14,7 @@ from cluster.cli.plan import gpu_names
 from cluster.cli.simulate_search import DEFAULT_CARDS, DEFAULT_GPU, DEFAULT_MODEL, write
 from cluster.cli.simulate_traces import (
     FitOption,
+    OverlayOption,
     RateOption,
     RequestsOption,
     SeedOption,
@@ -31,6 +32,7 @@ DEFAULT_POLICY = "balanced"
 def autoscale(
     trace: TraceOption = None,
     fit: FitOption = None,
+    overlay: OverlayOption = 1,
     requests: RequestsOption = None,
     rate: RateOption = None,
     tail: TailOption = 0.0,
@@ -74,7 +76,9 @@ def autoscale(
     card = planned_card(model)
     spec = planned_replica(card, find_gpu(gpu))
     question = ScalingQuestion(
-        trace=chosen_trace(trace, fit, requests=requests, rate=rate, tail=tail, shape=shape, seed=seed),
+        trace=chosen_trace(
+            trace, fit, requests=requests, rate=rate, tail=tail, overlay=overlay, shape=shape, seed=seed
+        ),
         spec=spec,
         gpus=gpus,
         context_tokens=min(card.context_tokens, spec.kv_tokens),

@@ -35,6 +35,12 @@ RequestsOption = Annotated[
 RateOption = Annotated[
     float | None, typer.Option("--rate", help="Requests a second in the mean, instead of the trace's own.")
 ]
+OverlayOption = Annotated[
+    int,
+    typer.Option(
+        "--overlay", min=1, help="So many copies of the file at once, each begun elsewhere in it.", metavar="N"
+    ),
+]
 TailOption = Annotated[
     float,
     typer.Option(
@@ -60,9 +66,10 @@ def chosen_trace(
     rate: float | None,
     tail: float,
     seed: int,
+    overlay: int = 1,
     shape: str | None = None,
 ) -> Trace:
-    """The trace that the options mean: drawn or read, then faster, then with a tail, then over a day.
+    """The trace that the options mean: drawn or read, overlaid, cut, then faster, then with a tail, then over a day.
 
     Raises:
         SetupError: the file cannot be read.
@@ -74,7 +81,11 @@ def chosen_trace(
         raise typer.BadParameter("--trace and --fit both say what comes: leave one out")
     if rate is not None and rate <= 0:
         raise typer.BadParameter(f"--rate {rate:g}: over 0")
-    found = _drawn(fit, requests, rate, seed) if path is None else _read(path, requests, rate)
+    if path is None and overlay > 1:
+        raise typer.BadParameter(
+            "--overlay lays a file over itself: name one with --trace, or draw more with --requests"
+        )
+    found = _drawn(fit, requests, rate, seed) if path is None else _read(path, overlay, requests, rate)
     if tail:
         found = with_tail(found, Tail(share=tail), seed=seed)
     if shape is None:
@@ -94,10 +105,15 @@ def _drawn(fit: str | None, requests: int | None, rate: float | None, seed: int)
     return generate(fits[name], requests=requests or DEFAULT_REQUESTS, seed=seed, requests_per_s=rate)
 
 
-def _read(path: Path, requests: int | None, rate: float | None) -> Trace:
-    from cluster.simulator.traces import faster, first, rate_per_s, read_trace
+def _read(path: Path, overlay: int, requests: int | None, rate: float | None) -> Trace:
+    from cluster.simulator.traces import faster, first, overlaid, rate_per_s, read_trace
 
     found = read_trace(path)
+    if overlay > 1:
+        try:
+            found = overlaid(found, overlay)
+        except ValueError as error:
+            raise typer.BadParameter(f"--overlay {overlay}: {error}") from error
     if requests is not None:
         found = first(found, requests)
     if rate is None:

@@ -8,6 +8,7 @@ from cluster.simulator.traces.day import Day, day_of, over_a_day
 from cluster.simulator.traces.fit import PROBABILITIES, Sharing, TraceFit, fit_trace
 from cluster.simulator.traces.generate import generate
 from cluster.simulator.traces.library import DEFAULT_FIT, builtin_fits
+from cluster.simulator.traces.overlay import overlaid
 from cluster.simulator.traces.reader import read_trace
 from cluster.simulator.traces.shape import Tail, faster, first, rate_per_s, with_tail
 
@@ -26,6 +27,7 @@ __all__ = [
     "fit_trace",
     "generate",
     "over_a_day",
+    "overlaid",
     "rate_per_s",
     "read_trace",
     "with_tail",

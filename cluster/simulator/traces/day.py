@@ -13,10 +13,10 @@ one m solves Kepler's equation, m = t - swing sin(t) with the day as the circle.
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from itertools import chain
 from math import ceil, cos, pi, sin
 
-from cluster.simulator.trace import Trace, TraceRequest
+from cluster.simulator.trace import Trace
+from cluster.simulator.traces.overlay import Copies
 from cluster.simulator.traces.reader import REQUESTS_MAX
 from cluster.simulator.traces.shape import duration_s, rate_per_s
 
@@ -83,25 +83,14 @@ def over_a_day(trace: Trace, day: Day) -> Trace:
         raise ValueError(f"a day of {day.hours:g} hours has {per_s * day_s:,.0f} requests, at most {REQUESTS_MAX:,}")
     # One mean gap lies between the last request of a copy and the first of the next.
     begin_s, copy_s = trace.requests[0].arrival_s, duration_s(trace) + 1.0 / per_s
-    blocks = 1 + max(chain.from_iterable(request.blocks for request in trace.requests), default=-1)
-    sessions = 1 + max((request.session for request in trace.requests if request.session is not None), default=-1)
+    anew = Copies(trace)
     requests = []
     for copy in range(ceil(day_s / copy_s)):
         for one in trace.requests:
             even_s = copy * copy_s + one.arrival_s - begin_s
             if even_s >= day_s:
                 break
-            requests.append(
-                TraceRequest(
-                    arrival_s=bent_s(even_s, day_s, day.swing),
-                    prompt_tokens=one.prompt_tokens,
-                    output_tokens=one.output_tokens,
-                    # Another copy is other people's prompts: it finds nothing of the earlier ones.
-                    blocks=tuple(block + copy * blocks for block in one.blocks) if copy else one.blocks,
-                    session=None if one.session is None else one.session + copy * sessions,
-                    tenant=one.tenant,
-                )
-            )
+            requests.append(anew.request(one, copy, bent_s(even_s, day_s, day.swing)))
     return replace(trace, name=f"{trace.name}+day", requests=tuple(requests))
 
 

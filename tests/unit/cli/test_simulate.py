@@ -47,6 +47,7 @@ def test_policies_and_baselines_by_name(policy: str) -> None:
         (["--rate", "0"], "over 0"),
         (["--adaptive", "--policy", "static-pools"], "name no baseline"),
         (["--shape", "week"], "no shape: name day=HOURS"),
+        (["--overlay", "2"], "name one with --trace"),
         (["--shape", "day=900"], "at most 168"),
     ],
 )
@@ -78,6 +79,14 @@ def test_a_day_repeats_the_trace() -> None:
     found = json.loads(run(*FEW, "--shape", "day=0.01", "--json"))
     assert found["trace"] == "mooncake-conversation+day"
     assert found["every"]["requests"] > 100
+
+
+def test_a_file_is_laid_over_itself(tmp_path: Path) -> None:
+    trace = tmp_path / "trace.jsonl"
+    rows = [{"timestamp": at * 500, "input_length": 900, "output_length": 9} for at in range(8)]
+    trace.write_text("\n".join(map(json.dumps, rows)), encoding="utf-8")
+    found = json.loads(run("--trace", str(trace), "--overlay", "3", "--requests", "20", "--json"))
+    assert (found["trace"], found["every"]["requests"]) == ("trace-x3", 20)
 
 
 def test_gpu_hours_are_compared(tmp_path: Path) -> None:
