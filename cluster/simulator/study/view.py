@@ -76,6 +76,7 @@ def study_json(study: Study) -> dict[str, Any]:
 def frontier_plot(rate: Rate, trace: str) -> str:
     """Every system of a rate, by what it makes of short prompts and of long ones; the target is a shaded corner."""
     reference, chosen = rate.reference, rate.chosen
+    name = reference.name.removeprefix("shared-")
     return plot(
         f"{trace} at {rate.load:.0%} of the best shared pool's stable maximum",
         SHORT,
@@ -85,7 +86,7 @@ def frontier_plot(rate: Rate, trace: str) -> str:
             Series(name="static pools", points=_points(rate.static), mark=Mark.POINTS),
             Series(name="Longreach", points=_points(rate.pools), mark=Mark.POINTS),
             Series(name="Longreach's frontier", points=_points(rate.frontier), colour=OURS),
-            Series(name=f"reference: {reference.name}", points=_points([reference]), mark=Mark.RINGS, is_dashed=True),
+            Series(name=f"reference: {name}", points=_points([reference]), mark=Mark.RINGS, is_dashed=True),
             Series(name=f"chosen: {chosen.name}", points=_points([chosen]), mark=Mark.RINGS),
         ],
         region=_target(reference),
