@@ -13,12 +13,15 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from cluster.cli.plan import PLAIN_WIDTH, gpu_names
+from cluster.cli.simulate_autoscale import autoscale
 from cluster.cli.simulate_search import DEFAULT_GPU, DEFAULT_MODEL, search
 from cluster.cli.simulate_traces import (
     FitOption,
+    OverlayOption,
     RateOption,
     RequestsOption,
     SeedOption,
+    ShapeOption,
     TailOption,
     TraceOption,
     chosen_trace,
@@ -43,9 +46,11 @@ def simulate(
     context: typer.Context,
     trace: TraceOption = None,
     fit: FitOption = None,
+    overlay: OverlayOption = 1,
     requests: RequestsOption = None,
     rate: RateOption = None,
     tail: TailOption = 0.0,
+    shape: ShapeOption = None,
     config: Annotated[
         Path | None, typer.Option("--config", "-c", help="Configuration file of the cluster to simulate.")
     ] = None,
@@ -86,7 +91,7 @@ def simulate(
     from cluster.simulator.report.table import as_json, as_table, totals_of
 
     level = service_level(slo)
-    came = chosen_trace(trace, fit, requests=requests, rate=rate, tail=tail, seed=seed)
+    came = chosen_trace(trace, fit, requests=requests, rate=rate, tail=tail, overlay=overlay, shape=shape, seed=seed)
     system = _system(_cluster(config, model, _speed(gpu, calibration, startup)), policy)
     if adaptive or (system.baseline is None and system.cluster.gateway.is_adaptive):
         system = _following(system, level)
@@ -114,6 +119,7 @@ def simulate(
 
 app.command()(traces)
 app.command()(search)
+app.command()(autoscale)
 
 
 def _speed(gpu: str, calibration: Path | None, startup_s: float) -> Speed:

@@ -13,6 +13,7 @@ import typer
 from cluster.cli.plan import gpu_names
 from cluster.cli.simulate_traces import (
     FitOption,
+    OverlayOption,
     RateOption,
     RequestsOption,
     SeedOption,
@@ -32,6 +33,7 @@ DEFAULT_LOADS = "0.7,0.85,0.95"
 def search(
     trace: TraceOption = None,
     fit: FitOption = None,
+    overlay: OverlayOption = 1,
     requests: RequestsOption = None,
     rate: RateOption = None,
     tail: TailOption = 0.0,
@@ -78,7 +80,7 @@ def search(
     card = planned_card(model)
     spec = planned_replica(card, find_gpu(gpu))
     question = Question(
-        trace=chosen_trace(trace, fit, requests=requests, rate=rate, tail=tail, seed=seed),
+        trace=chosen_trace(trace, fit, requests=requests, rate=rate, tail=tail, overlay=overlay, seed=seed),
         spec=spec,
         gpus=gpus,
         context_tokens=min(card.context_tokens, spec.kv_tokens),
@@ -96,7 +98,8 @@ def search(
         write(page, study_page(study))
     if svg is not None:
         for one in study.rates:
-            write(svg / f"{question.trace.name}-{one.load:.0%}.svg".replace("%", ""), frontier_plot(one))
+            name = f"{question.trace.name}-{round(100 * one.load)}.svg"
+            write(svg / name, frontier_plot(one, question.trace.name))
     if json:
         print_json(study_json(study))
     else:

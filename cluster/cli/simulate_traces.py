@@ -35,55 +35,93 @@ RequestsOption = Annotated[
 RateOption = Annotated[
     float | None, typer.Option("--rate", help="Requests a second in the mean, instead of the trace's own.")
 ]
+OverlayOption = Annotated[
+    int,
+    typer.Option(
+        "--overlay", min=1, help="So many copies of the file at once, each begun elsewhere in it.", metavar="N"
+    ),
+]
 TailOption = Annotated[
     float,
     typer.Option(
         "--tail", min=0.0, max=1.0, help="For each request, so many more of 65,536 to 261,120 prompt tokens, as 0.01."
     ),
 ]
+ShapeOption = Annotated[
+    str | None,
+    typer.Option(
+        "--shape",
+        help="Repeat the trace over a day with a quiet night: `day`, or day=4,swing=0.7 for one of 4 hours.",
+        metavar="SHAPE",
+    ),
+]
 SeedOption = Annotated[int, typer.Option("--seed", help="Of every draw; the same seed, the same run.")]
 
 
 def chosen_trace(
-    path: Path | None, fit: str | None, *, requests: int | None, rate: float | None, tail: float, seed: int
+    path: Path | None,
+    fit: str | None,
+    *,
+    requests: int | None,
+    rate: float | None,
+    tail: float,
+    seed: int,
+    overlay: int = 1,
+    shape: str | None = None,
 ) -> Trace:
-    """The trace that the options mean.
+    """The trace that the options mean: drawn or read, overlaid, cut, then faster, then with a tail, then over a day.
 
     Raises:
         SetupError: the file cannot be read.
         TraceError: it has a mistake.
     """
-    from cluster.simulator.traces import (
-        DEFAULT_FIT,
-        Tail,
-        builtin_fits,
-        faster,
-        first,
-        generate,
-        rate_per_s,
-        read_trace,
-        with_tail,
-    )
+    from cluster.simulator.traces import Tail, day_of, over_a_day, with_tail
 
     if path is not None and fit is not None:
         raise typer.BadParameter("--trace and --fit both say what comes: leave one out")
     if rate is not None and rate <= 0:
         raise typer.BadParameter(f"--rate {rate:g}: over 0")
-    if path is None:
-        fits, name = builtin_fits(), fit or DEFAULT_FIT
-        if name not in fits:
-            raise typer.BadParameter(f"--fit {name}: one of {', '.join(fits)}")
-        found = generate(fits[name], requests=requests or DEFAULT_REQUESTS, seed=seed, requests_per_s=rate)
-    else:
-        found = read_trace(path)
-        if requests is not None:
-            found = first(found, requests)
-        if rate is not None:
-            try:
-                found = faster(found, rate / rate_per_s(found))
-            except ValueError as error:
-                raise typer.BadParameter(f"--rate {rate:g}: {error}") from error
-    return with_tail(found, Tail(share=tail), seed=seed) if tail else found
+    if path is None and overlay > 1:
+        raise typer.BadParameter(
+            "--overlay lays a file over itself: name one with --trace, or draw more with --requests"
+        )
+    found = _drawn(fit, requests, rate, seed) if path is None else _read(path, overlay, requests, rate)
+    if tail:
+        found = with_tail(found, Tail(share=tail), seed=seed)
+    if shape is None:
+        return found
+    try:
+        return over_a_day(found, day_of(shape))
+    except ValueError as error:
+        raise typer.BadParameter(f"--shape {shape}: {error}") from error
+
+
+def _drawn(fit: str | None, requests: int | None, rate: float | None, seed: int) -> Trace:
+    from cluster.simulator.traces import DEFAULT_FIT, builtin_fits, generate
+
+    fits, name = builtin_fits(), fit or DEFAULT_FIT
+    if name not in fits:
+        raise typer.BadParameter(f"--fit {name}: one of {', '.join(fits)}")
+    return generate(fits[name], requests=requests or DEFAULT_REQUESTS, seed=seed, requests_per_s=rate)
+
+
+def _read(path: Path, overlay: int, requests: int | None, rate: float | None) -> Trace:
+    from cluster.simulator.traces import faster, first, overlaid, rate_per_s, read_trace
+
+    found = read_trace(path)
+    if overlay > 1:
+        try:
+            found = overlaid(found, overlay)
+        except ValueError as error:
+            raise typer.BadParameter(f"--overlay {overlay}: {error}") from error
+    if requests is not None:
+        found = first(found, requests)
+    if rate is None:
+        return found
+    try:
+        return faster(found, rate / rate_per_s(found))
+    except ValueError as error:
+        raise typer.BadParameter(f"--rate {rate:g}: {error}") from error
 
 
 def traces(

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from rich.console import Console
     from rich.table import Table
 
+    from cluster.simulator.study.scaling import Scaling
     from cluster.simulator.study.study import Study
     from cluster.simulator.traces import TraceFit
 
@@ -44,6 +45,19 @@ def show_study(study: Study, page: Path | None) -> None:
         console.print(f"\n{rate.load:.0%} of {study.best_shared}: {rate.requests_per_s:.2f} requests a second\n")
         console.print(_table(ROW_HEADS, rate_rows(rate)))
         console.print(f"\n{sentence(rate)}")
+    if page is not None:
+        console.print(f"\nWrote {page}")
+
+
+def show_scaling(scaling: Scaling, page: Path | None) -> None:
+    """What autoscaling saves."""
+    from cluster.simulator.study.scaling_view import HEADS, scaling_rows, sentences
+
+    console = wide_console()
+    console.print(_table(HEADS, scaling_rows(scaling)))
+    console.print("\n* the fewest GPU hours of its kind with so many good requests\n")
+    for sentence in sentences(scaling):
+        console.print(sentence)
     if page is not None:
         console.print(f"\nWrote {page}")
 

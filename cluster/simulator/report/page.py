@@ -11,7 +11,8 @@ from math import isfinite
 
 from cluster.simulator.outcome import Fate, Result
 from cluster.simulator.report.metrics import BANDS, Figures
-from cluster.simulator.report.svg import Axis, Mark, Series, plot
+from cluster.simulator.report.scale import Axis
+from cluster.simulator.report.svg import Mark, Series, plot
 from cluster.simulator.report.table import ROW_HEADS, band_name, rows_of, totals_of
 
 CURVE_POINTS = 200
@@ -21,7 +22,8 @@ SHARE = Axis(label="share of requests")
 STYLE = """
 :root{color-scheme:light dark}body{font:15px/1.5 system-ui,sans-serif;max-width:62rem;margin:2rem auto;padding:0 1rem;
 color:#1f2328;background:#fff}table{border-collapse:collapse;margin:1rem 0;font-variant-numeric:tabular-nums}
-th,td{padding:.25rem .7rem;text-align:right;border-bottom:1px solid #8884}th:first-child,td:first-child{text-align:left}
+th,td{padding:.25rem .7rem;text-align:right;border-bottom:1px solid #8884}
+th:first-child,td:first-child{text-align:left;min-width:13rem}
 svg{width:100%;height:auto;margin:1rem 0}@media(prefers-color-scheme:dark){body{color:#e6edf3;background:#0d1117}}
 """
 
@@ -58,7 +60,7 @@ def distribution_plots(results: Sequence[Result]) -> list[str]:
             Series(name=f"{result.router}", points=_distribution(_ttfts(result, begin, end))) for result in results
         ]
         if any(curve.points for curve in curves):
-            plots.append(plot(f"Time to first token, prompts of {band_name(begin)}", SECONDS, SHARE, curves))
+            plots.append(plot(f"Time to first token, prompts of {band_name(begin)} tokens", SECONDS, SHARE, curves))
     itls = [Series(name=result.router, points=_distribution(_itls(result))) for result in results]
     return [*plots, plot("Mean time between the tokens of an answer", SECONDS, SHARE, itls)]
 
@@ -70,7 +72,7 @@ def sizes_plot(result: Result) -> str:
     for pool in pools:
         points = [(size.at_s, float(size.ready)) for size in result.sizes if size.pool == pool]
         series.append(Series(name=pool, points=[*points, (result.ended_s, points[-1][1])], mark=Mark.STEP))
-    return plot("Replicas that serve", Axis(label="seconds"), Axis(label="replicas"), series)
+    return plot("Replicas that serve", Axis(label="seconds", is_snug=True), Axis(label="replicas"), series)
 
 
 def _ttfts(result: Result, begin: int, end: int | None) -> list[float]:

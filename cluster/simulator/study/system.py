@@ -8,13 +8,15 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
-from cluster.core.autoscaling import ServiceLevel
+from cluster.core.autoscaling import ServiceLevel, Target
 from cluster.core.lease import PoolName
 from cluster.simulator.adaptive import AdaptiveRouter
 from cluster.simulator.baselines import Baseline, baseline_router
 from cluster.simulator.cluster import ClusterSpec, GatewaySpec, PoolSpec, ReplicaSpec
+from cluster.simulator.configured import AUTOSCALE_EVERY_S
 from cluster.simulator.outcome import Result
 from cluster.simulator.router import Router
+from cluster.simulator.scaler import Scaler
 from cluster.simulator.simulate import simulate
 from cluster.simulator.trace import Trace
 
@@ -33,10 +35,13 @@ class System:
     """None: Longreach's production core."""
     follows: ServiceLevel | None = None
     """Whether, and for what, its boundary follows the traffic."""
+    scaler: Callable[[], Scaler] | None = None
+    """Who sizes its pools, where they have a target; None: the production policy."""
 
     def run(self, trace: Trace, *, seed: int, progress: Callable[[int], None] | None = None) -> Result:
         """A run, under this system's name."""
-        found = simulate(trace, self.cluster, router=self._router(), seed=seed, progress=progress)
+        scaler = None if self.scaler is None else self.scaler()
+        found = simulate(trace, self.cluster, router=self._router(), scaler=scaler, seed=seed, progress=progress)
         return replace(found, router=self.name)
 
     def _router(self) -> Router | None:
@@ -85,6 +90,15 @@ def pooled_cluster(
         ),
         gateway=gateway,
     )
+
+
+def scaled(cluster: ClusterSpec, *, most: int, level: ServiceLevel, startup_s: float) -> ClusterSpec:
+    """The same pools, each with one replica or more and up to `most`, beginning with what they have."""
+    pools = tuple(
+        replace(pool, startup_s=startup_s, target=Target(min_replicas=1, max_replicas=most, level=level))
+        for pool in cluster.pools
+    )
+    return replace(cluster, pools=pools, autoscale_every_s=AUTOSCALE_EVERY_S)
 
 
 def layout_name(cluster: ClusterSpec) -> str:

@@ -6,12 +6,14 @@ What must not live here: the study.
 from __future__ import annotations
 
 from html import escape
+from math import inf
 from typing import Any
 
-from cluster.simulator.report.metrics import BANDS
+from cluster.simulator.report.metrics import BANDS, LONG_TOKENS
 from cluster.simulator.report.page import HEAD, table_html
-from cluster.simulator.report.svg import Axis, Mark, Series, plot
-from cluster.simulator.report.table import as_json, finite, seconds
+from cluster.simulator.report.scale import Axis
+from cluster.simulator.report.svg import Mark, Region, Series, plot
+from cluster.simulator.report.table import as_json, band_name, finite, seconds
 from cluster.simulator.study.compare import LONG_RATIO_MAX, SHORT_GAIN_MIN, Standing, verdict
 from cluster.simulator.study.study import Rate, Study
 
@@ -21,7 +23,9 @@ ROW_HEADS = (
     "preempted", "short, times lower", "long, times",
 )  # fmt: skip
 SHOWN_STATIC = 1
-SHORT, LONG = Axis(label="TTFT p99 under 4k tokens, s", is_log=True), Axis(label="TTFT p99 from 32k, s", is_log=True)
+OURS = 2
+"""Longreach's place among the plot's series, whose colour its frontier has."""
+SHORT = Axis(label="TTFT p99 under 4k tokens, s", is_log=True)
 
 
 def maximum_rows(study: Study) -> list[tuple[str, ...]]:
@@ -44,8 +48,8 @@ def sentence(rate: Rate) -> str:
     met = "meets" if found.is_met else "misses"
     return (
         f"At {rate.load:.0%}, {rate.chosen.name} {met} the target against {rate.reference.name}: TTFT p99 of prompts "
-        f"under 4k tokens {found.short_gain:.1f} times lower (wanted {SHORT_GAIN_MIN:g}), of those from 32k "
-        f"{found.long_ratio:.2f} times (at most {LONG_RATIO_MAX:g})."
+        f"under 4k tokens {found.short_gain:.1f} times lower (wanted {SHORT_GAIN_MIN:g}), of those "
+        f"{_longest_name(rate)} {found.long_ratio:.2f} times (at most {LONG_RATIO_MAX:g})."
     )
 
 
@@ -69,19 +73,37 @@ def study_json(study: Study) -> dict[str, Any]:
     return found
 
 
-def frontier_plot(rate: Rate) -> str:
-    """Every system of a rate, by what it makes of short prompts and of long ones."""
+def frontier_plot(rate: Rate, trace: str) -> str:
+    """Every system of a rate, by what it makes of short prompts and of long ones; the target is a shaded corner."""
+    reference, chosen = rate.reference, rate.chosen
+    name = reference.name.removeprefix("shared-")
     return plot(
-        f"Short against long prompts at {rate.load:.0%} of the best shared pool's stable maximum",
+        f"{trace} at {rate.load:.0%} of the best shared pool's stable maximum",
         SHORT,
-        LONG,
+        Axis(label=f"TTFT p99 {_longest_name(rate)} tokens, s", is_log=True),
         [
             Series(name="one shared pool", points=_points(rate.shared), mark=Mark.POINTS),
             Series(name="static pools", points=_points(rate.static), mark=Mark.POINTS),
             Series(name="Longreach", points=_points(rate.pools), mark=Mark.POINTS),
-            Series(name="Longreach's frontier", points=_points(rate.frontier)),
+            Series(name="Longreach's frontier", points=_points(rate.frontier), colour=OURS),
+            Series(name=f"reference: {name}", points=_points([reference]), mark=Mark.RINGS, is_dashed=True),
+            Series(name=f"chosen: {chosen.name}", points=_points([chosen]), mark=Mark.RINGS),
         ],
+        region=_target(reference),
     )
+
+
+def _longest_name(rate: Rate) -> str:
+    longest = rate.reference.longest
+    return "from 32k" if longest.from_tokens == LONG_TOKENS else band_name(longest.from_tokens)
+
+
+def _target(reference: Standing) -> Region | None:
+    """Where the target is met; none where the reference serves too few to have a percentile."""
+    x, y = reference.short_s / SHORT_GAIN_MIN, reference.long_s * LONG_RATIO_MAX
+    if not (0 < x < inf and 0 < y < inf):
+        return None
+    return Region(name=f"target: {SHORT_GAIN_MIN:g} times lower, at most {LONG_RATIO_MAX:g} times", x=x, y=y)
 
 
 def study_page(study: Study) -> str:
@@ -93,7 +115,7 @@ def study_page(study: Study) -> str:
             f"<h2>{rate.load:.0%}: {rate.requests_per_s:.2f} requests a second</h2>",
             f"<p>{escape(sentence(rate))}</p>",
             table_html(ROW_HEADS, rate_rows(rate)),
-            frontier_plot(rate),
+            frontier_plot(rate, study.question.trace.name),
         ]
     return HEAD.format(title=escape(title), body="\n".join(parts))
 
@@ -107,7 +129,7 @@ def _row(one: Standing, rate: Rate) -> tuple[str, ...]:
         f"{one.name}{mark}",
         seconds(one.short_s),
         seconds(middle.ttft_s.p99) if middle is not None else "",
-        seconds(one.long_s),
+        seconds(figures.long.ttft_s.p99) if figures.long.requests else "",
         f"{1000 * figures.every.itl_s.p99:.0f}",
         f"{figures.every.good_ratio:.1%}",
         f"{figures.prefilled_tokens / figures.ideal_prefill_tokens:.2f}",

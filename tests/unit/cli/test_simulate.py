@@ -46,6 +46,9 @@ def test_policies_and_baselines_by_name(policy: str) -> None:
         (["--fit", "azure-code", "--trace", "x"], "leave one out"),
         (["--rate", "0"], "over 0"),
         (["--adaptive", "--policy", "static-pools"], "name no baseline"),
+        (["--shape", "week"], "no shape: name day=HOURS"),
+        (["--overlay", "2"], "name one with --trace"),
+        (["--shape", "day=900"], "at most 168"),
     ],
 )
 def test_mistakes_are_named(arguments: list[str], words: str) -> None:
@@ -85,6 +88,39 @@ def test_a_tail_is_added() -> None:
     found = json.loads(run(*FEW, "--tail", "0.1", "--json"))
     assert found["every"]["requests"] == 44
     assert found["long"]["requests"] >= 4
+
+
+def test_a_day_repeats_the_trace() -> None:
+    found = json.loads(run(*FEW, "--shape", "day=0.01", "--json"))
+    assert found["trace"] == "mooncake-conversation+day"
+    assert found["every"]["requests"] > 100
+
+
+def test_a_file_is_laid_over_itself(tmp_path: Path) -> None:
+    trace = tmp_path / "trace.jsonl"
+    rows = [{"timestamp": at * 500, "input_length": 900, "output_length": 9} for at in range(8)]
+    trace.write_text("\n".join(map(json.dumps, rows)), encoding="utf-8")
+    found = json.loads(run("--trace", str(trace), "--overlay", "3", "--requests", "20", "--json"))
+    assert (found["trace"], found["every"]["requests"]) == ("trace-x3", 20)
+
+
+def test_gpu_hours_are_compared(tmp_path: Path) -> None:
+    few = ["autoscale", *FEW, "--gpus", "1", "--baseline", "shared-least-request", "--startup", "5"]
+    found = json.loads(run(*few, "--json", "--page", str(tmp_path / "page.html"), "--svg", str(tmp_path / "plots")))
+    assert {one["family"] for one in found["systems"]} == {"shared, static", "shared, request counts", "Longreach"}
+    assert found["startup_s"] == 5
+    assert "<svg" in (tmp_path / "page.html").read_text(encoding="utf-8")
+    assert len(list((tmp_path / "plots").iterdir())) == 4
+    assert "the fewest GPU hours" in run(*few)
+
+
+@pytest.mark.parametrize(
+    ("option", "words"), [(["--baseline", "static-pools"], "one of shared-"), (["--policy", "best"], "one of round")]
+)
+def test_a_comparison_of_what_is_not_is_refused(option: list[str], words: str) -> None:
+    result = CliRunner().invoke(app, ["simulate", "autoscale", *FEW, *option], env={"COLUMNS": "200"})
+    assert result.exit_code == 2
+    assert words in " ".join(result.output.split())
 
 
 def test_traces_are_listed_and_fitted(tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from math import inf
 
 import pytest
@@ -52,6 +53,16 @@ REFERENCE = standing("reference", 5.0, 10.0)
 )
 def test_the_target_is_both_bounds(short_s: float, long_s: float, is_met: bool) -> None:
     assert verdict(standing("ours", short_s, long_s), REFERENCE).is_met is is_met
+
+
+def test_a_trace_without_long_prompts_is_judged_by_its_longest() -> None:
+    made = standing("made", 5.0, 10.0)
+    middle = replace(band(3.0), from_tokens=4_096)
+    none = replace(band(0.0), requests=0, done=0, good=0, from_tokens=32_768)
+    shorter = replace(made, figures=replace(made.figures, bands=(band(5.0), middle), long=none))
+    assert (made.long_s, shorter.long_s) == (10.0, 3.0)
+    assert verdict(shorter, shorter).long_ratio == 1.0
+    assert verdict(standing("late", 1.0, 6.0), shorter).long_ratio == 2.0
 
 
 def test_a_reference_that_serves_nobody_is_beaten_and_the_other_way_round() -> None:
