@@ -86,6 +86,10 @@ def plan(
         str | None, typer.Option("--emit", help="Print a file instead: config, or values (of the chart).")
     ] = None,
     output: Annotated[Path | None, typer.Option("--output", "-o", help="Write that file here.")] = None,
+    svg: Annotated[
+        Path | None,
+        typer.Option("--svg", help="Write plots of contexts and prefill into this folder.", metavar="FOLDER"),
+    ] = None,
     json: JsonOption = False,
 ) -> None:
     """Plan memory, pools, replicas and cost of a model on kinds of GPU."""
@@ -119,6 +123,12 @@ def plan(
             measured=None if calibration is None else _measured(calibration, {model, card.id}),
         )
     )
+    if svg is not None:
+        from cluster.cli.plan_plots import context_plot, prefill_plot
+        from cluster.cli.simulate_search import write
+
+        write(svg / f"{card.id}-context.svg", context_plot(found))
+        write(svg / f"{card.id}-prefill.svg", prefill_plot(found))
     if emit is not None:
         _emit(found, emit, output, as_json=json)
     elif json:

@@ -9,10 +9,10 @@ from collections.abc import Sequence
 from html import escape
 from math import isfinite
 
+from cluster.plots.scale import Axis
+from cluster.plots.svg import Mark, Series, plot
 from cluster.simulator.outcome import Fate, Result
 from cluster.simulator.report.metrics import BANDS, Figures
-from cluster.simulator.report.scale import Axis
-from cluster.simulator.report.svg import Mark, Series, plot
 from cluster.simulator.report.table import ROW_HEADS, band_name, rows_of, totals_of
 
 CURVE_POINTS = 200

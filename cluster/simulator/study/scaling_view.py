@@ -8,10 +8,10 @@ from __future__ import annotations
 from html import escape
 from typing import Any
 
+from cluster.plots.scale import Axis
+from cluster.plots.svg import Mark, Series, plot
 from cluster.simulator.report.metrics import BANDS, BandFigures
 from cluster.simulator.report.page import HEAD, table_html
-from cluster.simulator.report.scale import Axis
-from cluster.simulator.report.svg import Mark, Series, plot
 from cluster.simulator.report.table import as_json, band_name, finite, seconds
 from cluster.simulator.study.scaling import (
     LEVELS,

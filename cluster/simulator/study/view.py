@@ -9,10 +9,10 @@ from html import escape
 from math import inf
 from typing import Any
 
+from cluster.plots.scale import Axis
+from cluster.plots.svg import Mark, Region, Series, plot
 from cluster.simulator.report.metrics import BANDS, LONG_TOKENS
 from cluster.simulator.report.page import HEAD, table_html
-from cluster.simulator.report.scale import Axis
-from cluster.simulator.report.svg import Mark, Region, Series, plot
 from cluster.simulator.report.table import as_json, band_name, finite, seconds
 from cluster.simulator.study.compare import LONG_RATIO_MAX, SHORT_GAIN_MIN, Standing, verdict
 from cluster.simulator.study.study import Rate, Study

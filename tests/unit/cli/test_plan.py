@@ -65,6 +65,22 @@ def test_files_are_written_and_valid(tmp_path: Path, what: str) -> None:
     assert json.loads(as_json.stdout) == document
 
 
+def test_plots_show_every_kind_that_the_model_fits(tmp_path: Path) -> None:
+    done = plan("--model", MODEL, "--gpu", "RTX3060", "--gpu", "L4", "--gpu", "H100", "--svg", str(tmp_path / "plots"))
+    assert done.exit_code == 0, done.output
+    contexts, prefill = ((tmp_path / "plots" / f"{MODEL}-{what}.svg").read_text() for what in ("context", "prefill"))
+    for name in ("RTX3060", "L4", "H100"):
+        assert f">{name}<" in contexts
+        assert f">1 x {name}<" in prefill
+    assert "the model&#x27;s own 262,144" in contexts
+
+
+def test_plots_of_a_model_that_fits_nowhere_say_so(tmp_path: Path) -> None:
+    done = plan("--model", MODEL, "--gpu", "RTX3060:1", "--gpu-memory-ratio", "0.2", "--svg", str(tmp_path))
+    assert done.exit_code == 0, done.output
+    assert "nothing to show" in (tmp_path / f"{MODEL}-prefill.svg").read_text()
+
+
 def test_a_trace_is_planned_for(tmp_path: Path) -> None:
     path = tmp_path / "trace.jsonl"
     rows = [{"timestamp": 500 * place, "input_length": 3_000, "output_length": 200} for place in range(500)]

@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cluster.simulator.report.scale import Axis, Scale, scale_of
-from cluster.simulator.report.svg import Mark, Region, Series, plot
+from cluster.plots.scale import Axis, Scale, scale_of
+from cluster.plots.svg import Mark, Region, Series, plot
 
 SVG = "{http://www.w3.org/2000/svg}"
 LINEAR, LOG = Axis(label="x & y"), Axis(label="s", is_log=True)

@@ -12,10 +12,10 @@ from enum import Enum
 from html import escape
 from math import ceil, isfinite
 
-from cluster.simulator.report.scale import Axis, Scale, scale_of
+from cluster.plots.scale import Axis, Scale, scale_of
 
 WIDTH, HEIGHT = 760, 380
-LEFT, RIGHT, TOP, BOTTOM = 70, 20, 40, 50
+LEFT, RIGHT, TOP, BOTTOM = 70, 36, 40, 50
 LEGEND_LINE = 20
 LEGEND_CHARACTERS = {3: 30, 2: 48}
 """Of a name in so many columns; with a longer one there is a column less."""
