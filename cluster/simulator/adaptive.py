@@ -10,14 +10,13 @@ from itertools import pairwise
 
 from cluster.core.autoscaling import PoolSpeed, ServiceLevel
 from cluster.core.boundary import AdaptiveBoundary, Boundary, LivePool, decide_live
+from cluster.core.boundary.record import ROUND_S
 from cluster.core.capacity.step import prefill_pairs
 from cluster.core.lease import PoolName
 from cluster.simulator.cluster import ClusterSpec, PoolSpec
 from cluster.simulator.production import ProductionRouter
 from cluster.simulator.router import Report
 
-DECIDE_EVERY_S = 10.0
-"""How often the rule is asked; it moves once a minute at most."""
 USUAL_BATCH = 8.0
 """What a pool is taken to run until something came."""
 MEMORY_RATIO = 0.005
@@ -118,7 +117,7 @@ class AdaptiveRouter(ProductionRouter):
     def arrived(self, number: int) -> None:
         """As `Router` says."""
         if self._desk.now_s >= self._decide_s:
-            self._decide_s = self._desk.now_s + DECIDE_EVERY_S
+            self._decide_s = self._desk.now_s + ROUND_S
             self._decide()
         super().arrived(number)
 

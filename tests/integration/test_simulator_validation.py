@@ -34,10 +34,9 @@ RUNS = int(os.environ.get("LONGREACH_TEST_SIMULATED_RUNS", "3"))
 """Replays of each load: the median of their errors counts, since others use this machine."""
 ERRORS_MAX = {"TTFT p50 s": 0.15, "TTFT p95 s": 0.25, "tokens a second": 0.10}
 """The targets."""
-MISSED = {("tiny", "burst", "tokens a second"): 0.35}
-"""Where a target is missed, what is measured there (25%) with room for noise. With sixteen answers at once the gateway,
-the client and the engine's own server of this tiny model take the cores that its steps need, and a step's cost knows
-nothing of them."""
+MISSED = {("tiny", "burst"): {"tokens a second"}}
+"""Targets known to be missed, by 25% where 10% is wanted. With sixteen answers at once the gateway, the client and the
+engine's own server of this tiny model take the cores that its steps need, and a step's cost knows nothing of them."""
 
 
 @dataclass(frozen=True)
@@ -131,5 +130,7 @@ async def test_it_comes_near_a_real_cluster(url: str, calibration: Calibration, 
         errors[name] = median(abs(pair.error_ratio) for pair in pairs)
         said = ", ".join(f"{pair.measured:.4g} measured {pair.simulated:.4g} simulated" for pair in pairs)
         sys.stdout.write(f"\n{load.name} {name}: {said}; median error {errors[name]:.1%}")
-    limits = {name: MISSED.get((MODEL, load.name, name), most) for name, most in ERRORS_MAX.items()}
-    assert all(errors[name] <= most for name, most in limits.items()), errors
+    over = {name: errors[name] for name, most in ERRORS_MAX.items() if errors[name] > most}
+    if over and over.keys() <= MISSED.get((MODEL, load.name), set()):
+        pytest.xfail(f"a target that is known to be missed: {over}")
+    assert not over
