@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from cluster.cli.files import write
 from cluster.cli.plan_calibrate import calibrate
 from cluster.cli.target import JsonOption, print_json
 
@@ -125,7 +126,6 @@ def plan(
     )
     if svg is not None:
         from cluster.cli.plan_plots import context_plot, prefill_plot
-        from cluster.cli.simulate_search import write
 
         write(svg / f"{card.id}-context.svg", context_plot(found))
         write(svg / f"{card.id}-prefill.svg", prefill_plot(found))

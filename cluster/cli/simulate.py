@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from cluster.cli.files import write
 from cluster.cli.plan import PLAIN_WIDTH, gpu_names
 from cluster.cli.simulate_autoscale import autoscale
 from cluster.cli.simulate_search import DEFAULT_GPU, DEFAULT_MODEL, search
@@ -99,7 +100,7 @@ def simulate(
         result = system.run(came, seed=seed, progress=progress)
     figures = figures_of(result, came, level=level)
     if page is not None:
-        page.write_text(page_of(f"{came.name}, {system.name}", [(figures, result)]), encoding="utf-8")
+        write(page, page_of(f"{came.name}, {system.name}", [(figures, result)]))
     if json:
         print_json({**as_json(figures), "seed": seed, "events": result.events, "wall_s": round(result.wall_s, 3)})
         return

@@ -10,8 +10,9 @@ from typing import Annotated
 
 import typer
 
+from cluster.cli.files import write
 from cluster.cli.plan import gpu_names
-from cluster.cli.simulate_search import DEFAULT_CARDS, DEFAULT_GPU, DEFAULT_MODEL, write
+from cluster.cli.simulate_search import DEFAULT_CARDS, DEFAULT_GPU, DEFAULT_MODEL
 from cluster.cli.simulate_traces import (
     FitOption,
     OverlayOption,

@@ -10,6 +10,7 @@ from typing import Annotated
 
 import typer
 
+from cluster.cli.files import write
 from cluster.cli.plan import gpu_names
 from cluster.cli.simulate_traces import (
     FitOption,
@@ -104,18 +105,3 @@ def search(
         print_json(study_json(study))
     else:
         show_study(study, page)
-
-
-def write(path: Path, text: str) -> None:
-    """A file that was asked for.
-
-    Raises:
-        SetupError: it cannot be written.
-    """
-    from cluster.core.errors import SetupError
-
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(text, encoding="utf-8")
-    except OSError as error:
-        raise SetupError(f"{path} cannot be written: {error.strerror}", "name another file") from error
