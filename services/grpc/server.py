@@ -6,12 +6,13 @@ What must not live here: services, TLS files (tls.py), building the gateway's pa
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from typing import Any, NamedTuple
 
 import grpc
-from grpc_reflection.v1alpha import reflection, reflection_pb2_grpc
+from grpc_reflection.v1alpha import reflection, reflection_pb2
 
 from cluster.config import GatewaySection, TlsSection
 from cluster.core.errors import SetupError
@@ -78,7 +79,7 @@ class GrpcServer:
         self._stopping = asyncio.Event()
         self._is_draining = False
         self._serving: asyncio.Task[Any] | None = None
-        self._former: set[asyncio.Task[Any]] = set()
+        self._former: dict[grpc.aio.Server, asyncio.Task[Any]] = {}
         self._tls = None if section.tls is None else Tls(section.tls)
         wanted = section.grpc_port if shared_port is None else shared_port
         is_named = section.grpc.port is not None or shared_port is not None
@@ -86,10 +87,12 @@ class GrpcServer:
 
     def _bound(self, port: int) -> tuple[grpc.aio.Server, int]:
         server = grpc.aio.server(options=_options(self._section, shares=self._shares))
-        handlers = [self._services.inference.handler(), self._services.admin.handler(), self._health.handler()]
-        server.add_generic_rpc_handlers(tuple(handlers))
         names = (inference.SERVICE, admin.SERVICE, health.SERVICE, reflection.SERVICE_NAME)
-        reflection_pb2_grpc.add_ServerReflectionServicer_to_server(_Reflection(names, stopping=self._stopping), server)
+        services = (self._services.inference, self._services.admin, self._health)
+        reflecting = _Reflection(names, stopping=self._stopping)
+        # Generic handlers only: grpc.aio frees its waiting requests for registered methods (what generated
+        # `add_…_to_server` functions add) when its main loop fails, while the core still writes to them.
+        server.add_generic_rpc_handlers(tuple(service.handler() for service in (*services, reflecting)))
         host = self._section.host
         address = f"[{host}]:{port}" if ":" in host or not host else f"{host}:{port}"
         try:
@@ -117,9 +120,12 @@ class GrpcServer:
         """Keep health as readiness is, and the port served, until cancelled."""
         while True:
             self._tell_health()
-            if self._serving is not None and self._serving.done() and not self._is_draining:
+            if self._serving is None or self._is_draining:
+                await asyncio.sleep(HEALTH_POLL_S)
+            elif self._serving.done():
                 await self._serve_again()
-            await asyncio.sleep(HEALTH_POLL_S)
+            else:
+                await asyncio.wait({self._serving}, timeout=HEALTH_POLL_S)
 
     def lame_duck(self) -> None:
         """From now on health says that nothing is served here; calls are still taken."""
@@ -132,14 +138,15 @@ class GrpcServer:
         self._is_draining = True
         self._stopping.set()
         self._health.end()
-        stopping = asyncio.create_task(self._server.stop(grace_s))
+        servers = [*self._former, self._server]
+        stopping = asyncio.create_task(_stopped(servers, grace_s))
         answered = asyncio.create_task(self._answered())
         await asyncio.wait({stopping, answered}, return_when=asyncio.FIRST_COMPLETED)
         await end_tasks([answered])
         # What is left has a client that reads nothing.
-        await self._server.stop(0)
+        await _stopped(servers, 0)
         await stopping
-        await end_tasks(list(self._former))
+        await end_tasks(self._former.values())
 
     async def _answered(self) -> None:
         await asyncio.sleep(SETTLE_S)
@@ -148,11 +155,16 @@ class GrpcServer:
     async def _serve_again(self) -> None:
         """One request whose path is not UTF-8 ends grpc.aio's main loop (grpcio 1.85), and with it the listener."""
         logger.error("the gRPC listener ended by itself, starting another", extra={"port": self.port})
-        # It has calls under way, and must not be collected before they end.
-        former = asyncio.create_task(self._server.wait_for_termination())
-        self._former.add(former)
-        former.add_done_callback(self._former.discard)
-        self._server, _ = self._bound(self.port)
+        try:
+            server, _ = self._bound(self.port)
+        except SetupError:
+            logger.exception("the gRPC port cannot be had, trying again", extra={"port": self.port})
+            await asyncio.sleep(HEALTH_POLL_S)
+            return
+        # The former one has calls under way, and must live until they have ended.
+        former, self._server = self._server, server
+        self._former[former] = asyncio.create_task(_stopped([former], self._section.limits.request_s))
+        self._former[former].add_done_callback(lambda _: self._former.pop(former, None))
         await self.start()
 
     def reload_tls(self, section: TlsSection) -> None:
@@ -174,12 +186,31 @@ class GrpcServer:
         self._health.set(admin.SERVICE, is_serving=True)
 
 
+async def _stopped(servers: Collection[grpc.aio.Server], grace_s: float) -> None:
+    async def stopped(server: grpc.aio.Server) -> None:
+        with contextlib.suppress(UnicodeDecodeError):  # one that ended by itself may raise first what ended it
+            await server.stop(grace_s)
+            return
+        await server.stop(grace_s)
+
+    await asyncio.gather(*map(stopped, servers))
+
+
 class _Reflection(reflection.aio.ReflectionServicer):  # type: ignore[misc]
     """Reflection whose streams end with the server."""
 
     def __init__(self, names: tuple[str, ...], *, stopping: asyncio.Event) -> None:
         super().__init__(names)
         self._stopping = stopping
+
+    def handler(self) -> grpc.GenericRpcHandler:
+        """What a server registers."""
+        method = grpc.stream_stream_rpc_method_handler(
+            self.ServerReflectionInfo,
+            request_deserializer=reflection_pb2.ServerReflectionRequest.FromString,
+            response_serializer=reflection_pb2.ServerReflectionResponse.SerializeToString,
+        )
+        return grpc.method_handlers_generic_handler(reflection.SERVICE_NAME, {"ServerReflectionInfo": method})
 
     async def ServerReflectionInfo(self, request_iterator: Any, context: Any) -> Any:  # noqa: N802 - gRPC's name
         """Answer one request after another, until either side ends."""

@@ -80,6 +80,16 @@ async def test_a_path_that_is_no_text_does_not_end_the_listener() -> None:
         assert rest[-1].usage.completion_tokens == 60
 
 
+async def test_no_method_is_registered_with_the_core(monkeypatch: pytest.MonkeyPatch) -> None:
+    """When grpc.aio's main loop fails it frees the waiting requests of registered methods, which the core still has:
+    memory of whatever came to be there is overwritten, and the gateway crashes some requests later."""
+    registered: list[Any] = []
+    server = type(grpc.aio.server())
+    monkeypatch.setattr(server, "add_registered_method_handlers", lambda _, *handlers: registered.append(handlers))
+    async with running(TWO_POOLS):
+        assert registered == []
+
+
 async def test_a_watcher_that_does_not_read_holds_up_nobody() -> None:
     engine = FakeEngine()
     store = leases_of(short=engine)
