@@ -93,7 +93,8 @@ def calibration_view(calibration: Calibration, errors: Sequence[float]) -> Rende
         Text(
             f"step {cost.base_s * MS:.2f} ms, weights {cost.weights_s * MS:.2f} ms, token {cost.token_s * MS:.4f} ms, "
             f"attention {cost.attention_s * 1e9:.2f} ns a pair, context {cost.context_token_s * 1e9:.1f} ns a token, "
-            f"request {calibration.overhead_s * MS:.1f} ms"
+            f"sequence {cost.sequence_s * MS:.3f} ms, request {cost.request_s * MS:.1f} ms and "
+            f"{calibration.overhead_s * MS:.1f} ms beside the engine"
         ),
         Text(f"error: median {calibration.median_error_ratio:.0%}, worst {calibration.worst_error_ratio:.0%}"),
         *([Text(BADLY_EXPLAINED, style="yellow")] if calibration.median_error_ratio > NOISY_RATIO else []),

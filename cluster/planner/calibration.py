@@ -16,7 +16,7 @@ from cluster.gpus import find_gpu
 from cluster.planner.fit import Fit, Observation
 from cluster.planner.shapes import MeasuredCost
 
-FORMAT = 1
+FORMAT = 2
 FILE_BYTES_MAX = 4 << 20
 """A calibration has some twenty observations of 200 bytes."""
 REMEDY = "write it with `longreach plan calibrate --output FILE`"

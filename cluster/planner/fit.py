@@ -13,7 +13,7 @@ from statistics import median
 
 from cluster.core.capacity.step import StepCost
 
-NAMES = ("base_s", "weights_s", "token_s", "attention_s", "context_token_s", "overhead_s")
+NAMES = ("base_s", "weights_s", "token_s", "attention_s", "context_token_s", "sequence_s", "request_s", "overhead_s")
 SINGULAR = 1e-12
 
 
@@ -28,8 +28,12 @@ class Observation:
     """Pairs of attention of the prompt tokens among them (`prefill_pairs`)."""
     context_tokens: float
     """Context that was read for tokens decoded, the steps' sum."""
-    requests: int
-    """Begun within that time: each has its way there and back."""
+    decoded: int
+    """Tokens decoded, the steps' sum."""
+    begun: int
+    """Requests whose prompts are computed."""
+    ways: int
+    """There and back between client and engine, one after the other."""
     seconds: float
 
 
@@ -85,24 +89,28 @@ def _row(one: Observation, compute_from: float) -> list[float]:
         sum(count * tokens for count, tokens in one.steps if tokens >= compute_from),
         one.attended_tokens,
         one.context_tokens,
-        one.requests,
+        one.decoded,
+        one.begun,
+        one.ways,
     ]
     return [value / one.seconds for value in row]
 
 
 def _error(one: Observation, solution: Sequence[float]) -> float:
-    base_s, weights_s, token_s, attention_s, context_s, overhead_s = solution
+    base_s, weights_s, token_s, attention_s, context_s, sequence_s, request_s, overhead_s = solution
     explained_s = (
         sum(count * (base_s + max(weights_s, tokens * token_s)) for count, tokens in one.steps)
         + one.attended_tokens * attention_s
         + one.context_tokens * context_s
-        + one.requests * overhead_s
+        + one.decoded * sequence_s
+        + one.begun * request_s
+        + one.ways * overhead_s
     )
     return explained_s / one.seconds - 1
 
 
 def _solve_positive(rows: Sequence[Sequence[float]]) -> list[float]:
-    """Non-negative least squares against ones: with six unknowns, every set of those above zero is simply tried.
+    """Non-negative least squares against ones: with eight unknowns, every set of those above zero is simply tried.
 
     The best solution without the bounds on some set of unknowns that happens to keep them is the best with them
     (Lawson and Hanson 1974 search these sets, too, only not all).

@@ -1,4 +1,4 @@
-"""Measures an OpenAI-compatible server for a calibration: prompts of several lengths alone, then batches that decode.
+"""Measures an OpenAI-compatible server for a calibration: prompts alone and at once, then batches that decode.
 
 The server should have nothing else to do. What must not live here: explaining the times (fit.py).
 """
@@ -25,8 +25,12 @@ SHORTEST_PROMPT_TOKENS = 128
 PROMPT_POINTS = 5
 """Lengths of prompt, each about so much longer than the one before: enough to tell what grows by the token from what
 grows by the pair."""
-DECODE_TOKENS = 40
-"""Of each answer: the mean over some thirty steps in which all decode."""
+DECODE_S = 1.0
+"""A batch decodes so long, if that is no more tokens than `DECODE_TOKENS_MAX`: what a processor does after a rest is
+slower."""
+DECODE_TOKENS, DECODE_TOKENS_MAX, FURTHER_DECODE_TOKENS = 40, 400, 4
+"""Of each answer at least and at most, and more of it by sequence at once: the first answers go on while the last
+prompts are computed."""
 WORD_LETTERS = 5
 WORDS_PER_TOKEN = 0.4
 """First guess; the server's own count of tokens corrects it."""
@@ -60,18 +64,20 @@ class Target:
         return tuple(dict.fromkeys(round(least * ratio**place) for place in range(PROMPT_POINTS)))
 
     @property
+    def sizes(self) -> tuple[int, ...]:
+        """Requests at once: each twice the one before."""
+        return tuple(2**power for power in range(self.most_running.bit_length()))
+
+    @property
     def batches(self) -> tuple[tuple[int, int], ...]:
-        """Sequences at once, and tokens of each prompt: batches that double, with little context and with much."""
-        sizes = [1]
-        while sizes[-1] * 2 <= self.most_running:
-            sizes.append(sizes[-1] * 2)
+        """Sequences at once, and tokens of each prompt: with little context and with much."""
         short, long = self.prompt_lengths[0], max(self.prompt_lengths[-1] // 2, self.prompt_lengths[0])
-        return tuple((size, length) for length in dict.fromkeys((short, long)) for size in sizes)
+        return tuple((size, length) for length in dict.fromkeys((short, long)) for size in self.sizes)
 
     @property
     def rounds(self) -> int:
         """Measurements in all."""
-        return 1 + self.repeats * (len(self.prompt_lengths) + len(self.batches))
+        return 1 + self.repeats * (len(self.prompt_lengths) + len(self.sizes) - 1 + len(self.batches))
 
 
 @dataclass(slots=True)
@@ -106,19 +112,29 @@ async def measure(target: Target, report: Report) -> tuple[Observation, ...]:
 
 async def _measured(prompts: _Prompts, target: Target, report: Report) -> tuple[Observation, ...]:
     report("a first request")
-    await prompts.ask(SHORTEST_PROMPT_TOKENS, 2)
+    first = (await prompts.ask(SHORTEST_PROMPT_TOKENS, DECODE_TOKENS)).times_s
+    tokens_per_s = len(first) / max(first[-1] - first[0], 1e-3)
+    decode_tokens = min(max(round(DECODE_S * tokens_per_s), DECODE_TOKENS), DECODE_TOKENS_MAX)
     found = []
     for length in target.prompt_lengths:
         again = []
         for _ in range(target.repeats):
             report(f"a prompt of {length:,} tokens")
-            again.append(_prefill(await prompts.ask(length, 1), target.batch_tokens))
+            again.append(_prefill([await prompts.ask(length, 1)], target.batch_tokens))
+        found.append(_middle(again))
+    for size in target.sizes[1:]:
+        again = []
+        for _ in range(target.repeats):
+            report(f"{size} prompts at once")
+            answers = await asyncio.gather(*(prompts.ask(target.prompt_lengths[0], 1) for _ in range(size)))
+            again.append(_prefill(answers, target.batch_tokens))
         found.append(_middle(again))
     for size, length in target.batches:
         again = []
         for _ in range(target.repeats):
             report(f"{size} at once, {length:,} tokens each")
-            answers = await asyncio.gather(*(prompts.ask(length, DECODE_TOKENS) for _ in range(size)))
+            tokens = decode_tokens + FURTHER_DECODE_TOKENS * size
+            answers = await asyncio.gather(*(prompts.ask(length, tokens) for _ in range(size)))
             again.append(_decode(answers))
         found.append(_middle(again))
     return tuple(found)
@@ -172,17 +188,20 @@ async def _read(lines: AsyncIterator[str], answer: _Answer) -> None:
             answer.times_s.append(now_s)
 
 
-def _prefill(answer: _Answer, batch_tokens: int) -> Observation:
-    tokens = answer.prompt_tokens
-    full, rest = divmod(tokens, batch_tokens)
+def _prefill(answers: list[_Answer], batch_tokens: int) -> Observation:
+    """The time until the last of them has its first token, if steps are as full as they can be."""
+    tokens = [answer.prompt_tokens for answer in answers]
+    full, rest = divmod(sum(tokens), batch_tokens)
     steps = ((float(full), batch_tokens), (1.0, rest))
     return Observation(
-        name=f"prefill of {tokens:,}",
+        name=f"prefill of {len(answers)} with {round(fmean(tokens)):,}",
         steps=tuple((count, size) for count, size in steps if count and size),
-        attended_tokens=prefill_pairs(0, tokens),
+        attended_tokens=sum(prefill_pairs(0, one) for one in tokens),
         context_tokens=0,
-        requests=1,
-        seconds=answer.times_s[0] - answer.begun_s,
+        decoded=0,
+        begun=len(answers),
+        ways=1,
+        seconds=max(answer.times_s[0] for answer in answers) - min(answer.begun_s for answer in answers),
     )
 
 
@@ -205,7 +224,9 @@ def _decode(answers: list[_Answer]) -> Observation:
         steps=((1.0, len(answers)),),
         attended_tokens=0,
         context_tokens=held,
-        requests=0,
+        decoded=len(answers),
+        begun=0,
+        ways=0,
         seconds=(end_s - begin_s) * len(answers) / tokens,
     )
 

@@ -56,7 +56,7 @@ class Shape:
     @property
     def decode_tokens_per_s(self) -> float:
         """Of one stream with little context."""
-        return 1 / (self.cost.base_s + self.cost.weights_s)
+        return 1 / (self.cost.base_s + self.cost.weights_s + self.cost.sequence_s)
 
     def prefill_s(self, prompt_tokens: int) -> float:
         """Seconds until the first token of a prompt, alone."""
@@ -126,6 +126,6 @@ def _scaled(planned: StepCost, measured: StepCost, reference: StepCost) -> Mappi
     return {
         name: getattr(planned, name) * (getattr(measured, name) / getattr(reference, name))
         if getattr(reference, name)
-        else getattr(planned, name)
+        else getattr(measured, name)
         for name in names
     }

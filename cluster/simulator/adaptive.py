@@ -40,8 +40,10 @@ class _Pace:
         """A request has ended."""
         cost = self._pool.replica.cost
         pairs = prefill_pairs(max(prompt_tokens - prefill_tokens, 0), prompt_tokens)
-        decode_s = output_tokens * (cost.token_s + cost.context_token_s * (prompt_tokens + output_tokens / 2))
-        self._prefill_s += MEMORY_RATIO * (prefill_tokens * cost.token_s + pairs * cost.attention_s - self._prefill_s)
+        context_s = cost.context_token_s * (prompt_tokens + output_tokens / 2)
+        decode_s = output_tokens * (cost.token_s + cost.sequence_s + context_s)
+        prefill_s = cost.request_s + prefill_tokens * cost.token_s + pairs * cost.attention_s
+        self._prefill_s += MEMORY_RATIO * (prefill_s - self._prefill_s)
         self._prefill_tokens += MEMORY_RATIO * (prefill_tokens - self._prefill_tokens)
         self._decode_s += MEMORY_RATIO * (decode_s - self._decode_s)
         self._output_tokens += MEMORY_RATIO * (output_tokens - self._output_tokens)

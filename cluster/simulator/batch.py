@@ -170,5 +170,5 @@ class Batch:
         """Seconds of the next step, and how much longer each is than the one before."""
         cost, size = self._cost, len(self._members)
         context_s = cost.context_token_s
-        fixed_s = cost.base_s + max(cost.weights_s, size * cost.token_s)
+        fixed_s = cost.base_s + max(cost.weights_s, size * cost.token_s) + size * cost.sequence_s
         return fixed_s + self.context_tokens * context_s, size * context_s

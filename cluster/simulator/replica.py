@@ -207,8 +207,7 @@ class Replica:
         most = self._most_tokens()
         self._continue_begun(most)
         is_preempting = self.tally.preemptions > preemptions
-        if not is_preempting:
-            self._admit(most)
+        begun = 0 if is_preempting else self._admit(most)
         if self._chunks:
             self._steps = 1
             pairs = sum(prefill_pairs(one.computed, one.computed + tokens) for one, tokens in self._chunks)
@@ -217,6 +216,7 @@ class Replica:
                 attended_tokens=pairs,
                 decoding=len(batch),
                 context_tokens=batch.context_tokens,
+                begun=begun,
             )
         elif len(batch):
             left = 1 if is_preempting and self._waiting else batch.steps_left()
@@ -250,26 +250,28 @@ class Replica:
             else:
                 self._compute(one, tokens)
 
-    def _admit(self, most: int) -> None:
-        """Begin prompts from the waiting line."""
-        budget = self._budget()
+    def _admit(self, most: int) -> int:
+        """Begin prompts from the waiting line; how many for the first time."""
+        budget, begun = self._budget(), 0
         kv, waiting, block_tokens = self.kv, self._waiting, self._spec.block_tokens
         while waiting and budget > 0 and self.running < self._spec.max_running:
             one = waiting[0][3]
             # An engine computes at least the last token.
             found, idle = kv.match(one.keys, min(len(one.keys), (one.goal - 1) // self._chunk_tokens))
             if -(-one.goal // block_tokens) - found * kv.chunk_blocks + idle > kv.free:
-                return
+                break
             heapq.heappop(waiting)
             kv.hold(one.keys, found)
             one.shared = found
             one.computed = found * self._chunk_tokens
             if one.cached < 0:
                 one.cached = one.computed
+                begun += 1
             tokens = min(one.goal - one.computed, most, budget)
             budget -= tokens
             self._begun.append(one)
             self._compute(one, tokens)
+        return begun
 
     def _compute(self, one: Running, tokens: int) -> None:
         blocks = self._blocks_for(one, tokens)

@@ -34,9 +34,6 @@ RUNS = int(os.environ.get("LONGREACH_TEST_SIMULATED_RUNS", "3"))
 """Replays of each load: the median of their errors counts, since others use this machine."""
 ERRORS_MAX = {"TTFT p50 s": 0.15, "TTFT p95 s": 0.25, "tokens a second": 0.10}
 """The targets."""
-MISSED = {("tiny", "burst"): {"tokens a second"}}
-"""Targets known to be missed, by 25% where 10% is wanted. With sixteen answers at once the gateway, the client and the
-engine's own server of this tiny model take the cores that its steps need, and a step's cost knows nothing of them."""
 
 
 @dataclass(frozen=True)
@@ -52,7 +49,7 @@ LOADS = {
     "tiny": (
         Load("light", rate=2.0, requests=40, prompt_tokens=(100, 4000), output_tokens=(2, 40)),
         Load("heavy", rate=5.0, requests=100, prompt_tokens=(100, 3000), output_tokens=(2, 60)),
-        Load("burst", rate=1000.0, requests=60, prompt_tokens=(100, 3000), output_tokens=(2, 60)),
+        Load("burst", rate=1000.0, requests=150, prompt_tokens=(100, 3000), output_tokens=(2, 60)),
     ),
     "demo": (
         Load("light", rate=0.05, requests=16, prompt_tokens=(50, 600), output_tokens=(2, 24)),
@@ -79,8 +76,8 @@ def url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 def calibration(url: str, tmp_path_factory: pytest.TempPathFactory) -> Calibration:
     output = tmp_path_factory.mktemp("calibration") / "calibration.json"
     command = [sys.executable, "-m", "cluster.cli", "plan", "calibrate", "--model", MODEL, "--gpu", "cpu"]
-    # Of more at once, with long prompts, the first has ended before the last begins to decode.
-    command += ["--url", url, "--output", str(output), "--most-running", "8", "--repeats", "2"]
+    command += ["--url", url, "--output", str(output), "--most-running", str(MAX_RUNNING if MODEL == "tiny" else 8)]
+    command += ["--repeats", "5" if MODEL == "tiny" else "2"]
     command += ["--longest-prompt", "3000" if MODEL == "tiny" else "500"]
     done = subprocess.run(command, capture_output=True, text=True, timeout=TIMEOUT_S, check=False)
     assert done.returncode == 0, done.stderr
@@ -130,7 +127,4 @@ async def test_it_comes_near_a_real_cluster(url: str, calibration: Calibration, 
         errors[name] = median(abs(pair.error_ratio) for pair in pairs)
         said = ", ".join(f"{pair.measured:.4g} measured {pair.simulated:.4g} simulated" for pair in pairs)
         sys.stdout.write(f"\n{load.name} {name}: {said}; median error {errors[name]:.1%}")
-    over = {name: errors[name] for name, most in ERRORS_MAX.items() if errors[name] > most}
-    if over and over.keys() <= MISSED.get((MODEL, load.name), set()):
-        pytest.xfail(f"a target that is known to be missed: {over}")
-    assert not over
+    assert not {name: errors[name] for name, most in ERRORS_MAX.items() if errors[name] > most}

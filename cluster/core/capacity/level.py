@@ -116,7 +116,7 @@ def _missed(load: OfferedLoad, spec: ReplicaSpec, level: ServiceLevel, replicas:
 
 def _out_of_reach(load: OfferedLoad, spec: ReplicaSpec, level: ServiceLevel) -> str | None:
     """Why even an idle replica does not meet the level."""
-    step_s = spec.cost.base_s + spec.cost.weights_s
+    step_s = spec.cost.base_s + spec.cost.weights_s + spec.cost.sequence_s
     if step_s > level.itl_s:
         return f"a step that decodes takes {step_s * 1000:.0f} ms at least, over itl = {level.itl_s * 1000:.0f} ms"
     late = []

@@ -109,7 +109,8 @@ def prefill_s(cost: StepCost, *, begin_tokens: int, end_tokens: int, batch_token
     linear_s = full * max(cost.weights_s, batch_tokens * cost.token_s)
     if rest:
         linear_s += max(cost.weights_s, rest * cost.token_s)
-    return steps * cost.base_s + linear_s + prefill_pairs(begin_tokens, end_tokens) * cost.attention_s
+    own_s = cost.request_s + prefill_pairs(begin_tokens, end_tokens) * cost.attention_s
+    return steps * cost.base_s + linear_s + own_s
 
 
 def own_prefill_s(spec: ReplicaSpec, load: OfferedLoad, prompt_tokens: int) -> float:
@@ -126,8 +127,7 @@ def outcome(load: OfferedLoad, spec: ReplicaSpec, replicas: int) -> LoadOutcome:
     mean_s = sum(time_s * share for time_s, share in times)
     square_s2 = sum(time_s * time_s * share for time_s, share in times)
     tokens_per_s = rate * load.output_tokens
-    context_s = load.held_tokens * cost.context_token_s
-    beside = tokens_per_s * (cost.token_s + context_s)
+    beside = tokens_per_s * (cost.token_s + _sequence_s(load, cost))
     prefill_ratio = rate * mean_s
     slowdown = 1 / (1 - beside) if beside < 1 else inf
     queue = waiting(
@@ -160,11 +160,16 @@ def _itl_s(load: OfferedLoad, cost: StepCost, tokens_per_s: float, left: float) 
     costs the dearer of reading weights and computing tokens, and with it the number that runs: the fixed point of the
     larger of two lines is the larger of their fixed points.
     """
-    context_s = load.held_tokens * cost.context_token_s
+    own_s = _sequence_s(load, cost)
     return max(
-        _fixed_point(cost.base_s + cost.weights_s + context_s, left - tokens_per_s * context_s),
-        _fixed_point(cost.base_s + cost.token_s + context_s, left - tokens_per_s * (cost.token_s + context_s)),
+        _fixed_point(cost.base_s + cost.weights_s + own_s, left - tokens_per_s * own_s),
+        _fixed_point(cost.base_s + cost.token_s + own_s, left - tokens_per_s * (cost.token_s + own_s)),
     )
+
+
+def _sequence_s(load: OfferedLoad, cost: StepCost) -> float:
+    """What a sequence adds to a step that decodes it, its arithmetic aside."""
+    return load.held_tokens * cost.context_token_s + cost.sequence_s
 
 
 def _fixed_point(numerator_s: float, left: float) -> float:

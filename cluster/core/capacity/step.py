@@ -14,7 +14,7 @@ class StepCost:
     """Seconds by what a step does; every number is of a whole replica, all its ranks together."""
 
     base_s: float
-    """Of any step: scheduling, kernel launches, sampling, the answer's way out."""
+    """Of any step: scheduling, kernel launches."""
     weights_s: float
     """To read the weights once: what a step takes at least, however few tokens it computes."""
     token_s: float
@@ -23,8 +23,15 @@ class StepCost:
     """To compute attention of one prompt token to one token before it."""
     context_token_s: float
     """To read the KV cache of one token of context for a sequence that decodes."""
+    sequence_s: float = 0.0
+    """Of each sequence that decodes: sampling, making text of its token, its event's way out."""
+    request_s: float = 0.0
+    """Of each request whose prompt it begins: reading and tokenizing it, as far as that holds up the engine. Both this
+    and the one before are measured only: a roofline knows nothing of them."""
 
-    def step_s(self, *, prefill_tokens: int, attended_tokens: int, decoding: int, context_tokens: int) -> float:
+    def step_s(
+        self, *, prefill_tokens: int, attended_tokens: int, decoding: int, context_tokens: int, begun: int = 0
+    ) -> float:
         """Seconds of one step.
 
         Args:
@@ -32,9 +39,11 @@ class StepCost:
             attended_tokens: the sum over those of the tokens each attends to: `prefill_pairs`.
             decoding: sequences that get one output token each.
             context_tokens: tokens of context that those have together.
+            begun: requests of whose prompts it computes the first tokens.
         """
         linear_s = max(self.weights_s, (prefill_tokens + decoding) * self.token_s)
-        return self.base_s + linear_s + attended_tokens * self.attention_s + context_tokens * self.context_token_s
+        cache_s = attended_tokens * self.attention_s + context_tokens * self.context_token_s
+        return self.base_s + linear_s + cache_s + decoding * self.sequence_s + begun * self.request_s
 
 
 def prefill_pairs(begin_tokens: int, end_tokens: int) -> int:

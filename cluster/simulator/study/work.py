@@ -46,8 +46,10 @@ def works(trace: Trace, cost: StepCost, *, output_tokens: int) -> list[Work]:
         known.update(request.blocks)
         prompt_tokens = request.prompt_tokens
         cached = min(shared * trace.block_tokens, prompt_tokens - 1)
-        prefill_s = (prompt_tokens - cached) * cost.token_s + prefill_pairs(cached, prompt_tokens) * cost.attention_s
-        step_s = (cost.base_s + cost.weights_s) / USUAL_BATCH + cost.token_s + prompt_tokens * cost.context_token_s
+        pairs = prefill_pairs(cached, prompt_tokens)
+        prefill_s = cost.request_s + (prompt_tokens - cached) * cost.token_s + pairs * cost.attention_s
+        fixed_s = (cost.base_s + cost.weights_s) / USUAL_BATCH + cost.token_s + cost.sequence_s
+        step_s = fixed_s + prompt_tokens * cost.context_token_s
         found.append(
             Work(prompt_tokens + max(request.output_tokens, output_tokens), prefill_s + request.output_tokens * step_s)
         )

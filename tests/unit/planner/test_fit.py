@@ -17,7 +17,9 @@ from cluster.planner.calibration import calibration_of, read_calibration, write_
 from cluster.planner.fit import Observation, fit_cost
 
 BATCH = 1_024
-COST = StepCost(base_s=0.004, weights_s=0.1, token_s=0.002, attention_s=2e-7, context_token_s=1e-6)
+COST = StepCost(
+    base_s=0.004, weights_s=0.1, token_s=0.002, attention_s=2e-7, context_token_s=1e-6, sequence_s=5e-4, request_s=0.006
+)
 
 
 def observations(cost: StepCost, overhead_s: float) -> tuple[Observation, ...]:
@@ -31,8 +33,25 @@ def observations(cost: StepCost, overhead_s: float) -> tuple[Observation, ...]:
                 steps=tuple((count, size) for count, size in ((full, BATCH), (1, rest)) if count and size),
                 attended_tokens=prefill_pairs(0, tokens),
                 context_tokens=0,
-                requests=1,
+                decoded=0,
+                begun=1,
+                ways=1,
                 seconds=prefill_s(cost, begin_tokens=0, end_tokens=tokens, batch_tokens=BATCH) + overhead_s,
+            )
+        )
+    for size in (2, 4, 8, 16):
+        pairs, tokens = size * prefill_pairs(0, 128), size * 128
+        step_s = cost.step_s(prefill_tokens=tokens, attended_tokens=pairs, decoding=0, context_tokens=0, begun=size)
+        found.append(
+            Observation(
+                name=f"prefill of {size} at once",
+                steps=((1, tokens),),
+                attended_tokens=pairs,
+                context_tokens=0,
+                decoded=0,
+                begun=size,
+                ways=1,
+                seconds=step_s + overhead_s,
             )
         )
     for context in (150, 2_070):
@@ -42,7 +61,9 @@ def observations(cost: StepCost, overhead_s: float) -> tuple[Observation, ...]:
                 steps=((1, size),),
                 attended_tokens=0,
                 context_tokens=size * context,
-                requests=0,
+                decoded=size,
+                begun=0,
+                ways=0,
                 seconds=cost.step_s(prefill_tokens=0, attended_tokens=0, decoding=size, context_tokens=size * context),
             )
             for size in (1, 2, 4, 8, 16)
@@ -59,6 +80,8 @@ def observations(cost: StepCost, overhead_s: float) -> tuple[Observation, ...]:
         token_s=st.floats(1e-5, 5e-3),
         attention_s=st.floats(0, 1e-6),
         context_token_s=st.floats(0, 1e-5),
+        sequence_s=st.floats(0, 1e-3),
+        request_s=st.floats(0, 0.02),
     ),
     st.floats(0, 0.05),
 )
@@ -71,6 +94,9 @@ def test_the_coefficients_are_found() -> None:
     found = fit_cost(observations(COST, 0.01))
     assert found.cost.weights_s + found.cost.base_s == pytest.approx(0.104, rel=1e-3)
     assert found.cost.token_s == pytest.approx(0.002, rel=1e-3)
+    assert found.cost.sequence_s == pytest.approx(5e-4, rel=1e-2)
+    assert found.cost.request_s == pytest.approx(0.006, rel=1e-2)
+    assert found.overhead_s == pytest.approx(0.01, rel=1e-2)
     assert found.cost.attention_s == pytest.approx(2e-7, rel=1e-2)
     assert found.cost.context_token_s == pytest.approx(1e-6, rel=1e-2)
 
@@ -94,7 +120,7 @@ def test_a_calibration_survives_its_file(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     "change",
     [
-        {"format": 2},
+        {"format": 1},
         {"gpu": "Voodoo2"},
         {"cost": {"base_s": 1}},
         {"overhead_s": -1},

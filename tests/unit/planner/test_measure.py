@@ -28,16 +28,18 @@ async def test_prompts_and_batches_are_measured() -> None:
         target = replace(TARGET, url=engine.url, headers={"authorization": "Bearer k"})
         found = await measure(target, told.append)
     assert target.prompt_lengths == (128, 158, 196, 242, 300)
-    assert [one.name for one in found[:5]] == [f"prefill of {tokens}" for tokens in target.prompt_lengths]
+    assert [one.name for one in found[:5]] == [f"prefill of 1 with {tokens}" for tokens in target.prompt_lengths]
     assert found[4].steps == ((3.0, 100),)
     assert found[0].steps == ((1.0, 100), (1.0, 28))
     assert found[4].attended_tokens == prefill_pairs(0, 300)
-    decodes = found[5:]
-    assert [(one.steps[0][1], one.requests) for one in decodes] == [(1, 0), (2, 0), (4, 0), (1, 0), (2, 0), (4, 0)]
+    assert [(one.begun, one.ways, one.seconds > 0) for one in found[5:7]] == [(2, 1, True), (4, 1, True)]
+    assert found[6].steps == ((5.0, 100), (1.0, 12))
+    decodes = found[7:]
+    assert [(one.decoded, one.begun, one.ways) for one in decodes] == [(size, 0, 0) for size in (1, 2, 4, 1, 2, 4)]
     assert decodes[2].context_tokens == 4 * (128 + 10)
     assert all(one.seconds > 0 for one in found)
-    assert len(told) == target.rounds == 1 + 5 + 6
-    assert len(engine.seen) == 1 + 5 + 2 * (1 + 2 + 4)
+    assert len(told) == target.rounds == 1 + 5 + 2 + 6
+    assert len(engine.seen) == 1 + 5 + (2 + 4) + 2 * (1 + 2 + 4)
     assert all(seen.headers["Authorization"] == "Bearer k" for seen in engine.seen)
     prompts = [seen.body["prompt"].split()[0] for seen in engine.seen]
     assert len(set(prompts)) == len(prompts), "no prompt begins as another: nothing is cached"
@@ -66,7 +68,7 @@ async def test_streams_that_never_meet_are_no_batch() -> None:
     """A server that answers one at a time: every stream ends before the next begins."""
     async with serve(FakeEngine(tokens=1, token_delay_s=0.0)) as engine:
         target = replace(TARGET, url=engine.url, most_running=2)
-        engine.script.extend([{}] * 6)  # the first request and the five prompts
+        engine.script.extend([{}] * 8)  # the first request, the five prompts and the two at once
         engine.script.extend([{"tokens": 3}, {"think_s": 0.3, "tokens": 1}, {"tokens": 1}])
         with pytest.raises(LongreachError, match="never decoded at the same time"):
             await measure(target, silent)
