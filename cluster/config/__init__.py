@@ -24,7 +24,8 @@ from cluster.config.pools import (
     ReplicasSection,
     SamplingSection,
 )
-from cluster.config.schema import Config, RedisSection, TelemetrySection
+from cluster.config.schema import Config, RedisSection
+from cluster.config.telemetry import TelemetrySection, TracesSection
 
 __all__ = [
     "AdminSection",
@@ -48,6 +49,7 @@ __all__ = [
     "SamplingSection",
     "Section",
     "TelemetrySection",
+    "TracesSection",
     "TenantSection",
     "TlsSection",
     "load_config",

@@ -9,7 +9,7 @@ import asyncio
 import random
 import secrets
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -53,6 +53,9 @@ from services.rest.admin import AdminFront
 from services.rest.app import build_app
 from services.rest.front import Front
 from services.rest.inference import InferenceHandler
+from services.tracing.exporter import Sink
+from services.tracing.settings import TraceSettings
+from services.tracing.tracing import Tracing
 
 STDERR = 2
 
@@ -78,6 +81,9 @@ class Surroundings:
     """What replicas of this cluster want to see."""
     parent_token: str | None
     """What the parent of several workers shows; None where there is no parent."""
+    traces: TraceSettings
+    sinks: Sequence[Sink]
+    """Where spans go; none: nothing is traced."""
     rng: random.Random
 
 
@@ -146,6 +152,8 @@ class Assembly:
         await self.demand.close()
         if self.gateway.usage is not None:
             await self.gateway.usage.close()
+        if self.gateway.tracing is not None:
+            await asyncio.to_thread(self.gateway.tracing.close)
         self.gateway.access_log.close()
 
 
@@ -207,6 +215,7 @@ def assemble(around: Surroundings) -> Assembly:
             descriptor=STDERR,
         ),
         usage=_usage(around, writer, metrics, config),
+        tracing=_tracing(around, metrics) if around.sinks else None,
         clock=clock,
         credential=around.credential,
     )
@@ -229,6 +238,12 @@ def assemble(around: Surroundings) -> Assembly:
     )
     assembly.reloaded()
     return assembly
+
+
+def _tracing(around: Surroundings, metrics: Metrics) -> Tracing:
+    tracing = Tracing(around.traces, around.sinks, rng=around.rng, clock=time.monotonic)
+    metrics.spans = tracing.spans
+    return tracing
 
 
 def _usage(around: Surroundings, writer: str, metrics: Metrics, config: Config) -> Usage | None:

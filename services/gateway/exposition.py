@@ -91,6 +91,12 @@ REVISION_REQUESTS = CounterSpec(
 )
 REFUSED = CounterSpec(name="longreach_refused", help="Requests the gateway itself refused", labels=("reason",))
 PROMPT_COUNTS = CounterSpec(name="longreach_prompt_count", help="How prompt lengths were found out", labels=("how",))
+SPANS = CounterSpec(
+    name="longreach_trace_spans",
+    help="Spans by what became of them: exported, failed (the collector or file did not take them), dropped (too many "
+    "waited for it); once for each place they go to",
+    labels=("result",),
+)
 USAGE_DROPPED = CounterSpec(
     name="longreach_usage_dropped_records", help="Requests missing in the usage totals for lack of disk", labels=()
 )
@@ -188,7 +194,7 @@ USAGE_PENDING = GaugeSpec(
 )
 COUNTERS = (
     REQUESTS, ATTEMPTS, BROKEN, TOKENS, TENANT_TOKENS, SPILLED, REVISION_REQUESTS, REFUSED, PROMPT_COUNTS,
-    USAGE_DROPPED,
+    USAGE_DROPPED, SPANS,
 )  # fmt: skip
 HISTOGRAMS = (SECONDS, FIRST_BYTE, REVISION_FIRST_BYTE, PROMPT, ADMISSION_WAIT, DECISION, CACHED_ERROR)
 GAUGES = (

@@ -1,0 +1,81 @@
+"""What is noted of one request under way, for its spans at the end.
+
+Every request of a gateway that traces has one, sampled or not, so that errors and slow ones can be told whole. What
+must not live here: spans, keeping or leaving them.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from cluster.core.routing import Choice
+from cluster.core.trace_context import TRACEPARENT, TRACESTATE, TraceContext
+
+ATTEMPTS_MAX = 16
+"""That are told of one request; more are counted in the access line."""
+_SPAN_IDS = (1 << 64) - 1
+
+
+class Attempt(NamedTuple):
+    """One try at an endpoint."""
+
+    begun_s: float
+    """Monotonic."""
+    choice: Choice
+
+
+class Recording:
+    """The story of one request, as far as its answer does not tell it."""
+
+    __slots__ = ("attempts", "context", "ends", "parent", "prompt", "routed_s", "waits")
+
+    def __init__(self, context: TraceContext, parent: TraceContext | None) -> None:
+        self.context = context
+        """Of the request's own span at this gateway."""
+        self.parent = parent
+        self.attempts: list[Attempt] = []
+        self.ends: list[tuple[float, str]] = []
+        """Of the attempts that came to nothing, in their order: when, and why."""
+        self.waits: list[tuple[float, float]] = []
+        """In the gateway's own queue: from, to."""
+        self.routed_s: tuple[float, float] | None = None
+        """The first decision: from, to."""
+        self.prompt = b""
+        """The request's body, only where telemetry.traces.prompts asks for it."""
+
+    @property
+    def trace_id(self) -> str:
+        """In hexadecimal, as logs and other tools write it."""
+        return f"{self.context.trace_id:032x}"
+
+    def routed(self, now_s: float, took_s: float) -> None:
+        """The first decision has been made, and took so long."""
+        self.routed_s = (now_s - took_s, now_s)
+
+    def waited(self, begun_s: float, ended_s: float) -> None:
+        """In the gateway's own queue, from the one to the other."""
+        if len(self.waits) < ATTEMPTS_MAX:
+            self.waits.append((begun_s, ended_s))
+
+    def attempted(self, now_s: float, choice: Choice) -> None:
+        """The request goes to an endpoint."""
+        if len(self.attempts) < ATTEMPTS_MAX:
+            self.attempts.append(Attempt(now_s, choice))
+
+    def failed(self, now_s: float, why: str) -> None:
+        """The latest attempt came to nothing."""
+        if len(self.ends) < len(self.attempts):
+            self.ends.append((now_s, why))
+
+    def span_id(self, number: int) -> int:
+        """The id of a further span of this request: counted from its own, so that a header can name one before it is.
+
+        Attempts count from 1.
+        """
+        return (self.context.span_id + number) & _SPAN_IDS or 1
+
+    def header_lines(self) -> str:
+        """What the endpoint of the latest attempt gets to hear."""
+        context = self.context._replace(span_id=self.span_id(len(self.attempts)))
+        lines = f"{TRACEPARENT}: {context.traceparent()}\r\n"
+        return f"{lines}{TRACESTATE}: {context.state}\r\n" if context.state else lines
