@@ -28,6 +28,7 @@ from cluster.cli import (
     models,
     plan,
     simulate,
+    trace,
     usage,
 )
 from cluster.core.errors import ConfigError, LongreachError
@@ -71,6 +72,7 @@ app.command()(chat.chat)
 app.command()(demo.demo)
 app.command()(gateway.gateway)
 app.command()(usage.usage)
+app.command()(trace.trace)
 app.command()(explain.explain)
 app.command()(drain.drain)
 app.add_typer(autoscale.app, name="autoscale")

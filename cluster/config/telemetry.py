@@ -33,6 +33,13 @@ class TracesSection(Section):
     slow_s: float = Field(default=30.0, gt=0, description="Slower requests are kept whatever the sampling")
     prompts: bool = Field(default=False, description="Whether request bodies, at most 8 KiB of each, are in spans")
 
+    @property
+    def vllm_endpoint(self) -> str | None:
+        """Where replicas' engines send spans of their own: vLLM takes OTLP over HTTP by its whole path."""
+        if self.endpoint is None or self.protocol != "http/protobuf":
+            return self.endpoint
+        return f"{self.endpoint.rstrip('/')}/v1/traces"
+
 
 class TelemetrySection(Section):
     """What is logged and traced. Metrics are always at /metrics of the admin listener."""

@@ -12,8 +12,9 @@ from typing import NamedTuple
 TRACEPARENT, TRACESTATE = "traceparent", "tracestate"
 STATE_CHARS_MAX = 512
 """What W3C asks to pass on at least; a longer state is dropped, as it allows."""
-_SAMPLED, _RANDOM = 0x01, 0x02
+_SAMPLED = 0x01
 _ID_BITS, _TRACE_BITS = 64, 128
+_RANDOMNESS = (1 << 56) - 1
 _PARENT = re.compile(r"([0-9a-f]{2})-([0-9a-f]{32})-([0-9a-f]{16})-([0-9a-f]{2})(-.*)?")
 _INVALID_VERSION = "ff"
 _FIRST_VERSION = "00"
@@ -54,7 +55,7 @@ def parse_traceparent(text: str | None, state: str | None = None) -> TraceContex
     return TraceContext(int(trace_id, 16), int(span_id, 16), bool(int(flags, 16) & _SAMPLED), kept)
 
 
-def new_context(parent: TraceContext | None, rng: random.Random, sampling_ratio: float) -> TraceContext:
+def new_context(parent: TraceContext | None, rng: random.Random, threshold: int) -> TraceContext:
     """A span of ours: under its caller's, or the first of a new trace.
 
     The caller decides about sampling where there is one. Else the lowest 56 bits of the trace's id do, as
@@ -63,18 +64,28 @@ def new_context(parent: TraceContext | None, rng: random.Random, sampling_ratio:
     Args:
         parent: of the caller.
         rng: for ids.
-        sampling_ratio: of traces begun here, from 0 to 1.
+        threshold: `rejected_below` of the ratio of traces begun here that is kept.
     """
     span_id = rng.getrandbits(_ID_BITS) or 1
     if parent is not None:
         return TraceContext(parent.trace_id, span_id, parent.is_sampled, parent.state)
     trace_id = rng.getrandbits(_TRACE_BITS) or 1
-    return TraceContext(trace_id, span_id, is_sampled(trace_id, sampling_ratio))
+    return TraceContext(trace_id, span_id, is_sampled(trace_id, threshold))
 
 
-def is_sampled(trace_id: int, ratio: float) -> bool:
-    """Whether a trace is among the part that is kept: its random bits are over the rejection threshold.
+def rejected_below(ratio: float) -> int:
+    """The threshold of a sampling ratio: traces whose random bits are below it are not kept.
 
     Source: OpenTelemetry specification, "TraceState: Probability Sampling", 56 bits of randomness.
     """
-    return (trace_id & (1 << 56) - 1) >= round((1 - ratio) * (1 << 56))
+    return round((1 - ratio) * (_RANDOMNESS + 1))
+
+
+def is_sampled(trace_id: int, threshold: int) -> bool:
+    """Whether a trace is among the part that is kept.
+
+    Args:
+        trace_id: its id.
+        threshold: `rejected_below` of the ratio.
+    """
+    return trace_id & _RANDOMNESS >= threshold

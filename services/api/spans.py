@@ -6,7 +6,7 @@ error.type), `longreach.*` else. What must not live here: keeping or sending spa
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from urllib.parse import urlsplit
 
 from cluster.core.request import Route
@@ -48,11 +48,13 @@ def spans_of(account: Account, recording: Recording, *, ended_s: float, wall_ns:
         return wall_ns - round((ended_s - moment_s) * _NS_PER_S)
 
     spans = [_own(account, recording, at, ended_s)]
-    if recording.routed_s is not None:
-        spans.append(_routing(account, recording, at))
-    for number, (begun_s, waited_to_s) in enumerate(recording.waits, FIRST_WAIT):
+    waits, ends = recording.waits or [], recording.ends or []
+    if recording.attempts:
+        routed_s = waits[0][0] if waits else recording.attempts[0].begun_s
+        spans.append(_routing(account, recording, (at(routed_s - recording.decision_s), at(routed_s))))
+    for number, (begun_s, waited_to_s) in enumerate(waits, FIRST_WAIT):
         spans.append(_child(recording, number, "admission", (at(begun_s), at(waited_to_s)), {}))
-    return spans + _attempts(account, recording, at, ended_s)
+    return spans + _attempts(account, recording, ends, at, ended_s)
 
 
 def _own(account: Account, recording: Recording, at: Clock, ended_s: float) -> Span:
@@ -109,29 +111,25 @@ def _own(account: Account, recording: Recording, at: Clock, ended_s: float) -> S
     )
 
 
-def _routing(account: Account, recording: Recording, at: Clock) -> Span:
-    assert recording.routed_s is not None
-    begun_s, ended_s = recording.routed_s
-    attributes: dict[str, Value] = {}
+def _routing(account: Account, recording: Recording, times_ns: tuple[int, int]) -> Span:
+    choice = recording.attempts[0].choice
+    attributes: dict[str, Value] = {"longreach.reason": choice.reason, "longreach.score": choice.score}
     if account.prompt_tokens is not None:
         attributes["longreach.prompt_tokens"] = account.prompt_tokens
-    if recording.attempts:
-        choice = recording.attempts[0].choice
-        attributes |= {
-            "longreach.reason": choice.reason,
-            "longreach.score": choice.score,
-            **{f"longreach.score.{name}": value for name, value in choice.scores.items()},
-        }
-    return _child(recording, ROUTING, "route", (at(begun_s), at(ended_s)), attributes)
+    for name, value in choice.scores.items():
+        attributes[f"longreach.score.{name}"] = value
+    return _child(recording, ROUTING, "route", times_ns, attributes)
 
 
-def _attempts(account: Account, recording: Recording, at: Clock, ended_s: float) -> list[Span]:
+def _attempts(
+    account: Account, recording: Recording, ends: Sequence[tuple[float, str]], at: Clock, ended_s: float
+) -> list[Span]:
     spans = []
     for number, attempt in enumerate(recording.attempts, 1):
         is_last = number == len(recording.attempts)
         end_s, why = ended_s, ANSWERED if account.first_byte_s is not None else account.ending.value
-        if number <= len(recording.ends):
-            end_s, why = recording.ends[number - 1]
+        if number <= len(ends):
+            end_s, why = ends[number - 1]
         attributes = _attempt_attributes(attempt.choice)
         error = None
         if why != ANSWERED:

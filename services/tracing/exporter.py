@@ -18,7 +18,7 @@ EVERY_S = 1.0
 BATCH_SPANS = 256
 QUEUE_SPANS_MAX = 8_192
 """That wait for a sink: of some 500 bytes each. Beyond it they are left out and counted."""
-CLOSE_S = 5.0
+CLOSE_S = 2.0
 """What is left at the end has so long to leave."""
 WARN_EVERY = 100
 """Of failed batches: the first, and then each hundredth, is logged."""
@@ -58,6 +58,13 @@ class Exporter:
         self._failures = 0
         self._thread = threading.Thread(target=self._run, name="trace-exporter", daemon=True)
         self._thread.start()
+
+    def has_room(self) -> bool:
+        """Whether anything would be taken; who is told no counts as dropped."""
+        if len(self._queue) < QUEUE_SPANS_MAX:
+            return True
+        self.dropped += 1
+        return False
 
     def take(self, spans: Sequence[bytes]) -> None:
         """Queue spans; never waits, never raises."""

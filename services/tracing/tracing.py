@@ -10,7 +10,7 @@ import random
 import socket
 from collections.abc import Callable, Mapping, Sequence
 
-from cluster.core.trace_context import TRACEPARENT, TRACESTATE, new_context, parse_traceparent
+from cluster.core.trace_context import TRACEPARENT, TRACESTATE, new_context, parse_traceparent, rejected_below
 from services.tracing.exporter import Exporter, Sink
 from services.tracing.file_sink import FileSink
 from services.tracing.recording import Recording
@@ -43,6 +43,7 @@ class Tracing:
             clock: monotonic seconds.
         """
         self.settings = settings
+        self._threshold = rejected_below(settings.sampling_ratio)
         self._rng = rng
         self._clock = clock
         self._exporters = [Exporter(sink) for sink in sinks]
@@ -52,14 +53,18 @@ class Tracing:
         """A request has come, with these headers of its client's."""
         told = headers.get(TRACEPARENT)
         parent = None if told is None else parse_traceparent(told, headers.get(TRACESTATE))
-        return Recording(new_context(parent, self._rng, self.settings.sampling_ratio), parent)
+        return Recording(new_context(parent, self._rng, self._threshold), parent)
 
     def keeps(self, recording: Recording, *, is_error: bool, seconds: float) -> bool:
-        """Whether the spans of a request that has ended are exported; asked once."""
-        if recording.context.is_sampled:
-            return True
-        if not is_error and seconds < self.settings.slow_s:
-            return False
+        """Whether the spans of a request that has ended are exported; asked once.
+
+        Nobody makes spans for which there is no room.
+        """
+        is_wanted = recording.context.is_sampled or ((is_error or seconds >= self.settings.slow_s) and self._takes())
+        return is_wanted and any(exporter.has_room() for exporter in self._exporters)
+
+    def _takes(self) -> bool:
+        """Whether one more may be kept beyond the sampling."""
         now_s = self._clock()
         grown = self._tokens + (now_s - self._tokens_at_s) * UNSAMPLED_PER_S
         self._tokens, self._tokens_at_s = min(grown, UNSAMPLED_BURST), now_s

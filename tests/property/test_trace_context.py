@@ -8,7 +8,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cluster.core.trace_context import STATE_CHARS_MAX, TraceContext, is_sampled, new_context, parse_traceparent
+from cluster.core.trace_context import (
+    STATE_CHARS_MAX,
+    TraceContext,
+    is_sampled,
+    new_context,
+    parse_traceparent,
+    rejected_below,
+)
 
 TRACE_IDS, SPAN_IDS = st.integers(1, 2**128 - 1), st.integers(1, 2**64 - 1)
 CONTEXTS = st.builds(TraceContext, TRACE_IDS, SPAN_IDS, st.booleans(), st.sampled_from(["", "a=b,c=d"]))
@@ -56,19 +63,20 @@ def test_a_state_that_could_not_be_a_header_is_dropped() -> None:
 
 @given(CONTEXTS, st.integers(), st.floats(0, 1))
 def test_a_callers_trace_and_decision_go_on(parent: TraceContext, seed: int, ratio: float) -> None:
-    found = new_context(parent, random.Random(seed), ratio)
+    found = new_context(parent, random.Random(seed), rejected_below(ratio))
     assert (found.trace_id, found.is_sampled, found.state) == (parent.trace_id, parent.is_sampled, parent.state)
     assert found.span_id
 
 
 @given(TRACE_IDS, st.floats(0, 1), st.floats(0, 1))
 def test_who_keeps_more_keeps_what_others_keep(trace_id: int, one: float, other: float) -> None:
-    assert not is_sampled(trace_id, min(one, other)) or is_sampled(trace_id, max(one, other))
-    assert is_sampled(trace_id, 1.0)
-    assert not is_sampled(trace_id, 0.0)
+    less, more = rejected_below(min(one, other)), rejected_below(max(one, other))
+    assert not is_sampled(trace_id, less) or is_sampled(trace_id, more)
+    assert is_sampled(trace_id, rejected_below(1.0))
+    assert not is_sampled(trace_id, rejected_below(0.0))
 
 
 def test_a_ratio_is_about_what_is_kept() -> None:
     rng = random.Random(7)
-    kept = sum(new_context(None, rng, 0.1).is_sampled for _ in range(20_000))
+    kept = sum(new_context(None, rng, rejected_below(0.1)).is_sampled for _ in range(20_000))
     assert 1_800 < kept < 2_200

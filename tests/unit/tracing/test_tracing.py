@@ -8,18 +8,19 @@ from cluster.config import TracesSection
 from cluster.environment import read_environment
 from services.tracing.settings import trace_settings
 from services.tracing.tracing import UNSAMPLED_BURST, UNSAMPLED_PER_S, Tracing
+from tests.spans import MemorySink
 
 SAMPLED = {"traceparent": "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01", "tracestate": "a=b"}
 UNSAMPLED = {"traceparent": "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-00"}
 
 
 class World:
-    """Tracing to nowhere, with a clock that is moved by hand."""
+    """Tracing into memory, with a clock that is moved by hand."""
 
     def __init__(self, **section: float) -> None:
         self.now_s = 0.0
         settings = trace_settings(TracesSection(**section), read_environment({}), "c")  # type: ignore[arg-type]
-        self.tracing = Tracing(settings, [], rng=random.Random(1), clock=lambda: self.now_s)
+        self.tracing = Tracing(settings, [MemorySink()], rng=random.Random(1), clock=lambda: self.now_s)
 
 
 def test_the_caller_decides_for_its_trace() -> None:
