@@ -10,7 +10,7 @@ from functools import cache
 
 from cluster.core.request import Route
 from services.api.account import Ending
-from services.gateway import exposition
+from services.gateway import metric_specs
 from services.gateway.directory import EndpointState
 from services.gateway.metrics import PromptCounted
 from services.http1.client import FailureKind
@@ -46,7 +46,7 @@ def _values() -> dict[tuple[str, str], frozenset[str]]:
         ("longreach_tenant_tokens_total", "kind"): frozenset({"prompt", "cached", "output"}),
         ("longreach_cached_tokens_error_bucket", "tier"): frozenset({"replica", "redis"}),
         ("longreach_cached_tokens_error_bucket", "le"): frozenset(
-            {"+Inf", *(str(float(bound)) for bound in exposition.CACHED_ERROR.buckets)}
+            {"+Inf", *(str(float(bound)) for bound in metric_specs.CACHED_ERROR.buckets)}
         ),
         ("longreach_tier_prompts_total", "decision"): frozenset({"below", "local", "down", "asked"}),
         ("vllm:redis_tier_dropped_blocks_total", "reason"): frozenset({"queue", "down", "full"}),

@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from cluster.engine.tier import stats
-from services.gateway import exposition
+from services.gateway import metric_specs
 
 TARGET = frozenset({"namespace", "release", "job", "instance"})
 """What every target gets; the chart's monitors set them (docs/monitoring.md)."""
@@ -64,15 +64,15 @@ def _histogram(name: str, labels: Labels) -> Metrics:
 
 def _gateway() -> Metrics:
     found: Metrics = {}
-    for spec in exposition.COUNTERS:
+    for spec in metric_specs.COUNTERS:
         found[_counter(spec.name)] = GATEWAY_TARGET | set(spec.labels)
-    for gauge in exposition.GAUGES:
+    for gauge in metric_specs.GAUGES:
         found[gauge.name] = GATEWAY_TARGET | set(gauge.labels)
-    for histogram in exposition.HISTOGRAMS:
+    for histogram in metric_specs.HISTOGRAMS:
         found |= _histogram(histogram.name, GATEWAY_TARGET | set(histogram.labels))
     # It has observations below zero, so that the client library gives it neither.
     for part in ("sum", "count"):
-        del found[f"{exposition.CACHED_ERROR.name}_{part}"]
+        del found[f"{metric_specs.CACHED_ERROR.name}_{part}"]
     return found
 
 
