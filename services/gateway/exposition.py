@@ -13,7 +13,8 @@ from dataclasses import dataclass, field
 from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
 
-from services.gateway.metric_specs import COUNTERS, GAUGES, HISTOGRAMS, Labels
+from services.gateway.metric_kinds import Labels
+from services.gateway.metric_specs import COUNTERS, GAUGES, HISTOGRAMS
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

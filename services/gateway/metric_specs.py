@@ -7,9 +7,9 @@ Prometheus text (exposition.py).
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass
-from enum import StrEnum
+from collections.abc import Iterable
+
+from services.gateway.metric_kinds import CounterSpec, GaugeSpec, HistogramSpec, Unit
 
 LATENCY_BUCKETS_S = (0.01, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300, 600, 1800)
 """From a cache hit's first token to the prefill of a million tokens."""
@@ -21,24 +21,6 @@ PROMPT_BUCKETS_TOKENS = (128, 512, 2_048, 8_192, 32_768, 65_536, 131_072, 262_14
 """The usual context limits, so that a histogram shows where pool boundaries could lie."""
 ERROR_BUCKETS_TOKENS = (-16_384, -2_048, -129, -17, -1, 0, 16, 128, 2_048, 16_384, 131_072)
 """On both sides of zero; vLLM's KV block is 16 tokens on a GPU and 128 on a CPU."""
-
-
-class Unit(StrEnum):
-    """UCUM codes, as OpenTelemetry writes them (https://ucum.org/ucum)."""
-
-    REQUESTS = "{request}"
-    TOKENS = "{token}"
-    REPLICAS = "{replica}"
-    ENDPOINTS = "{endpoint}"
-    PROMPTS = "{prompt}"
-    RECORDS = "{record}"
-    CHUNKS = "{chunk}"
-    SECONDS = "s"
-    BYTES = "By"
-    FLAG = "1"
-    """0 or 1."""
-
-
 LABELS: dict[str, str] = {
     "bound": "enum `Bound`: what decided a number of replicas",
     "from": "pools of the configuration",
@@ -61,41 +43,6 @@ LABELS: dict[str, str] = {
 }
 """What bounds the values of each label."""
 
-Labels = tuple[str, ...]
-Summing = Callable[[Iterable[float]], float]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class CounterSpec:
-    """A number that only grows; `_total` is added to its name."""
-
-    name: str
-    help: str
-    unit: Unit
-    labels: Labels
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class HistogramSpec:
-    """Observations by size; a bucket counts what is at most its bound."""
-
-    name: str
-    help: str
-    unit: Unit
-    labels: Labels
-    buckets: tuple[float, ...]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class GaugeSpec:
-    """A number that goes up and down, and what several workers' numbers mean together."""
-
-    name: str
-    help: str
-    unit: Unit
-    labels: Labels
-    together: Summing
-
 
 def _oldest(ages_s: Iterable[float]) -> float:
     """-1, which means never, is older than any age."""
@@ -117,19 +64,19 @@ ATTEMPTS = CounterSpec(
 )
 BROKEN = CounterSpec(
     name="longreach_broken_answers",
-    help="Answers that broke off under way",
+    help="Answers that broke off under way; kind is a `FailureKind`",
     unit=Unit.REQUESTS,
     labels=("pool", "kind"),
 )
 TOKENS = CounterSpec(
     name="longreach_tokens",
-    help="Tokens as engines counted them; cached ones are prompt tokens that were not computed",
+    help="Tokens as engines counted them: prompt, cached (of these, not computed), output",
     unit=Unit.TOKENS,
     labels=("kind", "pool", "model"),
 )
 TENANT_TOKENS = CounterSpec(
     name="longreach_tenant_tokens",
-    help="The same by tenant; tenants that are not in the configuration are `other`",
+    help="longreach_tokens_total by tenant",
     unit=Unit.TOKENS,
     labels=("tenant", "kind"),
 )
@@ -153,7 +100,7 @@ SPILLED = CounterSpec(
 )
 REVISION_REQUESTS = CounterSpec(
     name="longreach_revision_requests",
-    help="Answers by the revision of the replica and how they ended; replicas without a revision are not counted",
+    help="Answers by the revision of the replica, where it has one, and how they ended",
     unit=Unit.REQUESTS,
     labels=("pool", "revision", "outcome"),
 )
@@ -161,14 +108,18 @@ REFUSED = CounterSpec(
     name="longreach_refused", help="Requests the gateway itself refused", unit=Unit.REQUESTS, labels=("reason",)
 )
 PROMPT_COUNTS = CounterSpec(
-    name="longreach_prompt_count", help="How prompt lengths were found out", unit=Unit.PROMPTS, labels=("how",)
+    name="longreach_prompt_count",
+    help="How prompt lengths were found out: bound (by bytes), interval (learned from earlier prompts), sampled "
+    "(a part was tokenized), tokenized, given",
+    unit=Unit.PROMPTS,
+    labels=("how",),
 )
 CPU = CounterSpec(
     name="longreach_cpu_seconds", help="CPU time of the gateway, all of its threads", unit=Unit.SECONDS, labels=()
 )
 USAGE_DROPPED = CounterSpec(
     name="longreach_usage_dropped_records",
-    help="Requests missing in the usage totals for lack of disk",
+    help="Requests missing in the usage totals: the disk refused, or 64 MiB were pending",
     unit=Unit.RECORDS,
     labels=(),
 )
@@ -188,14 +139,14 @@ FIRST_BYTE = HistogramSpec(
 )
 REVISION_FIRST_BYTE = HistogramSpec(
     name="longreach_revision_first_byte_seconds",
-    help="The same by the revision of the replica, where it has one",
+    help="longreach_first_byte_seconds by the revision of the replica, where it has one",
     unit=Unit.SECONDS,
     labels=("pool", "revision"),
     buckets=LATENCY_BUCKETS_S,
 )
 TENANT_FIRST_BYTE = HistogramSpec(
     name="longreach_tenant_first_byte_seconds",
-    help="The same by tenant",
+    help="longreach_first_byte_seconds by tenant",
     unit=Unit.SECONDS,
     labels=("tenant",),
     buckets=LATENCY_BUCKETS_S,
@@ -223,7 +174,8 @@ DECISION = HistogramSpec(
 )
 CACHED_ERROR = HistogramSpec(
     name="longreach_cached_tokens_error",
-    help="Predicted minus actual cached tokens, by where the last of them was expected",
+    help="Predicted minus actual cached tokens, by where the last of them was expected; it has neither sum nor count: "
+    "`+Inf` is the count",
     unit=Unit.TOKENS,
     labels=("tier",),
     buckets=ERROR_BUCKETS_TOKENS,
@@ -240,14 +192,15 @@ QUEUE = GaugeSpec(
 )
 HELD = GaugeSpec(
     name="longreach_held_requests",
-    help="Requests waiting in the gateway, by the smallest pool that holds them",
+    help="Requests waiting in the gateway, by the smallest pool that holds them, empty pools too",
     unit=Unit.REQUESTS,
     labels=("pool",),
     together=sum,
 )
 AUTOSCALE_REPLICAS = GaugeSpec(
     name="longreach_autoscale_replicas",
-    help="Replicas as autoscaling last saw and decided them; needed ones are fractions",
+    help="Replicas by the latest decision on them: decided, needed_now and needed_ahead (fractions), ready, starting, "
+    "min, max",
     unit=Unit.REPLICAS,
     labels=("pool", "kind"),
     together=max,
@@ -268,15 +221,15 @@ AUTOSCALE_PINNED = GaugeSpec(
 )
 AUTOSCALE_AGE = GaugeSpec(
     name="longreach_autoscale_age_seconds",
-    help="Since the last decision; it is made several times a second",
+    help="Since the last decision; over a few seconds: nobody decides",
     unit=Unit.SECONDS,
     labels=("pool",),
     together=max,
 )
 BOUNDARY = GaugeSpec(
     name="longreach_boundary_tokens",
-    help="Requests up to this length go to the pool first, longer ones to the next larger pool; where it follows the "
-    "traffic",
+    help="Requests up to this length go to the pool first, where that follows the traffic; the pool's limit: as "
+    "without",
     unit=Unit.TOKENS,
     labels=("pool",),
     together=max,
@@ -297,7 +250,7 @@ AGE = GaugeSpec(
 )
 USAGE_PENDING = GaugeSpec(
     name="longreach_usage_pending_bytes",
-    help="Usage on disk that is not in the totals yet",
+    help="Usage on disk that is not in the totals yet; it grows while Redis is away",
     unit=Unit.BYTES,
     labels=(),
     together=sum,

@@ -24,7 +24,7 @@ from services.gateway import metric_specs as names
 from services.gateway.catalog import ServedModel
 from services.gateway.directory import EndpointState
 from services.gateway.exposition import Snapshot, SnapshotCollector
-from services.gateway.metric_specs import CounterSpec, GaugeSpec, HistogramSpec, Labels
+from services.gateway.metric_kinds import CounterSpec, GaugeSpec, HistogramSpec, Labels
 from services.gateway.zeros import NO_POOL, zeros
 
 

@@ -11,7 +11,7 @@ from collections.abc import Collection, Iterator, Sequence
 from cluster.core.request import Route
 from services.gateway import metric_specs as names
 from services.gateway.catalog import ServedModel
-from services.gateway.metric_specs import CounterSpec, Labels
+from services.gateway.metric_kinds import CounterSpec, Labels
 from services.http1.client import FailureKind
 
 ENDINGS = ("ok", "refused", "unavailable", "broken", "client_gone", "expired")

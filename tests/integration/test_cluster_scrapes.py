@@ -9,10 +9,10 @@ from pathlib import Path
 import httpx
 import pytest
 import yaml
+from tests.kubernetes.dashboards.__main__ import FILES
 
 from cluster.local.rundir import RunDir
 from tests.cluster_harness import Cluster
-from tests.kubernetes.dashboards.__main__ import FILES
 from tests.kubernetes.promql import selectors
 
 pytestmark = pytest.mark.integration

@@ -42,6 +42,10 @@ def _values() -> dict[tuple[str, str], frozenset[str]]:
         ("longreach_attempts_total", "result"): frozenset(attempts),
         ("longreach_endpoints", "state"): frozenset(EndpointState),
         ("longreach_prompt_count_total", "how"): frozenset(PromptCounted),
+        ("longreach_autoscale_replicas", "kind"): frozenset(
+            {"decided", "needed_now", "needed_ahead", "ready", "starting", "min", "max"}
+        ),
+        ("longreach_tenant_refused_total", "reason"): refusal_codes(),
         ("longreach_tokens_total", "kind"): frozenset({"prompt", "cached", "output"}),
         ("longreach_tenant_tokens_total", "kind"): frozenset({"prompt", "cached", "output"}),
         ("longreach_cached_tokens_error_bucket", "tier"): frozenset({"replica", "redis"}),
