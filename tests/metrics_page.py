@@ -26,10 +26,18 @@ PAGE = Path(__file__).parents[1] / "docs" / "observability.md"
 HEAD = "| Metric | Type | Unit | Labels | What |\n|---|---|---|---|---|\n"
 FACTS = TierFacts(fingerprint="f" * 24, block_tokens=16, payload_bytes=16_000, host_blocks=100)
 UNITS = (
-    ("bytes_per_second$", "By/s"), ("tokens_per_second$", "{token}/s"), ("seconds$|duration_s$", "s"), ("_ms$", "ms"),
-    ("gram_used$", "MiBy"), ("bytes$|_mem$|_mem_", "By"), ("tokens|_(hits|queries)$", "{token}"), ("blocks$", "{block}"),
-    ("requests|request_success|prompts$", "{request}"), ("replica", "{replica}"), ("gpus_utilization|cpu_util", "%"),
-)  # fmt: skip
+    ("bytes_per_second$", "By/s"),
+    ("tokens_per_second$", "{token}/s"),
+    ("seconds$|duration_s$", "s"),
+    ("_ms$", "ms"),
+    ("gram_used$", "MiBy"),
+    ("bytes$|_mem$|_mem_", "By"),
+    ("tokens|_(hits|queries)$", "{token}"),
+    ("blocks$", "{block}"),
+    ("requests|request_success|prompts$", "{request}"),
+    ("replica", "{replica}"),
+    ("gpus_utilization|cpu_util", "%"),
+)
 """By what is in a name that is not ours; the first that fits."""
 OF_TIER = "vllm:redis_tier_"
 """Ours, and in a table of its own."""

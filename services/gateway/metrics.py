@@ -215,8 +215,8 @@ class Metrics:
         self._queue[priority.name.lower(),] = length
 
     def held(self, requests: Mapping[PoolName, int]) -> None:
-        """So many requests that belong to each pool wait now."""
-        self._held = {(pool,): count for pool, count in requests.items()}
+        """So many requests that belong to each pool wait now; none where a pool is not named."""
+        self._held = dict.fromkeys(self._context_tokens, 0.0) | {(pool,): count for pool, count in requests.items()}
 
     def autoscaling(self, records: Mapping[PoolName, AutoscaleRecord], now_s: float) -> None:
         """The latest decisions; `now_s` since the epoch."""
