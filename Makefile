@@ -9,7 +9,7 @@ BOOTSTRAP := $(PYTHON) -m cluster.bootstrap
 PYTEST := $(BIN)/python -m pytest
 
 .DEFAULT_GOAL := help
-.PHONY: help up down status logs demo chat test test-all lint format proto chart lock image clean preflight
+.PHONY: help up down status logs demo chat test test-all lint format proto chart dashboards lock image clean preflight
 
 help: ## list the targets
 	@echo "Longreach. Variables: PYTHON=python3.11, CONFIG=file.yaml, LONGREACH_PIP_ARGS='--extra-index-url …'"
@@ -60,6 +60,10 @@ proto: ## compile services/grpc/proto anew into services/grpc/generated
 chart: ## write the chart's generated files: values.schema.json, the table in its README
 	@$(BOOTSTRAP) --no-cluster
 	$(BIN)/python -m cluster.kubernetes.chart
+
+dashboards: ## write the chart's Grafana dashboards and alert rules from cluster/kubernetes/monitoring
+	@$(BOOTSTRAP) --no-cluster
+	$(BIN)/python -m cluster.kubernetes.monitoring
 
 preflight: ## only look at this machine
 	@$(BOOTSTRAP) --check

@@ -91,6 +91,7 @@ class SecondGateway:
 
     process: asyncio.subprocess.Process
     port: int
+    admin_port: int
     grpc_port: int
     log: Path
 
@@ -120,7 +121,8 @@ async def second_gateway(cluster: Cluster, folder: Path, **section: Any) -> Asyn
     try:
         await until(ready.exists, timeout_s=60, what="the second gateway listens")
         told = json.loads(ready.read_text())
-        yield SecondGateway(process=process, port=told["port"], grpc_port=told["grpc_port"], log=log)
+        ports = {name: told[name] for name in ("port", "admin_port", "grpc_port")}
+        yield SecondGateway(process=process, log=log, **ports)
     finally:
         if process.returncode is None:
             process.kill()

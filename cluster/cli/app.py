@@ -28,6 +28,7 @@ from cluster.cli import (
     models,
     plan,
     simulate,
+    top,
     trace,
     usage,
 )
@@ -67,6 +68,7 @@ app = typer.Typer(
 app.command()(lifecycle.up)
 app.command()(lifecycle.down)
 app.command()(lifecycle.status)
+app.command()(top.top)
 app.command()(logs.logs)
 app.command()(chat.chat)
 app.command()(demo.demo)

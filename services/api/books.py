@@ -40,6 +40,9 @@ class Bookkeeper:
         elif account.refusal_code:
             metrics.refused(account.refusal_code)
         metrics.ended(account.route, account.pool, account.ending.value, seconds)
+        if account.identity is not None:
+            tenant = account.identity.tenant.name
+            metrics.of_tenant(tenant, account.ending.value, account.refusal_code, account.first_byte_s)
         self._log(account, seconds)
         self._trace(account, seconds)
 

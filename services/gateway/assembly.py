@@ -120,6 +120,7 @@ class Assembly:
         self.gateway.boundaries.use(catalog)
         self.gateway.metrics.use_revisions(catalog.revisions())
         self.gateway.metrics.use_tenants([TenantName(tenant.name) for tenant in catalog.config.tenants])
+        self.gateway.metrics.use_models(catalog.models)
 
     @property
     def loops(self) -> tuple[Callable[[], Awaitable[None]], ...]:

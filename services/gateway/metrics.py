@@ -1,30 +1,31 @@
 """What one worker counts: plain tallies on the hot path, which become Prometheus text only when somebody asks.
 
 An update is one dictionary entry: a labelled child of prometheus_client costs some 2 µs, and a request makes a dozen.
-What must not live here: names and the text (exposition.py), logs, decisions.
+What must not live here: names (metric_specs.py), the text (exposition.py), logs, decisions.
 """
 
 from __future__ import annotations
 
 from bisect import bisect_left
 from collections import defaultdict
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from enum import StrEnum
 
 from prometheus_client import CollectorRegistry, generate_latest
 
 from cluster.core.autoscaling.record import AutoscaleRecord
+from cluster.core.autoscaling.target import Bound
 from cluster.core.lease import PoolName
 from cluster.core.outcome import ReplicaOutcome
 from cluster.core.request import Route
 from cluster.core.tenant import DEFAULT_TENANT, Priority, TenantName
 from cluster.core.usage import OTHER
-from services.gateway import exposition as names
+from services.gateway import metric_specs as names
+from services.gateway.catalog import ServedModel
 from services.gateway.directory import EndpointState
-from services.gateway.exposition import CounterSpec, GaugeSpec, HistogramSpec, Labels, Snapshot, SnapshotCollector
-
-NO_POOL = "none"
-"""The pool label of requests that reached none."""
+from services.gateway.exposition import Snapshot, SnapshotCollector
+from services.gateway.metric_kinds import CounterSpec, GaugeSpec, HistogramSpec, Labels
+from services.gateway.zeros import NO_POOL, zeros
 
 
 class PromptCounted(StrEnum):
@@ -51,10 +52,15 @@ class _Histogram:
         self._blank: list[float] = [0] * (len(spec.buckets) + 2)
         self.series: dict[Labels, list[float]] = {}
 
-    def observe(self, labels: Labels, value: float) -> None:
+    def touch(self, labels: Labels) -> list[float]:
+        """The tally of these labels, all zeros where there was none."""
         tally = self.series.get(labels)
         if tally is None:
             tally = self.series[labels] = self._blank.copy()
+        return tally
+
+    def observe(self, labels: Labels, value: float) -> None:
+        tally = self.series.get(labels) or self.touch(labels)
         tally[bisect_left(self._bounds, value)] += 1
         tally[-1] += value
 
@@ -73,14 +79,18 @@ class Metrics:
         self._broken = _counter()
         self._tokens = _counter()
         self._tenant_tokens = _counter()
+        self._tenant_requests = _counter()
+        self._tenant_refused = _counter()
         self._spilled = _counter()
         self._revision_requests = _counter()
         self._refused = _counter()
         self._prompt_counts = _counter()
         self._usage_dropped = 0
+        self._cpu_s = 0.0
         self._seconds = _Histogram(names.SECONDS)
         self._first_byte = _Histogram(names.FIRST_BYTE)
         self._revision_first_byte = _Histogram(names.REVISION_FIRST_BYTE)
+        self._tenant_first_byte = _Histogram(names.TENANT_FIRST_BYTE)
         self._prompt = _Histogram(names.PROMPT)
         self._admission_wait = _Histogram(names.ADMISSION_WAIT)
         self._decision = _Histogram(names.DECISION)
@@ -88,11 +98,16 @@ class Metrics:
         self._queue: dict[Labels, float] = {}
         self._held: dict[Labels, float] = {}
         self._replicas: dict[Labels, float] = {}
+        self._bounds: dict[Labels, float] = {}
         self._startup_s: dict[Labels, float] = {}
         self._pinned: dict[Labels, float] = {}
         self._decided_age_s: dict[Labels, float] = {}
         self._boundaries: dict[Labels, float] = {}
+        self._context_tokens: dict[Labels, float] = {}
         self._endpoints: dict[Labels, float] = {}
+        self._resident_chunks = 0
+        self._memory_bytes = 0
+        self._version = "unknown"
         self._age_s = -1.0
         self._usage_pending_bytes = 0
         self.spans: Callable[[], Mapping[str, int]] = dict
@@ -105,6 +120,21 @@ class Metrics:
     def use_revisions(self, revisions: Collection[str]) -> None:
         """The revisions of the configuration, which have series of their own; at the start and after a reload."""
         self._revisions = frozenset(revisions)
+
+    def use_models(self, models: Iterable[ServedModel]) -> None:
+        """The pools of the configuration; at the start and after a reload.
+
+        Counters that only a fault or a rare event moves begin at zero: an alert sees no increase from nothing to 1.
+        """
+        served = tuple(models)
+        self._context_tokens = {(pool.name,): pool.context_tokens for model in served for pool in model.pools}
+        counters = self._counters()
+        for spec, labels in zeros(served, self._tenants):
+            counters[spec].setdefault(labels, 0)
+        for pool in self._context_tokens:
+            self._admission_wait.touch(pool)
+        for tier in ("replica", "redis"):
+            self._cached_error.touch((tier,))
 
     def attempt(self, pool: PoolName, result: str) -> None:
         """Count one request sent to an endpoint; `result` is a FailureKind or one of the few words of dispatch."""
@@ -149,6 +179,15 @@ class Metrics:
         tokens[label, "cached"] += cached
         tokens[label, "output"] += output
 
+    def of_tenant(self, tenant: TenantName, outcome: str, refusal: str, first_byte_s: float | None) -> None:
+        """A request of this tenant has ended; `refusal` is empty where the gateway did not refuse it."""
+        label = tenant if tenant in self._tenants else OTHER
+        self._tenant_requests[label, outcome] += 1
+        if refusal:
+            self._tenant_refused[label, refusal] += 1
+        if first_byte_s is not None:
+            self._tenant_first_byte.observe((label,), first_byte_s)
+
     def predicted(self, predicted_tokens: int, actual_tokens: int, *, is_from_redis: bool) -> None:
         """Cached tokens as routing expected, some perhaps from Redis, and as the engine found them."""
         self._cached_error.observe(("redis" if is_from_redis else "replica",), predicted_tokens - actual_tokens)
@@ -178,8 +217,8 @@ class Metrics:
         self._queue[priority.name.lower(),] = length
 
     def held(self, requests: Mapping[PoolName, int]) -> None:
-        """So many requests that belong to each pool wait now."""
-        self._held = {(pool,): count for pool, count in requests.items()}
+        """So many requests that belong to each pool wait now; none where a pool is not named."""
+        self._held = dict.fromkeys(self._context_tokens, 0.0) | {(pool,): count for pool, count in requests.items()}
 
     def autoscaling(self, records: Mapping[PoolName, AutoscaleRecord], now_s: float) -> None:
         """The latest decisions; `now_s` since the epoch."""
@@ -195,6 +234,9 @@ class Metrics:
                 ("min", record.min_replicas),
                 ("max", record.max_replicas),
             )
+        }
+        self._bounds = {
+            (pool, bound): float(record.decision.bound is bound) for pool, record in records.items() for bound in Bound
         }
         self._startup_s = {
             (pool,): record.demand.startup_s for pool, record in records.items() if record.demand.startup_s is not None
@@ -216,18 +258,36 @@ class Metrics:
         self._endpoints = {(pool, state): count for pool, counts in states.items() for state, count in counts.items()}
         self._age_s = -1.0 if age_s is None else age_s
 
-    def snapshot(self) -> Snapshot:
-        """A copy of every tally, which later updates do not change."""
-        counters: dict[CounterSpec, Mapping[Labels, float]] = {
+    def residency(self, chunks: int) -> None:
+        """So many chunks are known to be in replicas' caches."""
+        self._resident_chunks = chunks
+
+    def process(self, version: str, cpu_s: float, memory_bytes: int) -> None:
+        """What runs here, the CPU time it has used since its start, and the memory it has."""
+        self._version = version
+        self._cpu_s = cpu_s
+        self._memory_bytes = memory_bytes
+
+    def _counters(self) -> dict[CounterSpec, defaultdict[Labels, float]]:
+        return {
             names.REQUESTS: self._requests,
             names.ATTEMPTS: self._attempts,
             names.BROKEN: self._broken,
             names.TOKENS: self._tokens,
             names.TENANT_TOKENS: self._tenant_tokens,
+            names.TENANT_REQUESTS: self._tenant_requests,
+            names.TENANT_REFUSED: self._tenant_refused,
             names.SPILLED: self._spilled,
             names.REVISION_REQUESTS: self._revision_requests,
             names.REFUSED: self._refused,
             names.PROMPT_COUNTS: self._prompt_counts,
+        }
+
+    def snapshot(self) -> Snapshot:
+        """A copy of every tally, which later updates do not change."""
+        counters: dict[CounterSpec, Mapping[Labels, float]] = {
+            **self._counters(),
+            names.CPU: {(): self._cpu_s},
             names.USAGE_DROPPED: {(): self._usage_dropped},
             names.SPANS: {(result,): count for result, count in self.spans().items()},
         }
@@ -235,6 +295,7 @@ class Metrics:
             names.SECONDS: self._seconds,
             names.FIRST_BYTE: self._first_byte,
             names.REVISION_FIRST_BYTE: self._revision_first_byte,
+            names.TENANT_FIRST_BYTE: self._tenant_first_byte,
             names.PROMPT: self._prompt,
             names.ADMISSION_WAIT: self._admission_wait,
             names.DECISION: self._decision,
@@ -245,13 +306,18 @@ class Metrics:
             names.QUEUE: self._queue,
             names.HELD: self._held,
             names.AUTOSCALE_REPLICAS: self._replicas,
+            names.AUTOSCALE_BOUND: self._bounds,
             names.AUTOSCALE_STARTUP: self._startup_s,
             names.AUTOSCALE_PINNED: self._pinned,
             names.AUTOSCALE_AGE: self._decided_age_s,
             names.BOUNDARY: self._boundaries,
+            names.CONTEXT: self._context_tokens,
             names.ENDPOINTS: self._endpoints,
             names.AGE: {(): self._age_s},
+            names.RESIDENT: {(): self._resident_chunks},
             names.USAGE_PENDING: {(): self._usage_pending_bytes},
+            names.MEMORY: {(): self._memory_bytes},
+            names.INFO: {(self._version,): 1},
         }
         return Snapshot(
             counters={spec.name: _plain(series) for spec, series in counters.items()},

@@ -24,6 +24,7 @@ from services.api.sender import ask_of, identify
 from services.gateway.admin_relay import METRICS_TYPE, PARENT_HEADER, SNAPSHOT_PATH
 from services.gateway.exposition import Snapshot, merge
 from services.gateway.outcome import UnknownModel
+from services.gateway.process import program_version, resident_bytes
 from services.gateway.scrapes import NotScraped, Scrapes
 from services.http1.answer import HttpDate
 from services.http1.asgi import AsgiBridge
@@ -140,6 +141,8 @@ class _Admin:
         metrics.held({pool: line.requests for pool, line in gateway.room.standing().items()})
         metrics.autoscaling(gateway.scaling.records, time.time())
         metrics.boundaries(gateway.boundaries.tokens)
+        metrics.residency(gateway.residency.chunks)
+        metrics.process(program_version(), time.process_time(), resident_bytes())
         return metrics.snapshot()
 
     async def debug_route(self, request: Request) -> Response:

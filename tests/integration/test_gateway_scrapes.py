@@ -14,11 +14,18 @@ import uvicorn
 from prometheus_client import CollectorRegistry, Counter, make_asgi_app
 from prometheus_client.parser import text_string_to_metric_families
 
+from cluster.core.autoscaling.target import Bound
 from cluster.engine.asgi import App, Receive, Scope, Send
 from cluster.engine.gate import Gate
 from cluster.engine.layer import EngineLayer
 from services.gateway import scrapes
-from tests.gateway_harness import Leases, Running, lease, running
+from tests.cluster_harness import until
+from tests.gateway_harness import TWO_POOLS, Leases, Running, lease, running
+from tests.kubernetes.metric_sources import GATEWAY_TARGET
+from tests.kubernetes.promql import selectors
+from tests.metrics_page import expressions
+from tests.unit.core.autoscaling.test_record import RECORD
+from tests.unit.gateway.test_scaling import Store
 
 SECRET = "the cluster's own"
 Script = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
@@ -198,6 +205,34 @@ async def test_a_replica_without_a_lease_is_unknown() -> None:
     async with running(store=Leases([])) as at:
         assert (await at.client.get(f"{at.admin_url}/sd/replicas")).json() == []
         assert (await scraped(at, "gone")).status_code == 404
+
+
+async def test_a_gateway_with_decisions_tells_all_of_autoscaling_that_anything_names() -> None:
+    """The shared cluster's pools have fixed numbers (test_cluster_scrapes.py)."""
+    config = TWO_POOLS.replace("context_tokens: 1000}", "context_tokens: 1000, replicas: {min: 1, max: 3}}")
+    async with running(config, records=Store(RECORD)) as at:
+
+        async def told() -> str:
+            text = await at.metrics()
+            return text if "longreach_autoscale_replicas{" in text else ""
+
+        text = await until(told, timeout_s=20, what="the gateway has read a decision")
+    samples: dict[str, list[dict[str, str]]] = {}
+    for family in text_string_to_metric_families(text):
+        for sample in family.samples:
+            samples.setdefault(sample.name, []).append(sample.labels)
+    named = {
+        selector.metric: selector
+        for expr in expressions()
+        for selector in selectors(expr)
+        if selector.metric.startswith("longreach_autoscale_")
+    }
+    assert len(named) == 5
+    for metric, selector in named.items():
+        labels = {label for each in samples[metric] for label in each}
+        assert selector.labels - GATEWAY_TARGET <= labels, metric
+    assert {each["pool"] for each in samples["longreach_autoscale_bound"]} == {"short"}
+    assert len(samples["longreach_autoscale_bound"]) == len(Bound)
 
 
 async def test_clients_cannot_reach_either() -> None:

@@ -2,23 +2,18 @@
 
 from __future__ import annotations
 
-import asyncio
 import re
-from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AsyncExitStack
 from pathlib import Path
-from typing import Any
 
-import httpx
 import pytest
 import yaml
 
 from cluster.config.keys import digest_of
-from cluster.sockets import free_port
 from tests.cluster_harness import until
 from tests.gateway_harness import TWO_POOLS, Leases, lease, running
 from tests.integration.test_gateway_scrapes import SECRET, replica
-from tests.kubernetes import promtool
+from tests.prometheus_server import documented, prometheus
 
 pytestmark = pytest.mark.integration
 
@@ -31,20 +26,11 @@ keys:
 """
 
 
-def documented() -> dict[str, Any]:
-    """The scrape configuration that docs/monitoring.md gives to those without the operator."""
-    text = (ROOT / "docs" / "monitoring.md").read_text(encoding="utf-8")
-    block = re.search(r"```yaml\n(scrape_configs:.*?)```", text, re.DOTALL)
-    assert block is not None
-    found: dict[str, Any] = yaml.safe_load(block[1])
-    return next(job for job in found["scrape_configs"] if job["job_name"] == "longreach-replicas")
-
-
 def configuration(folder: Path, admin: str) -> Path:
     """The documented job, with this gateway's address and key, in a hurry."""
     key = folder / "key"
     key.write_text(ADMIN_KEY, encoding="utf-8")
-    job = documented()
+    job = documented("longreach-replicas")
     job["authorization"]["credentials_file"] = str(key)
     (discovery,) = job["http_sd_configs"]
     discovery["authorization"]["credentials_file"] = str(key)
@@ -61,35 +47,6 @@ def configuration(folder: Path, admin: str) -> Path:
     return path
 
 
-@asynccontextmanager
-async def prometheus(folder: Path, config: Path) -> AsyncIterator[httpx.AsyncClient]:
-    """A server of its own, with a client for its API."""
-    try:
-        program = promtool.program_of_prometheus("prometheus")
-    except promtool.UnreachableError as error:
-        pytest.skip(f"no Prometheus: {error}")
-    address = f"127.0.0.1:{free_port()}"
-    log = folder / "prometheus.log"
-    with log.open("wb") as stream:
-        process = await asyncio.create_subprocess_exec(
-            program,
-            f"--config.file={config}",
-            f"--storage.tsdb.path={folder / 'data'}",
-            f"--web.listen-address={address}",
-            stderr=stream,
-            cwd=folder,
-        )
-    try:
-        async with httpx.AsyncClient(base_url=f"http://{address}/api/v1", timeout=20) as client:
-            yield client
-    except BaseException as error:
-        error.add_note(log.read_text(encoding="utf-8")[-3000:])
-        raise
-    finally:
-        process.terminate()
-        await process.wait()
-
-
 async def test_a_real_prometheus_reads_replicas_and_judges_them(tmp_path: Path) -> None:
     keys = tmp_path / "keys.yaml"
     keys.write_text(KEYS, encoding="utf-8")
@@ -101,17 +58,9 @@ async def test_a_real_prometheus_reads_replicas_and_judges_them(tmp_path: Path) 
         at = await stack.enter_async_context(running(config, store=store, credential=SECRET))
         admin = at.admin_url.removeprefix("http://")
         assert (await at.client.get(f"{at.admin_url}/sd/replicas")).status_code == 401
-        client = await stack.enter_async_context(prometheus(tmp_path, configuration(tmp_path, admin)))
+        server = await stack.enter_async_context(prometheus(tmp_path, configuration(tmp_path, admin)))
 
-        async def query(expr: str) -> list[dict[str, Any]]:
-            try:
-                answer = await client.get("/query", params={"query": expr})
-            except httpx.TransportError:
-                return []  # it does not listen yet
-            if answer.status_code == 503:
-                return []  # it listens, and still reads its storage
-            found: list[dict[str, Any]] = answer.json()["data"]["result"]
-            return found
+        query = server.query
 
         async def has_read() -> bool:
             return len(await query("up")) == 2 and bool(await query("vllm:num_preemptions_total"))
@@ -137,6 +86,6 @@ async def test_a_real_prometheus_reads_replicas_and_judges_them(tmp_path: Path) 
             return bool(await query('ALERTS{alertname="LongreachReplicaNotScraped", pool="long", replica="b2"}'))
 
         await until(is_pending, timeout_s=120, what="the replica that cannot be read is about to be reported")
-        groups = (await client.get("/rules")).json()["data"]["groups"]
+        groups = (await server.client.get("/rules")).json()["data"]["groups"]
         ill = [rule["lastError"] for group in groups for rule in group["rules"] if rule["health"] == "err"]
         assert ill == []

@@ -10,7 +10,7 @@ from functools import cache
 
 from cluster.core.request import Route
 from services.api.account import Ending
-from services.gateway import exposition
+from services.gateway import metric_specs
 from services.gateway.directory import EndpointState
 from services.gateway.metrics import PromptCounted
 from services.http1.client import FailureKind
@@ -42,11 +42,15 @@ def _values() -> dict[tuple[str, str], frozenset[str]]:
         ("longreach_attempts_total", "result"): frozenset(attempts),
         ("longreach_endpoints", "state"): frozenset(EndpointState),
         ("longreach_prompt_count_total", "how"): frozenset(PromptCounted),
+        ("longreach_autoscale_replicas", "kind"): frozenset(
+            {"decided", "needed_now", "needed_ahead", "ready", "starting", "min", "max"}
+        ),
+        ("longreach_tenant_refused_total", "reason"): refusal_codes(),
         ("longreach_tokens_total", "kind"): frozenset({"prompt", "cached", "output"}),
         ("longreach_tenant_tokens_total", "kind"): frozenset({"prompt", "cached", "output"}),
         ("longreach_cached_tokens_error_bucket", "tier"): frozenset({"replica", "redis"}),
         ("longreach_cached_tokens_error_bucket", "le"): frozenset(
-            {"+Inf", *(str(float(bound)) for bound in exposition.CACHED_ERROR.buckets)}
+            {"+Inf", *(str(float(bound)) for bound in metric_specs.CACHED_ERROR.buckets)}
         ),
         ("longreach_tier_prompts_total", "decision"): frozenset({"below", "local", "down", "asked"}),
         ("vllm:redis_tier_dropped_blocks_total", "reason"): frozenset({"queue", "down", "full"}),

@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from cluster.engine.tier import stats
-from services.gateway import exposition
+from services.gateway import metric_specs
 
 TARGET = frozenset({"namespace", "release", "job", "instance"})
 """What every target gets; the chart's monitors set them (docs/monitoring.md)."""
@@ -40,14 +40,26 @@ DCGM = dict.fromkeys(
     DCGM_LABELS,
 )
 """Of NVIDIA/dcgm-exporter, etc/default-counters.csv. By hand: nothing here brings it along."""
+PROCESS = {"process_resident_memory_bytes": REPLICA_TARGET}
+"""Of prometheus_client's ProcessCollector, which a replica's page includes (vLLM's registry is its default one)."""
 Labels = frozenset[str]
 Metrics = dict[str, Labels]
+Made = dict[str, tuple[str, str, Labels]]
+"""Kind, what it counts in its maker's words, and its own labels; a counter's name ends in `_total`."""
 
 
 def known() -> Metrics:
     """Every sample's name, with the labels it can have once it is scraped."""
     everything: Metrics = {}
-    for part in (_gateway(), _tier(), _vllm(), _ray(), KUBELET, DCGM):
+    for part in (
+        _gateway(),
+        _tier(),
+        _samples(vllm_metrics(), REPLICA_TARGET),
+        _samples(ray_metrics(), RAY_TARGET),
+        KUBELET,
+        DCGM,
+        PROCESS,
+    ):
         both = everything.keys() & part.keys()
         assert not both, both
         everything |= part
@@ -64,15 +76,15 @@ def _histogram(name: str, labels: Labels) -> Metrics:
 
 def _gateway() -> Metrics:
     found: Metrics = {}
-    for spec in exposition.COUNTERS:
+    for spec in metric_specs.COUNTERS:
         found[_counter(spec.name)] = GATEWAY_TARGET | set(spec.labels)
-    for gauge in exposition.GAUGES:
+    for gauge in metric_specs.GAUGES:
         found[gauge.name] = GATEWAY_TARGET | set(gauge.labels)
-    for histogram in exposition.HISTOGRAMS:
+    for histogram in metric_specs.HISTOGRAMS:
         found |= _histogram(histogram.name, GATEWAY_TARGET | set(histogram.labels))
     # It has observations below zero, so that the client library gives it neither.
     for part in ("sum", "count"):
-        del found[f"{exposition.CACHED_ERROR.name}_{part}"]
+        del found[f"{metric_specs.CACHED_ERROR.name}_{part}"]
     return found
 
 
@@ -112,7 +124,8 @@ def _measured(tree: ast.Module) -> list[str]:
     return [ast.literal_eval(row.elts[0]) for row in rows.elts if isinstance(row, ast.Tuple)]
 
 
-def _vllm() -> Metrics:
+def vllm_metrics() -> Made:
+    """vLLM's own, as its source makes them."""
     tree = _tree(_root("vllm") / "v1" / "metrics" / "loggers.py")
     common = next(
         set(_texts(node.value))
@@ -122,39 +135,45 @@ def _vllm() -> Metrics:
         and isinstance(node.value, ast.List)
     )
     assert common == OF_ENGINE
-    found: Metrics = {}
+    found: Made = {}
     for call in _calls(tree):
         kind = re.fullmatch(r"self\._(counter|gauge|histogram)_cls", ast.unparse(call.func))
         name = _keyword(call, "name")
         if kind is None or not isinstance(name, ast.Constant):
             continue
         said = ast.unparse(_keyword(call, "labelnames") or ast.List(elts=[]))
-        labels = REPLICA_TARGET | (common if "labelnames" in said else set()) | set(re.findall(r"'(\w+)'", said))
-        match kind[1]:
-            case "counter":
-                found[_counter(name.value)] = labels
-            case "gauge":
-                found[name.value] = labels
-            case _:
-                found |= _histogram(name.value, labels)
+        labels = frozenset((common if "labelnames" in said else set()) | set(re.findall(r"'(\w+)'", said)))
+        told = _keyword(call, "documentation")
+        text = str(told.value) if isinstance(told, ast.Constant) else ""
+        found[_counter(name.value) if kind[1] == "counter" else name.value] = (kind[1], text, labels)
     return found
 
 
-def _ray() -> Metrics:
+def ray_metrics() -> Made:
+    """Those of Ray and Ray Serve that are made in Python, and what Ray's own dashboards know of the rest."""
     root = _root("ray")
-    found: Metrics = {}
+    found: Made = {}
     for path in sorted((root / "serve" / "_private").glob("*.py")):
         found |= _of_serve(_tree(path))
     tags = _tag_keys(_tree(root / "dashboard" / "consts.py"))
     for call in _calls(_tree(root / "dashboard" / "modules" / "reporter" / "reporter_agent.py")):
         named = ast.unparse(call.args[-1]) if call.args else ""
         if ast.unparse(call.func) == "Gauge" and named in tags:
-            found["ray_" + ast.literal_eval(call.args[0])] = RAY_TARGET | tags[named]
+            found["ray_" + ast.literal_eval(call.args[0])] = ("gauge", ast.literal_eval(call.args[1]), tags[named])
     # What Ray's C++ makes is known from the dashboards that Ray brings along.
     for path in sorted((root / "dashboard" / "modules" / "metrics" / "dashboards").glob("*_panels.py")):
         for name, inside in re.findall(r"\b(ray_resources)\{+([^{}]*)", path.read_text(encoding="utf-8")):
-            labels = set(re.findall(r"(\w+)\s*(?:=~|!~|!=|=)", inside))
-            found[name] = found.get(name, RAY_TARGET | RAYS_OWN) | labels
+            labels = frozenset(re.findall(r"(\w+)\s*(?:=~|!~|!=|=)", inside))
+            _, text, before = found.get(name, ("gauge", "Logical resources", RAYS_OWN))
+            found[name] = ("gauge", text, before | labels)
+    return found
+
+
+def _samples(made: Made, target: Labels) -> Metrics:
+    """The names that Prometheus keeps: a histogram has three."""
+    found: Metrics = {}
+    for name, (kind, _, labels) in made.items():
+        found |= _histogram(name, target | labels) if kind == "histogram" else {name: target | labels}
     return found
 
 
@@ -170,27 +189,23 @@ def _tag_keys(tree: ast.Module) -> dict[str, Labels]:
     return found
 
 
-def _of_serve(tree: ast.Module) -> Metrics:
+def _of_serve(tree: ast.Module) -> Made:
     tuples = {
         ast.unparse(node.targets[0]): node.value.orelse if isinstance(node.value, ast.IfExp) else node.value
         for node in ast.walk(tree)
         if isinstance(node, ast.Assign) and isinstance(node.value, (ast.IfExp, ast.Tuple))
     }
-    found: Metrics = {}
+    found: Made = {}
     for call in _calls(tree):
         kind = re.fullmatch(r"(?:ray_)?metrics\.(Counter|Gauge|Histogram)", ast.unparse(call.func))
         if kind is None or not call.args or not isinstance(call.args[0], ast.Constant):
             continue
         tags = _keyword(call, "tag_keys")
-        labels = RAY_TARGET | RAYS_OWN | set(_texts(tuples.get(ast.unparse(tags), tags) if tags else None))
+        labels = RAYS_OWN | set(_texts(tuples.get(ast.unparse(tags), tags) if tags else None))
+        told = _keyword(call, "description")
+        text = str(told.value) if isinstance(told, ast.Constant) else ""
         name = f"ray_{call.args[0].value}"
-        match kind[1]:
-            case "Counter":
-                found[_counter(name)] = labels
-            case "Gauge":
-                found[name] = labels
-            case _:
-                found |= _histogram(name, labels)
+        found[_counter(name) if kind[1] == "Counter" else name] = (kind[1].lower(), text, labels)
     return found
 
 

@@ -11,9 +11,12 @@ from typing import Any
 import pytest
 import yaml
 
+from cluster.kubernetes.monitoring.dashboards import DASHBOARDS as FILES
+from cluster.kubernetes.monitoring.generate import DASHBOARD_FOLDER as FOLDER
+from cluster.kubernetes.monitoring.generate import generated
+from cluster.kubernetes.monitoring.rules.thresholds import THRESHOLDS
 from tests.kubernetes import promtool
 from tests.kubernetes.checks import mistakes
-from tests.kubernetes.dashboards.__main__ import FILES, FOLDER
 from tests.kubernetes.test_rules import RECORDED, program  # noqa: F401 - a fixture
 
 BODIES: dict[str, dict[str, Any]] = {
@@ -34,7 +37,12 @@ IDS = [f"{name}-{panel['title']}" for name, panel in ALL]
 
 def filled_in(expr: str) -> str:
     """As Grafana would send it."""
-    values = {"$__rate_interval": "5m", "$namespace": "ns", "$release": "r", "$pool": ".*"}
+    values = {
+        "$__rate_interval": "5m",
+        "$namespace": "ns",
+        "$release": "r",
+        **dict.fromkeys(("$pool", "$replica", "$tenant"), ".*"),
+    }
     for name, value in values.items():
         expr = expr.replace(name, value)
     return expr
@@ -48,22 +56,20 @@ def test_the_folder_holds_them_and_nothing_else() -> None:
 @pytest.mark.parametrize("name", FILES)
 def test_files_are_in_step_with_their_description(name: str) -> None:
     text = (FOLDER / name).read_text(encoding="utf-8")
-    assert text == FILES[name].json(), "run `python -m tests.kubernetes.dashboards`"
+    assert text == generated()[FOLDER / name], "run `make dashboards`"
     assert len(text.encode()) < CONFIG_MAP_BYTES / 4
 
 
 @pytest.mark.parametrize("name", FILES)
 def test_one_page_shows_one_release(name: str) -> None:
     body = BODIES[name]
-    assert [variable["name"] for variable in body["templating"]["list"]] == [
-        "datasource",
-        "namespace",
-        "release",
-        "pool",
-    ]
-    queries = [variable["query"] for variable in body["templating"]["list"][1:]]
+    variables = body["templating"]["list"]
+    assert [variable["name"] for variable in variables[:3]] == ["datasource", "namespace", "release"]
+    assert [variable["name"] for variable in variables[3:-1]] == [choice.label for choice in FILES[name].choices]
+    assert variables[-1] == variables[-1] | {"name": "runbooks", "type": "textbox", "query": "RUNBOOK_BASE_URL"}
+    queries = [variable["query"] for variable in variables[1:-1]]
     for query in queries:
-        expr = re.fullmatch(r"label_values\((.*), (\w+)\)", query["query"])
+        expr = re.fullmatch(r"label_values\((.*), (\w+)\)", filled_in(query["query"]))
         assert expr is not None
         metric = expr[1] if "{" in expr[1] else f"{expr[1]}{{}}"
         assert [line for line in mistakes(f"sum by ({expr[2]}) ({metric})", set()) if "any release" not in line] == []
@@ -110,6 +116,32 @@ def test_alerts_that_panels_name_exist() -> None:
     named = {name for _, panel in ALL for name in re.findall(r"\bLongreach[A-Z]\w+", panel["description"])}
     assert named
     assert {name for name in named if f"alert: {name}\n" not in rules} == set()
+
+
+def test_panels_link_to_the_runbooks_of_the_alerts_they_name() -> None:
+    runbooks = {page.name for page in (FOLDER.parents[3] / "docs" / "runbooks").glob("*.md")}
+    linked = {link["url"] for _, panel in ALL for link in panel["links"]}
+    assert len(linked) > 15
+    assert {url.removeprefix("${runbooks}/") for url in linked} <= runbooks
+
+
+def test_every_alert_that_can_be_seen_is_on_a_page() -> None:
+    """A reader who was called finds the picture by the alert's name."""
+    rules = (FOLDER.parent / "rules" / "longreach.yaml").read_text(encoding="utf-8")
+    named = {name for _, panel in ALL for name in re.findall(r"\bLongreach[A-Z]\w+", panel["description"])}
+    assert set(re.findall(r"alert: (\w+)\n", rules)) - named == set()
+
+
+def test_lines_are_where_alerts_fire() -> None:
+    """Whatever the number is now: both come from one table."""
+    drawn = {
+        step["value"]
+        for _, panel in ALL
+        for step in panel["fieldConfig"]["defaults"]["thresholds"]["steps"]
+        if step["value"] is not None
+    }
+    shown = ("queue_wait_s", "attempts_failing_ratio", "kv_use_ratio", "directory_age_s", "prediction_ratio")
+    assert {THRESHOLDS[name].value for name in shown} <= drawn
 
 
 def test_expressions_parse(program: Path, tmp_path: Path) -> None:  # noqa: F811 - the fixture

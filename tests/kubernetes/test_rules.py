@@ -10,6 +10,8 @@ from typing import Any
 import pytest
 import yaml
 
+from cluster.kubernetes.monitoring.generate import generated
+from cluster.kubernetes.monitoring.rules.thresholds import THRESHOLDS
 from tests.kubernetes import promtool
 from tests.kubernetes.checks import mistakes
 
@@ -36,6 +38,13 @@ def program() -> Path:
         return promtool.program_of_prometheus("promtool")
     except promtool.UnreachableError as error:
         pytest.skip(f"no promtool: {error}")
+
+
+def test_the_file_is_in_step_with_its_description() -> None:
+    assert generated()[RULES] == TEXT, "run `make dashboards`"
+    assert {name: float(value) for value, name in THRESHOLD.findall(TEXT)} == {
+        name: threshold.value for name, threshold in THRESHOLDS.items()
+    }
 
 
 def as_the_chart_does(text: str, *, namespace: str, release: str, runbooks: str, thresholds: dict[str, str]) -> str:
@@ -161,7 +170,7 @@ def test_monitoring_md_lists_alerts_and_thresholds() -> None:
     defaults = {name: value for value, name in THRESHOLD.findall(TEXT)}
     for value, name in THRESHOLD.findall(TEXT):
         assert defaults[name] == value, f"{name} has two defaults"
-        assert f"| `{name}` | {value} |" in text, name
+        assert f"| `{name}` | {value} | {THRESHOLDS[name].of} |" in text, name
 
 
 def test_helm_leaves_them_alone() -> None:

@@ -197,7 +197,9 @@ class PrometheusRule(Section):
 
     enabled: bool = False
     labels: dict[str, str] = Field(default_factory=dict, description="What your Prometheus selects by")
-    runbookUrl: str = Field(default="", description="Where docs/runbooks is; empty: the path in the repository")
+    runbookUrl: str = Field(
+        default="", description="Where docs/runbooks is, for alerts and dashboards; empty: the path in the repository"
+    )
     thresholds: dict[str, int | float] = Field(
         default_factory=dict, description="By the names in docs/monitoring.md; unknown ones are refused"
     )

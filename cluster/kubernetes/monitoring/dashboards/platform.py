@@ -1,11 +1,11 @@
 """The rows of what engines run on: Ray, Ray Serve, GPUs.
 
-What must not live here: engines (pools.py).
+What must not live here: engines (replica.py).
 """
 
 from __future__ import annotations
 
-from tests.kubernetes.dashboards.build import Kind, Panel, Query, Row, Unit
+from cluster.kubernetes.monitoring.panels import Kind, Panel, Query, Row, Unit
 
 GPU_PODS = 'namespace="$namespace", pod=~"$release.*"'
 EXPORTED_GPU_PODS = 'exported_namespace="$namespace", exported_pod=~"$release.*"'
@@ -92,24 +92,16 @@ RAY = Row(
             queries=[Query("max by (pod) (ray_node_cpu_utilization{$S})", "{{pod}}")],
         ),
         Panel(
-            title="Metrics read",
-            description="1 where the last scrape worked: each replica through a gateway, each Ray pod directly.",
+            title="Ray pods read",
+            description="1 where the last scrape of a Ray pod worked. Alert LongreachRayHeadAbsent.",
             unit=Unit.COUNT,
             kind=Kind.STATES,
             alarm=1,
             alarm_below=True,
             texts={0: "down", 1: "up"},
             queries=[
-                Query('up{$P, job="longreach-replicas"}', "{{pool}} {{replica}}"),
                 Query('up{$S, job="longreach-ray"}', "{{pod}}"),
             ],
-        ),
-        Panel(
-            title="Time to read a replica's metrics",
-            description="A busy engine answers late; after 8 s the gateway gives up.",
-            unit=Unit.SECONDS,
-            alarm=8,
-            queries=[Query('scrape_duration_seconds{$P, job="longreach-replicas"}', "{{pool}} {{replica}}")],
         ),
     ),
 )

@@ -1,12 +1,15 @@
-"""The dashboard of what clients get: requests, waiting, refusals, and the gateways themselves.
+"""The first page: what clients get, and the gateways themselves.
 
-What must not live here: the row of tokens (tokens.py), engines, Ray, GPUs (pools.py).
+What must not live here: the row of tokens (tokens.py), what one pool (pool.py), replica (replica.py) or tenant does.
 """
 
 from __future__ import annotations
 
-from tests.kubernetes.dashboards.build import Dashboard, Kind, Panel, Query, Row, Unit, quantiles, rate
-from tests.kubernetes.dashboards.tokens import TOKENS
+from cluster.kubernetes.monitoring.dashboards import choices
+from cluster.kubernetes.monitoring.dashboards.tokens import TOKENS
+from cluster.kubernetes.monitoring.panels import Dashboard, Kind, Panel, Query, Row, Unit, quantiles, rate, share
+from cluster.kubernetes.monitoring.rules.recording import bad_ratio
+from cluster.kubernetes.monitoring.rules.thresholds import THRESHOLDS
 
 NOW = Row(
     title="Now",
@@ -22,12 +25,12 @@ NOW = Row(
         Panel(
             title="Bad",
             description="Share of the last 5 minutes' requests that failed or broke off; a tenant over its quota does "
-            "not count. The error budget is 0.5%.",
+            "not count. Alerts LongreachErrorBudgetFast and LongreachErrorBudgetSlow judge it over longer windows.",
             unit=Unit.RATIO,
             kind=Kind.NUMBER,
             width=4,
-            alarm=0.005,
-            queries=[Query("longreach:requests_bad:ratio_rate5m{$S}", "bad")],
+            alarm=THRESHOLDS["error_budget_ratio"].value,
+            queries=[Query(f"{bad_ratio('5m')}{{$S}}", "bad")],
         ),
         Panel(
             title="First byte, p95",
@@ -136,15 +139,16 @@ ADMISSION = Row(
         ),
         Panel(
             title="Wait for a slot",
-            description="How long those waited that got one. Alert LongreachQueueWaitLong: p95 over 5 s.",
+            description="How long those waited that got one. Alert LongreachQueueWaitLong: p95 over the line.",
             unit=Unit.SECONDS,
-            alarm=5,
+            alarm=THRESHOLDS["queue_wait_s"].value,
             queries=quantiles("longreach_admission_wait_seconds", "pool", "{{pool}}"),
         ),
         Panel(
             title="Refusals by reason",
             description="What gateways themselves answered with an error, by its code: overloaded and gateway_full are "
-            "lack of capacity, *_per_minute a tenant's quota, most others the client's own mistakes.",
+            "lack of capacity (alert LongreachOverloaded: over 2%), *_per_minute a tenant's quota, most others the "
+            "client's own mistakes.",
             unit=Unit.REQUESTS_PER_S,
             is_stacked=True,
             width=12,
@@ -172,26 +176,29 @@ REPLICAS = Row(
         ),
         Panel(
             title="Failed attempts",
-            description="Share of attempts that failed. Alert LongreachAttemptsFailing: over 5%.",
+            description="Share of attempts that failed. Alert LongreachAttemptsFailing: over the line.",
             unit=Unit.RATIO,
-            alarm=0.05,
+            alarm=THRESHOLDS["attempts_failing_ratio"].value,
             queries=[
-                Query(
-                    'sum by (pool) (rate(longreach_attempts_total{$P, result=~"connect|reset|timeout"}'
-                    "[$__rate_interval])) / sum by (pool) (rate(longreach_attempts_total{$P}[$__rate_interval]))",
+                share(
+                    'longreach_attempts_total{$P, result=~"connect|reset|timeout"}',
+                    "longreach_attempts_total{$P}",
+                    "pool",
                     "{{pool}}",
                 )
             ],
         ),
         Panel(
             title="Broken answers",
-            description="Answers that broke off after their first byte: the client got an error in its stream.",
+            description="Answers that broke off after their first byte: the client got an error in its stream. "
+            "Alert LongreachBrokenAnswers: over 0.5% of a pool's answers.",
             unit=Unit.REQUESTS_PER_S,
             queries=[rate("longreach_broken_answers_total", "pool, kind", "{{pool}} {{kind}}")],
         ),
         Panel(
             title="Endpoints by state",
-            description="ready: takes work; suspect: failed a moment ago, or its breaker is open; draining: leaves.",
+            description="ready: takes work; suspect: failed a moment ago, or its breaker is open; draining: leaves. "
+            "Alerts LongreachPoolWithoutReplica, LongreachEndpointsSuspect, LongreachReplicasFlapping.",
             unit=Unit.COUNT,
             width=12,
             queries=[Query("max by (pool, state) (longreach_endpoints{$P})", "{{pool}} {{state}}")],
@@ -199,10 +206,10 @@ REPLICAS = Row(
         Panel(
             title="Directory's age",
             description="Since each gateway last read the leases; -1 is never. It grows while the state store is away. "
-            "Alert LongreachDirectoryStale: over 30 s.",
+            "Alert LongreachDirectoryStale: over the line.",
             unit=Unit.SECONDS,
             width=12,
-            alarm=30,
+            alarm=THRESHOLDS["directory_age_s"].value,
             queries=[Query("longreach_directory_age_seconds{$S}", "{{pod}}")],
         ),
     ),
@@ -212,7 +219,8 @@ GATEWAYS = Row(
     panels=(
         Panel(
             title="Answering Prometheus",
-            description="1 where the last scrape of a gateway worked.",
+            description="1 where the last scrape of a gateway worked. Alerts LongreachGatewayDown, "
+            "LongreachGatewayAbsent.",
             unit=Unit.COUNT,
             kind=Kind.STATES,
             width=6,
@@ -223,49 +231,60 @@ GATEWAYS = Row(
         ),
         Panel(
             title="One routing decision",
-            description="CPU time of one decision on the gateway's only thread; over 5 ms other streams stutter.",
+            description="CPU time of one decision on the gateway's only thread; over 5 ms other streams stutter. Alert "
+            "LongreachRoutingSlow.",
             unit=Unit.SECONDS,
             width=6,
-            alarm=0.005,
+            alarm=THRESHOLDS["decision_s"].value,
             queries=quantiles("longreach_decision_seconds", "release", "decision", "$S"),
         ),
         Panel(
             title="CPU",
-            description="Cores used by each gateway's container. A worker has one thread: at 1 core a worker is full.",
+            description="Cores used by each gateway, all workers together. A worker has one thread: at 1 core a "
+            "worker is full.",
             unit=Unit.COUNT,
             width=6,
-            queries=[
-                Query(
-                    'sum by (pod) (rate(container_cpu_usage_seconds_total{namespace="$namespace", '
-                    'pod=~"$release.*gateway.*", container!=""}[$__rate_interval]))',
-                    "{{pod}}",
-                )
-            ],
+            queries=[Query("sum by (pod) (rate(longreach_cpu_seconds_total{$S}[$__rate_interval]))", "{{pod}}")],
         ),
         Panel(
             title="Usage not in the totals",
-            description="Bytes of each gateway's journal that wait; over 64 MiB a worker, records are lost.",
+            description="Bytes of each gateway's journal that wait; over 64 MiB a worker, records are lost. "
+            "Alert LongreachUsagePending: over the line.",
             unit=Unit.BYTES,
             width=6,
-            alarm=16 * 2**20,
+            alarm=THRESHOLDS["usage_pending_bytes"].value,
             queries=[Query("longreach_usage_pending_bytes{$S}", "{{pod}}")],
         ),
         Panel(
             title="Usage records lost",
             description="Answered requests that are in no total and never will be. Alert LongreachUsageDropped: any.",
             unit=Unit.COUNT,
-            width=24,
+            width=8,
             queries=[
                 Query("sum by (pod) (increase(longreach_usage_dropped_records_total{$S}[$__rate_interval]))", "{{pod}}")
             ],
         ),
+        Panel(
+            title="Memory",
+            description="Of each gateway's workers. It grows with requests in flight and with the residency index.",
+            unit=Unit.BYTES,
+            width=8,
+            queries=[Query("sum by (pod) (longreach_resident_memory_bytes{$S})", "{{pod}}")],
+        ),
+        Panel(
+            title="Versions",
+            description="How many gateways run which version; two for longer than a roll-out takes is a stuck one.",
+            unit=Unit.COUNT,
+            width=8,
+            queries=[Query("count by (version) (longreach_info{$S})", "{{version}}")],
+        ),
     ),
 )
-GATEWAY = Dashboard(
-    uid="longreach-gateway",
-    title="Longreach / Gateway",
+OVERVIEW = Dashboard(
+    uid="longreach-overview",
+    title="Longreach / Overview",
     description="What clients of one release get, and what its gateways see.",
     home="longreach_in_flight",
-    pools="longreach_endpoints",
+    choices=(choices.POOLS,),
     rows=(NOW, REQUESTS, ADMISSION, REPLICAS, TOKENS, GATEWAYS),
 )

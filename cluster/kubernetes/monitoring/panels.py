@@ -1,7 +1,7 @@
 """Grafana's JSON from a short description: rows of panels that lay themselves out.
 
-A panel without unit, description or legend cannot be described. What must not live here: what is shown (gateway.py,
-pools.py).
+A panel without unit, description or legend cannot be described. Alerts that a description names become links to their
+runbooks. What must not live here: what is shown (dashboards/).
 """
 
 from __future__ import annotations
@@ -20,9 +20,19 @@ STAT_HEIGHT = 4
 SCHEMA_VERSION = 39
 """Of Grafana 11, which newer ones read."""
 PROMETHEUS = {"type": "prometheus", "uid": "${datasource}"}
-MARK = re.compile(r"\$(S|P)\b")
+MARK = re.compile(r"\$([SPRT])\b")
 OF_RELEASE = 'namespace="$namespace", release="$release"'
 OF_POOL = f'{OF_RELEASE}, pool=~"$pool"'
+MATCHERS = {
+    "S": OF_RELEASE,
+    "P": OF_POOL,
+    "R": f'{OF_POOL}, replica=~"$replica"',
+    "T": f'{OF_RELEASE}, tenant=~"$tenant"',
+}
+"""What a query's marks stand for: one release, its chosen pools, their chosen replicas, its chosen tenants."""
+ALERT = re.compile(r"\bLongreach[A-Z]\w+")
+RUNBOOKS = "RUNBOOK_BASE_URL"
+"""What the chart's template replaces by where docs/runbooks is."""
 
 
 class Unit(StrEnum):
@@ -58,7 +68,7 @@ class Kind(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Query:
-    """One expression; in it `$S` stands for the release's matchers and `$P` for those and the pool's."""
+    """One expression; its marks are in `MATCHERS`."""
 
     expr: str
     legend: str
@@ -66,7 +76,7 @@ class Query:
     @property
     def promql(self) -> str:
         """With Grafana's own variables left in."""
-        return MARK.sub(lambda found: OF_RELEASE if found[1] == "S" else OF_POOL, self.expr)
+        return MARK.sub(lambda found: MATCHERS[found[1]], self.expr)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -98,6 +108,25 @@ class Row:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Choice:
+    """What a reader picks on top of a page, any number of them; `label` is the variable's name too."""
+
+    label: str
+    metric: str
+    """A metric whose label of this name has them all."""
+    within: str = OF_RELEASE
+
+    def variable(self) -> dict[str, Any]:
+        """In Grafana's form."""
+        query = f"label_values({self.metric}{{{self.within}}}, {self.label})"
+        return _values(self.label, self.label.capitalize(), query) | {
+            "includeAll": True,
+            "multi": True,
+            "allValue": ".*",
+        }
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Dashboard:
     """A page."""
 
@@ -106,8 +135,7 @@ class Dashboard:
     description: str
     home: str
     """A metric that every release has: where namespaces and releases are read from."""
-    pools: str
-    """A metric whose `pool` label has all pools."""
+    choices: Sequence[Choice]
     rows: Sequence[Row]
 
     def json(self) -> str:
@@ -144,18 +172,20 @@ class Dashboard:
 
     def _variables(self) -> list[dict[str, Any]]:
         source = {"type": "datasource", "name": "datasource", "label": "Data source", "query": "prometheus"}
-        every = {"includeAll": True, "multi": True, "allValue": ".*"}
         return [
             source,
             _values("namespace", "Namespace", f"label_values({self.home}, namespace)"),
             _values("release", "Release", f'label_values({self.home}{{namespace="$namespace"}}, release)'),
-            _values("pool", "Pool", f"label_values({self.pools}{{{OF_RELEASE}}}, pool)") | every,
+            *(choice.variable() for choice in self.choices),
+            # Hidden: an operator who imports the file sets it once, under Settings, Variables.
+            {"type": "textbox", "name": "runbooks", "label": "Runbooks", "query": RUNBOOKS, "hide": 2},
         ]
 
     def _laid_out(self) -> Any:
         number, top = 1, 0
         for row in self.rows:
-            panels, left, height, first = [], 0, 0, top + 1
+            panels: list[dict[str, Any]] = []
+            left, height, first = 0, 0, top + 1
             for panel in row.panels:
                 if left + panel.width > COLUMNS:
                     left, first, height = 0, first + height, 0
@@ -186,6 +216,17 @@ def quantiles(metric: str, by: str, legend: str, marks: str = "$P") -> list[Quer
 def rate(metric: str, by: str, legend: str, marks: str = "$P") -> Query:
     """How fast a counter grows."""
     return Query(f"sum by ({by}) (rate({metric}{{{marks}}}[$__rate_interval]))", legend)
+
+
+def p95(metric: str, by: str, legend: str, marks: str = "$P") -> Query:
+    """The 95th percentile of a histogram alone."""
+    return quantiles(metric, by, legend, marks)[1]
+
+
+def share(part: str, whole: str, by: str, legend: str) -> Query:
+    """One counter's rate by another's; both with their braces."""
+    over, under = (f"sum by ({by}) (rate({counter}[$__rate_interval]))" for counter in (part, whole))
+    return Query(f"{over} / {under}", legend)
 
 
 def _values(name: str, label: str, query: str) -> dict[str, Any]:
@@ -227,6 +268,10 @@ def _panel(panel: Panel, number: int, left: int, top: int, height: int) -> dict[
         "id": number,
         "title": panel.title,
         "description": panel.description,
+        "links": [
+            {"title": f"Runbook: {alert}", "url": f"${{runbooks}}/{alert}.md", "targetBlank": True}
+            for alert in ALERT.findall(panel.description)
+        ],
         "datasource": PROMETHEUS,
         "gridPos": {"h": height, "w": panel.width, "x": left, "y": top},
         "fieldConfig": {"defaults": defaults, "overrides": []},
