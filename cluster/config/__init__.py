@@ -25,7 +25,7 @@ from cluster.config.pools import (
     SamplingSection,
 )
 from cluster.config.schema import Config, RedisSection
-from cluster.config.telemetry import TelemetrySection, TracesSection
+from cluster.config.telemetry import MetricsSection, TelemetrySection, TracesSection
 
 __all__ = [
     "AdminSection",
@@ -38,6 +38,7 @@ __all__ = [
     "GatewaySection",
     "LimitsSection",
     "LoraSection",
+    "MetricsSection",
     "ModelSection",
     "Name",
     "OutputSection",

@@ -41,9 +41,18 @@ class TracesSection(Section):
         return f"{self.endpoint.rstrip('/')}/v1/traces"
 
 
+class MetricsSection(Section):
+    """Where the gateway's metrics are pushed to, beside being at /metrics of its admin listener."""
+
+    endpoint: str | None = Field(default=None, pattern=r"^https?://", description="OTLP collector; none: no push")
+    protocol: Literal["grpc", "http/protobuf"] = "grpc"
+    every_s: float = Field(default=30.0, ge=1, le=3600, description="Between two pushes")
+
+
 class TelemetrySection(Section):
-    """What is logged and traced. Metrics are always at /metrics of the admin listener."""
+    """What is logged, traced and pushed."""
 
     log_level: Literal["debug", "info", "warning", "error"] = "info"
     log_format: Literal["text", "json"] = "text"
     traces: TracesSection = TracesSection()
+    metrics: MetricsSection = MetricsSection()

@@ -19,7 +19,15 @@ logger = logging.getLogger(__name__)
 
 T = TypeVar("T")
 
-RESTART_FIELDS = ("cluster", "redis", "gateway.host", "gateway.port", "telemetry.log_format", "telemetry.traces")
+RESTART_FIELDS = (
+    "cluster",
+    "redis",
+    "gateway.host",
+    "gateway.port",
+    "telemetry.log_format",
+    "telemetry.traces",
+    "telemetry.metrics",
+)
 """Bound at start: addresses, connections, where spans go and the log's form."""
 CLUSTER_FIELDS = (
     "tensor_parallel",

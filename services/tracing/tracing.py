@@ -5,22 +5,20 @@ What must not live here: what the spans say (services/api/spans.py).
 
 from __future__ import annotations
 
-import os
 import random
-import socket
 from collections.abc import Callable, Mapping, Sequence
 
 from cluster.core.trace_context import TRACEPARENT, TRACESTATE, new_context, parse_traceparent, rejected_below
 from services.tracing.exporter import Exporter, Sink
 from services.tracing.file_sink import FileSink
 from services.tracing.recording import Recording
+from services.tracing.resource import process_resource
 from services.tracing.settings import TraceSettings
-from services.tracing.span import Span, Value, encode_span
+from services.tracing.span import Span, encode_span
 
 UNSAMPLED_PER_S = 50.0
 """Errors and slow requests that are kept beyond the sampling: in an overload everything is one."""
 UNSAMPLED_BURST = 200.0
-SERVICE = "longreach-gateway"
 
 
 class Tracing:
@@ -96,11 +94,7 @@ class Tracing:
 
 def sinks_of(settings: TraceSettings, cluster: str) -> list[Sink]:
     """What the settings name."""
-    resource: dict[str, Value] = {
-        "service.name": SERVICE,
-        "service.namespace": cluster,
-        "service.instance.id": f"{socket.gethostname()}:{os.getpid()}",
-    }
+    resource = process_resource(cluster)
     found: list[Sink] = []
     if settings.file is not None:
         found.append(FileSink(settings.file, resource))
