@@ -41,8 +41,8 @@ class Bookkeeper:
             metrics.refused(account.refusal_code)
         metrics.ended(account.route, account.pool, account.ending.value, seconds)
         if account.identity is not None:
-            tenant = account.identity.tenant.name
-            metrics.of_tenant(tenant, account.ending.value, account.refusal_code, account.first_byte_s)
+            refusal = account.refusal_code if account.first_byte_s is None else ""
+            metrics.of_tenant(account.identity.tenant.name, account.ending.value, refusal, account.first_byte_s)
         self._log(account, seconds)
         self._trace(account, seconds)
 

@@ -32,7 +32,7 @@ NAMESPACE, RELEASE = "NS", "R"
 LONG_WORDS = 6_000
 """Over what pool short holds, and many KV blocks: the Redis tier has something to store."""
 EXCUSED = {
-    "ray_": "off on one machine; compared with Ray's source",
+    "ray_": "off on one machine; tests/integration/test_ray_metrics.py has them of a Ray of its own",
     "DCGM_": "NVIDIA's exporter",
     "container_": "the kubelet's",
     "longreach_autoscale_": "no pool of this cluster is autoscaled; tests/integration/test_gateway_scrapes.py has them",
