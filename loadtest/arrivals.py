@@ -1,14 +1,14 @@
 """When sessions begin: endless, rising times in seconds since the run's begin, from a seed.
 
-Every shape is a unit process, one arrival a second, whose time is bent: by 1/rate, around pauses, along a ramp. What must
-not live here: clocks, what arrives.
+Every shape is a unit process, one arrival a second, whose time is bent: by 1/rate, around pauses, along a ramp. What
+must not live here: clocks, what arrives.
 """
 
 from __future__ import annotations
 
 import math
 import random
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from enum import StrEnum
 
@@ -113,20 +113,14 @@ def arrivals(course: Course, *, seed: int, spacing: Spacing = Spacing.POISSON) -
     return map(at, _unit(spacing, seed))
 
 
-def replayed(times_s: Sequence[float], *, speed: float = 1.0) -> Iterator[float]:
+def replayed(times_s: Iterable[float], *, speed: float = 1.0) -> Iterator[float]:
     """A trace's times, counted from its first, `speed` times as fast; as many as it has.
 
     Raises:
-        ValueError: the speed is not over 0, or a time is before the one that precedes it.
+        ValueError: the speed is not over 0; or, when it is met, a time is before the one that precedes it.
     """
     _over_zero(speed=speed)
-    before_s = -math.inf
-    for number, time_s in enumerate(times_s):
-        if not time_s >= before_s:
-            raise ValueError(f"time {number} of the trace is {time_s:g} s, after one of {before_s:g} s: sort it by time")
-        before_s = time_s
-    first_s = times_s[0] if times_s else 0.0
-    return ((time_s - first_s) / speed for time_s in times_s)
+    return _replay(times_s, speed)
 
 
 def parse_course(text: str, rate_per_s: float | None) -> tuple[Course, Spacing]:
@@ -143,7 +137,7 @@ def parse_course(text: str, rate_per_s: float | None) -> tuple[Course, Spacing]:
     rate = 1.0 if rate_per_s is None else rate_per_s
     numbers = [_number(part) for part in rest.split(",")] if rest else []
     match name, numbers:
-        case ("poisson" | "constant"), []:
+        case (("poisson" | "constant"), []):
             return Steady(rate_per_s=rate), Spacing(name)
         case "bursts", [on_s, off_s]:
             return Bursts(rate_per_s=rate, on_s=on_s, off_s=off_s), Spacing.POISSON
@@ -164,6 +158,18 @@ def _unit(spacing: Spacing, seed: int) -> Iterator[float]:
     while True:
         at_s += rng.expovariate(1.0)
         yield at_s
+
+
+def _replay(times_s: Iterable[float], speed: float) -> Iterator[float]:
+    first_s = before_s = None
+    for number, time_s in enumerate(times_s):
+        if first_s is None:
+            first_s = before_s = time_s
+        assert before_s is not None
+        if not time_s >= before_s:
+            raise ValueError(f"time {number} of the trace is {time_s:g} s, after {before_s:g} s: sort it by time")
+        before_s = time_s
+        yield (time_s - first_s) / speed
 
 
 def _number(text: str) -> float:

@@ -29,7 +29,7 @@ class Aim:
     """Where to, and how."""
 
     url: str
-    """Of REST without /v1; of gRPC host:port, behind `grpc://` or not."""
+    """Of REST without /v1; of gRPC host:port, or with `grpc://` before it, `grpcs://` for TLS."""
     model: str
     is_grpc: bool = False
     streams: bool = True
@@ -40,10 +40,8 @@ class Aim:
     """API keys by tenant."""
     priority: str = ""
     """Of sessions that have none of their own."""
-    ca_file: str | None = None
+    ca_file: Path | None = None
     """Vouches for a gateway with TLS; None: the usual authorities."""
-    is_tls: bool = False
-    """Of gRPC; REST's address says it."""
     temperature: float = 0.0
 
 

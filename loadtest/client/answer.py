@@ -6,9 +6,11 @@ What must not live here: bytes, sockets.
 from __future__ import annotations
 
 from array import array
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from enum import StrEnum
 from http import HTTPStatus
+from itertools import pairwise
 
 from loadtest.plan import Session
 from loadtest.record import Record
@@ -57,8 +59,8 @@ class Answer:
     event_times: array[float] = field(default_factory=lambda: array("d"))
     """When each event with text was read."""
     is_stream: bool = False
-    text: str = ""
-    """Only where it was asked for."""
+    said: Callable[[], str] = str
+    """Gives its text, where that was asked for: read only when somebody needs it."""
     prompt_tokens: int = 0
     cached_tokens: int = 0
     output_tokens: int = 0
@@ -83,7 +85,7 @@ def record_of(answer: Answer, session: Session, *, number: int, turn: int, due_s
         begin_s: the run's begin on `time.monotonic()`.
     """
     times = [round(at_s - begin_s, MICROSECONDS) for at_s in answer.event_times]
-    gaps = [round(after - before, MICROSECONDS) for before, after in zip(times, times[1:], strict=False)]
+    gaps = [round(after - before, MICROSECONDS) for before, after in pairwise(times)]
     return Record(
         label=session.label,
         tenant=session.tenant,

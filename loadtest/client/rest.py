@@ -161,7 +161,7 @@ class _Arriving:
         if code is not None:
             answer.fail(ErrorKind.BROKEN, code)
         if self._keeps_text:
-            answer.text = reader.text()
+            answer.said = reader.text
 
     def _read_whole(self, told: Any, now_s: float) -> None:
         answer = self.answer
@@ -174,8 +174,10 @@ class _Arriving:
             answer.fail(ErrorKind.BROKEN, "no_choices")
             return
         answer.event_times.append(now_s)
-        said = choices[0].get("message") or choices[0]
-        answer.text = (said.get("content") or said.get("text") or "") if self._keeps_text else ""
+        told = choices[0].get("message") or choices[0]
+        said = str(told.get("content") or told.get("text") or "")
+        if self._keeps_text:
+            answer.said = lambda: said
 
     def _end(self, now_s: float) -> None:
         self.answer.ended_s = now_s

@@ -7,8 +7,8 @@ from __future__ import annotations
 
 import time
 from itertools import cycle
-from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import grpc
 from google.protobuf.message import Message
@@ -32,6 +32,7 @@ from services.grpc.generated.longreach.v1 import chat_pb2, common_pb2, complete_
 CHANNELS = 4
 """Connections of one client process: one alone is one thread's work in some servers, and one window in all."""
 OK = 200
+WITH_TLS = "grpcs"
 STATUS = {
     grpc.StatusCode.INVALID_ARGUMENT: 400,
     grpc.StatusCode.UNAUTHENTICATED: 401,
@@ -64,7 +65,8 @@ class GrpcTransport:
         Raises:
             SetupError: the CA file cannot be read.
         """
-        address = aim.url.removeprefix("grpc://")
+        parts = urlsplit(aim.url if "://" in aim.url else f"grpc://{aim.url}")
+        address = parts.netloc
         # Else all channels to one address share a connection.
         options = [
             *options_of(address, Balancing.PICK_FIRST, MESSAGE_MAX_BYTES),
@@ -72,14 +74,16 @@ class GrpcTransport:
         ]
         target = target_of(address)
         self._aim = aim
-        if aim.is_tls:
-            credentials = credentials_of(Tls(root_file=Path(aim.ca_file) if aim.ca_file else None))
+        if parts.scheme == WITH_TLS:
+            credentials = credentials_of(Tls(root_file=aim.ca_file))
             self._channels = [grpc.aio.secure_channel(target, credentials, options) for _ in range(CHANNELS)]
         else:
             self._channels = [grpc.aio.insecure_channel(target, options) for _ in range(CHANNELS)]
         methods = STREAMED if aim.streams else WHOLE
-        self._begins = {kind: cycle([self._begin(channel, method) for channel in self._channels])
-                        for kind, method in methods.items()}
+        self._begins = {
+            kind: cycle([self._begin(channel, method) for channel in self._channels])
+            for kind, method in methods.items()
+        }
 
     def prepare(self, ask: Ask) -> tuple[Kind, Message, tuple[tuple[str, str], ...], bool]:
         """Message and metadata."""
@@ -132,7 +136,8 @@ async def _read_stream(call: Any, answer: Answer, *, keeps_text: bool) -> None:
             call.cancel()
             answer.fail(ErrorKind.CLIENT, "answer_too_long")
             break
-    answer.text = "".join(texts)
+    if keeps_text:
+        answer.said = lambda: "".join(texts)
 
 
 async def _read_whole(call: Any, answer: Answer, *, keeps_text: bool) -> None:
@@ -143,7 +148,8 @@ async def _read_whole(call: Any, answer: Answer, *, keeps_text: bool) -> None:
     _read_usage(answer, message.usage)
     if keeps_text and message.choices:
         choice = message.choices[0]
-        answer.text = choice.text if isinstance(message, complete_pb2.CompleteResponse) else choice.message.content
+        said = choice.text if isinstance(message, complete_pb2.CompleteResponse) else choice.message.content
+        answer.said = lambda: str(said)
 
 
 def _read_metadata(answer: Answer, metadata: Any) -> None:

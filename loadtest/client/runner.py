@@ -9,8 +9,9 @@ import asyncio
 import math
 import time
 from array import array
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Coroutine, Iterator
 from dataclasses import dataclass
+from typing import Any
 
 from cluster.core.wire import HEADER_PRIORITY, HEADER_REQUEST_ID, HEADER_SESSION
 from loadtest.client.ahead import Ahead, Ready
@@ -82,7 +83,7 @@ class Runner:
         self._seen = seen
         self._alarm = Alarm()
         self._begin_s = 0.0
-        self._tasks: set[asyncio.Task[None]] = set()
+        self._tasks: set[asyncio.Task[object]] = set()
         self._cut = (ErrorKind.TIMEOUT, "run_ended")
         self._stopped = asyncio.Event()
         self.counts = Counts()
@@ -166,7 +167,7 @@ class Runner:
             if answer.error is not ErrorKind.NONE:
                 return False
             due_s = answer.ended_s
-            history += [("user", told.text), ("assistant", answer.text)]
+            history += [("user", told.text), ("assistant", answer.said())]
         return True
 
     async def _send(self, request: object, answer: Answer, ready: Ready, turn: int, due_s: float) -> None:
@@ -227,8 +228,8 @@ class Runner:
             wants_text=self._seen is not None or (is_chat and turn + 1 < len(session.turns)),
         )
 
-    def _start(self, work: object) -> None:
-        task = asyncio.create_task(work)  # type: ignore[arg-type]
+    def _start(self, work: Coroutine[Any, Any, object]) -> None:
+        task = asyncio.create_task(work)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
