@@ -12,10 +12,12 @@ from loadtest.plan import Session, Turn
 from loadtest.scenarios.chat import TOKENS_MAX
 from loadtest.scenarios.options import option
 from loadtest.scenarios.scenario import Arrivals, Context, Options, Scenario
-from loadtest.scenarios.sizes import drawn, room_tokens
+from loadtest.scenarios.sizes import drawn, grown, room_tokens
 
 STEP_SPREAD = 0.6
 """Of the lengths of what tools say."""
+STEP_TOKENS_MIN = 16
+"""Where turns would have to be shorter, agents have fewer."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -40,36 +42,44 @@ class Agents(Options):
     def notes(self, context: Context) -> Sequence[str]:
         """What is smaller."""
         found = []
-        system = self._system_tokens(context)
-        if system < self.system_tokens:
+        if (system := self._system_tokens(context)) < self.system_tokens:
             found.append(f"the system message has {system:,} tokens, not {self.system_tokens:,}")
-        typical = self._fixed_tokens(context) + self.turns * self.step_tokens
-        if typical > room_tokens(context, self.output_tokens):
+        if (step := self._step_tokens(context)) < self.step_tokens:
+            found.append(f"turns add {step:,} tokens in the median, not {self.step_tokens:,}")
+        if step == STEP_TOKENS_MIN < self.step_tokens:
             found.append(f"agents end before {self.turns} turns, when the next would not fit")
         return [f"{what}: the largest context is {context.context_tokens:,}" for what in found]
 
     def _turns(self, number: int, context: Context) -> Iterator[Turn]:
         """As many as fit; at least one."""
-        rng, words, wrapping = context.rng("agent", number), context.words("agent", number), context.writer.wrapping
-        left = room_tokens(context, self.output_tokens) - self._system_tokens(context) - wrapping.system_tokens
+        rng, words = context.rng("agent", number), context.words("agent", number)
+        median, left = self._step_tokens(context), self._room_tokens(context)
         for turn in range(self.turns):
-            step = drawn(rng, self.step_tokens, STEP_SPREAD)
+            step = drawn(rng, median, STEP_SPREAD)
             if turn == 0:
                 step = min(step, max(left, 1))
             elif step > left:
                 return
             yield Turn(text=context.writer.text(words, step), output_tokens=self.output_tokens, think_s=self.think_s)
-            left -= step + self.output_tokens + wrapping.turn_tokens
+            left -= step + self._answer_tokens(context)
+
+    def _step_tokens(self, context: Context) -> int:
+        """Half of what there is room for, where that is less than was asked for: steps vary, all turns are to fit."""
+        room = self._room_tokens(context) - (self.turns - 1) * self._answer_tokens(context)
+        return max(min(self.step_tokens, room // (2 * self.turns)), min(STEP_TOKENS_MIN, self.step_tokens))
+
+    def _room_tokens(self, context: Context) -> int:
+        """For all that turns add and all answers but the last."""
+        around = self._system_tokens(context) + context.writer.wrapping.system_tokens
+        return room_tokens(context, self.output_tokens) - around
+
+    def _answer_tokens(self, context: Context) -> int:
+        """What an answer adds to the next prompt."""
+        return grown(self.output_tokens) + context.writer.wrapping.turn_tokens
 
     def _system_tokens(self, context: Context) -> int:
         """At most a quarter of the context, so that there is room to grow in."""
         return max(min(self.system_tokens, context.context_tokens // 4), 1)
-
-    def _fixed_tokens(self, context: Context) -> int:
-        """The longest prompt, but for what the turns add."""
-        wrapping = context.writer.wrapping
-        around = wrapping.around(has_system=True, turns=self.turns)
-        return self._system_tokens(context) + around + (self.turns - 1) * self.output_tokens
 
 
 AGENTS = Scenario(

@@ -14,7 +14,7 @@ from loadtest.plan import Session, Turn
 from loadtest.scenarios.chat import TOKENS_MAX
 from loadtest.scenarios.options import option
 from loadtest.scenarios.scenario import Arrivals, Context, Options, Scenario
-from loadtest.scenarios.sizes import room_tokens
+from loadtest.scenarios.sizes import grown, room_tokens
 from loadtest.text import Style
 
 TEXTS_KEPT = 8
@@ -92,7 +92,7 @@ class CodeReview(Options):
 
     def _fitting(self, context: Context) -> tuple[int, ...]:
         """The sizes whose last turn fits; the longest that fits, where none does."""
-        turn = self.question_tokens + self.output_tokens + context.writer.wrapping.turn_tokens
+        turn = self.question_tokens + grown(self.output_tokens) + context.writer.wrapping.turn_tokens
         most = max(room_tokens(context, self.output_tokens) - (self.questions - 1) * turn, 1)
         return tuple(size for size in self.all_sizes() if size <= most) or (most,)
 

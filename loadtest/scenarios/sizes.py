@@ -6,13 +6,16 @@ What must not live here: text.
 from __future__ import annotations
 
 import random
-from math import exp
+from math import ceil, exp
 
 from loadtest.scenarios.scenario import CONTEXT_SLACK_TOKENS, Context
 from loadtest.text import Style, Wrapping
 
 SIGMAS_MAX = 2.5
 """Draws beyond are cut: of a lognormal, 1.2% of them."""
+ANSWER_GROWTH = 1.2
+"""Tokens of an answer's text against those that were generated: up to 1.1 for tokens drawn at random from a whole
+vocabulary, the hardest case, as untrained models write."""
 OUTPUT_SHARE_MAX = 0.25
 """Of a context that is too small, to answers; the rest is for prompts, which most scenarios are about."""
 
@@ -32,6 +35,11 @@ def fitting(prompt_tokens: int, output_tokens: int, context: Context) -> tuple[i
         return prompt_tokens, output_tokens
     output = max(min(output_tokens, int(room * OUTPUT_SHARE_MAX)), 1)
     return max(min(prompt_tokens, room - output), 1), output
+
+
+def grown(output_tokens: int) -> int:
+    """The most that an answer has when it comes back as text in the next prompt."""
+    return ceil(output_tokens * ANSWER_GROWTH)
 
 
 def shrunk_note(what: str, prompt_tokens: int, output_tokens: int, context: Context) -> tuple[str, ...]:
