@@ -15,7 +15,7 @@ _CHINESE = """
 我们 他们 自己 今天 现在 以后 可能 需要 知道 认为 没有 因为 所以 但是 如果 已经 开始 进行 使用 成为
 """
 CHINESE_WORDS = tuple(_CHINESE.split())
-CHINESE_PIECES = tuple(f"{mark}{word}" for mark, word in product("，。", CHINESE_WORDS))
+CHINESE_PIECES = tuple(f"{mark}{word}" for mark, word in product("，。", CHINESE_WORDS))  # noqa: RUF001 - meant
 """Tokenizers split before punctuation and not between Chinese words: so a piece begins with a mark."""
 ENGLISH_WORDS = WORDS
 ENGLISH_PIECES = tuple(f" {word}" for word in ENGLISH_WORDS)

@@ -1,0 +1,14 @@
+"""`longreach loadtest`: what a service makes of a load.
+
+What must not live here: sending (loadtest/client), reckoning (loadtest/report).
+"""
+
+from __future__ import annotations
+
+import typer
+
+from cluster.cli import loadtest_report
+
+app = typer.Typer(help="Load-test a service: scenarios, runs, reports, comparisons.", no_args_is_help=True)
+app.command()(loadtest_report.report)
+app.command()(loadtest_report.compare)

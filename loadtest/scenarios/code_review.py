@@ -1,0 +1,105 @@
+"""code-review: repositories of several sizes as the system message, and some questions about each.
+
+What must not live here: real code.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+
+from cluster.core.errors import SetupError
+from loadtest.plan import Session, Turn
+from loadtest.scenarios.chat import TOKENS_MAX
+from loadtest.scenarios.options import option
+from loadtest.scenarios.scenario import Arrivals, Context, Options, Scenario
+from loadtest.scenarios.sizes import grown, room_tokens
+from loadtest.text import Style
+
+TEXTS_KEPT = 8
+"""Of repositories under review; half a megabyte each at 128k tokens."""
+SIZES_MAX = 16
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CodeReview(Options):
+    """The prompt of the first question has the size's tokens; each turn adds to it."""
+
+    sizes: str = option("8192,32768,131072", "Tokens of the first prompt, with commas; each is as frequent.")
+    repositories: int = option(4, "Of each size; a review is of one of them.", low=1, high=1_000_000)
+    questions: int = option(3, "Turns of a review.", low=1, high=1_000)
+    question_tokens: int = option(60, "Of a question, in tokens.", low=1, high=TOKENS_MAX)
+    output_tokens: int = option(200, "Answer, in tokens.", low=1, high=TOKENS_MAX)
+    think_s: float = option(5.0, "From an answer to the next question, in seconds.", low=0, high=86_400)
+
+    def __post_init__(self) -> None:
+        """Sizes are numbers."""
+        self.all_sizes()
+
+    def all_sizes(self) -> tuple[int, ...]:
+        """As they were asked for.
+
+        Raises:
+            SetupError: one is no number of tokens.
+        """
+        found = tuple(int(size) if size.strip().isdecimal() else 0 for size in self.sizes.split(","))
+        if not all(1 <= size <= TOKENS_MAX for size in found) or len(found) > SIZES_MAX:
+            raise SetupError(
+                f"--set sizes={self.sizes}: not up to {SIZES_MAX} numbers from 1 to {TOKENS_MAX:,}",
+                "give tokens with commas, as sizes=8192,32768",
+            )
+        return found
+
+    def sessions(self, due_s: Iterator[float], context: Context) -> Iterator[Session]:
+        """One review each."""
+        sizes = self._fitting(context)
+        around = context.writer.wrapping.system_tokens + self.question_tokens
+
+        @lru_cache(maxsize=TEXTS_KEPT)
+        def repository(size: int, place: int) -> str:
+            words = context.words("repository", size, place)
+            return context.writer.text(words, max(size - around, 1), Style.CODE)
+
+        for number, at_s in enumerate(due_s):
+            rng = context.rng("review", number)
+            size, place = rng.choice(sizes), rng.randrange(self.repositories)
+            words = context.words("review", number)
+            yield Session(
+                at_s=at_s,
+                turns=tuple(
+                    Turn(
+                        text=context.writer.text(words, self.question_tokens),
+                        output_tokens=self.output_tokens,
+                        think_s=self.think_s,
+                    )
+                    for _ in range(self.questions)
+                ),
+                system=repository(size, place),
+                label=f"{size / 1024:.3g}k",
+                keeps=True,
+            )
+
+    def notes(self, context: Context) -> Sequence[str]:
+        """Which sizes are left out."""
+        fit = self._fitting(context)
+        wrong = [size for size in self.all_sizes() if size not in fit]
+        if not wrong:
+            return ()
+        left = ", ".join(f"{size:,}" for size in wrong)
+        instead = "" if set(fit) <= set(self.all_sizes()) else f"; {fit[0]:,} instead"
+        return (f"left out, too long for the largest context of {context.context_tokens:,} tokens: {left}{instead}",)
+
+    def _fitting(self, context: Context) -> tuple[int, ...]:
+        """The sizes whose last turn fits; the longest that fits, where none does."""
+        turn = self.question_tokens + grown(self.output_tokens) + context.writer.wrapping.turn_tokens
+        most = max(room_tokens(context, self.output_tokens) - (self.questions - 1) * turn, 1)
+        return tuple(size for size in self.all_sizes() if size <= most) or (most,)
+
+
+CODE_REVIEW = Scenario(
+    name="code-review",
+    sentence="Reviews of repositories of 8k, 32k and 128k tokens, three questions each.",
+    kind=CodeReview,
+    arrivals=Arrivals(rate_per_s=0.1, duration_s=300.0),
+)
