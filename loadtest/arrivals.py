@@ -95,7 +95,8 @@ class Ramp:
             return self.over_s + (unit_s - within) / self.last_per_s
         slope = (self.last_per_s - self.first_per_s) / self.over_s
         root = math.sqrt(max(0.0, self.first_per_s**2 + 2 * slope * unit_s))
-        return min(2 * unit_s / (self.first_per_s + root), self.over_s) if unit_s else 0.0
+        both = self.first_per_s + root
+        return min(2 * unit_s / both, self.over_s) if both else 0.0
 
 
 Course = Steady | Bursts | Ramp
