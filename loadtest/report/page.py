@@ -27,7 +27,8 @@ from loadtest.report.table import (
 from loadtest.report.thresholds import Missed
 
 STYLE = (
-    "<style>body{max-width:92rem}.wide{overflow-x:auto;font-size:13.5px}.wide td,.wide th{white-space:nowrap;padding:.25rem .5rem}"
+    "<style>body{max-width:92rem}.wide{overflow-x:auto;font-size:13.5px}"
+    ".wide td,.wide th{white-space:nowrap;padding:.25rem .5rem}"
     ".wide td:first-child,.wide th:first-child{min-width:7rem}.texts td,.texts th{text-align:left}li{margin:.3rem 0}"
     ".plots{display:grid;grid-template-columns:repeat(auto-fill,minmax(min(34rem,100%),1fr));gap:0 1rem}</style>"
 )
