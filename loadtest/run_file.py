@@ -6,6 +6,7 @@ Times are kept to the microsecond. What must not live here: what is in a record 
 from __future__ import annotations
 
 import gzip
+from array import array
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -65,7 +66,7 @@ _RECORD: Mapping[str, _Check] = {
 _HEAD: Mapping[str, _Check] = {
     "scenario": _is_text, "arguments": lambda value: isinstance(value, dict), "api": _is_text, "begun": _is_text,
     "seconds": _is_time, "warmup_s": _is_time, "client": _is_figures, "stopped": _is_text,
-    "metrics": _is_many_figures,
+    "warnings": lambda value: isinstance(value, list) and all(map(_is_text, value)), "metrics": _is_many_figures,
 }  # fmt: skip
 
 
@@ -147,7 +148,7 @@ def _checked(path: Path, number: int, line: Mapping[str, Any], checks: Mapping[s
 def _rounded(value: Any) -> Any:
     if isinstance(value, float):
         return round(value, TIME_DIGITS)
-    return [round(one, TIME_DIGITS) for one in value] if isinstance(value, list | tuple) else value
+    return [round(one, TIME_DIGITS) for one in value] if isinstance(value, list | tuple | array) else value
 
 
 def _wrong(path: Path, number: int, field: str, problem: str) -> SetupError:

@@ -63,6 +63,8 @@ class Summary:
     """The most frequent first."""
     client: Mapping[str, float]
     stopped: str
+    warnings: tuple[str, ...]
+    """The client's, about itself."""
     knee: Knee | None
     growth: tuple[Growth, ...]
     steps: tuple[Step, ...]
@@ -102,6 +104,7 @@ def summary(run: Run, level: Level) -> Summary:
         errors=_errors(records),
         client=run.client,
         stopped=run.stopped,
+        warnings=tuple(run.warnings),
         knee=find_knee(records, level),
         growth=growths(run.metrics, run.warmup_s),
         steps=timeline(run.records, run.seconds),

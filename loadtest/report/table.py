@@ -86,6 +86,7 @@ def totals(found: Summary) -> list[tuple[str, str]]:
 def warnings(found: Summary) -> list[str]:
     """What makes the figures less than they seem."""
     told = [f"the run was stopped: {found.stopped}"] if found.stopped else []
+    told += found.warnings
     lag_s, ttft_s = found.lag_s.p99, found.every.ttft_s.p50
     if lag_s > LAG_SHARE_MAX * ttft_s:
         told.append(
