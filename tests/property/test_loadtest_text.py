@@ -36,14 +36,14 @@ def model(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFacto
     return Model(load_writer(folder), counting)
 
 
-@settings(max_examples=150)
+@settings(max_examples=60)
 @given(st.integers(1, 3_000), st.sampled_from(Style), st.integers(0, 2**32))
 def test_a_text_has_its_tokens(model: Model, tokens: int, style: Style, seed: int) -> None:
     text = model.writer.text(random.Random(seed), tokens, style)
     assert model.counting.exact(text, add_special_tokens=False) == tokens
 
 
-@settings(max_examples=150)
+@settings(max_examples=60)
 @given(
     st.lists(st.integers(1, 400), min_size=1, max_size=5),
     st.one_of(st.none(), st.integers(1, 400)),
@@ -69,7 +69,7 @@ def test_a_conversation_has_its_texts_and_what_the_template_adds(
     assert model.counting.longest(prompt) == around + sum(turns) + (system or 0) + answers
 
 
-@settings(max_examples=100)
+@settings(max_examples=40)
 @given(st.lists(st.integers(1, 60), min_size=1, max_size=8), st.integers(0, 2**32))
 def test_words_can_be_joined_anywhere(model: Model, counts: list[int], seed: int) -> None:
     rng = random.Random(seed)
