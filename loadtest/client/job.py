@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -53,12 +53,16 @@ class Job:
     context_tokens: int = 32_768
     tokenizer: Path | None = None
     """Folder of the model's tokenizer, for exact numbers of tokens; None: about as many."""
+    samples: tuple[tuple[int, int], ...] = ()
+    """Without a tokenizer: words of chats and the tokens they had, as `ratio_writer` takes them."""
     sessions_max: int | None = None
     part: int = 0
     parts: int = 1
 
 
-def times_of(scenario: Scenario, text: str | None, rate_per_s: float | None, duration_s: float) -> Times:
+def times_of(
+    scenario: Scenario, text: str | None, rate_per_s: float | None, duration_s: float, *, speed: float = 1.0
+) -> Times:
     """The due times that were asked for, else the scenario's.
 
     Args:
@@ -66,6 +70,7 @@ def times_of(scenario: Scenario, text: str | None, rate_per_s: float | None, dur
         text: as `parse_course` takes it; None: the scenario's kind.
         rate_per_s: sessions a second; None: the scenario's.
         duration_s: of the run; a scenario's ramp takes so long.
+        speed: of a scenario's own times.
 
     Raises:
         SetupError: they cannot be read, or need a rate.
@@ -79,7 +84,7 @@ def times_of(scenario: Scenario, text: str | None, rate_per_s: float | None, dur
         rate = rate_per_s or usual.rate_per_s
         match usual.kind:
             case ArrivalKind.TRACE if rate_per_s is None:
-                return Times()
+                return Times(speed=speed)
             case ArrivalKind.BURSTS:
                 at_once = rate * (BURST_S + usual.idle_s) / BURST_S
                 return Times(course=Bursts(rate_per_s=at_once, on_s=BURST_S, off_s=usual.idle_s))
@@ -97,8 +102,17 @@ def open_context(job: Job) -> Context:
     Raises:
         SetupError: the tokenizer's folder has none.
     """
-    writer = ratio_writer() if job.tokenizer is None else load_writer(job.tokenizer)
+    writer = ratio_writer(job.samples) if job.tokenizer is None else load_writer(job.tokenizer)
     return Context(seed=job.seed, context_tokens=job.context_tokens, writer=writer, salt=job.salt)
+
+
+def notes_of(job: Job) -> Sequence[str]:
+    """What the scenario leaves out or makes smaller, each a sentence.
+
+    Raises:
+        LongreachError: the scenario, its settings or its trace are not as they should be.
+    """
+    return find_scenario(job.scenario).read_options(job.settings).notes(open_context(job))
 
 
 def sessions_of(job: Job) -> Iterator[tuple[int, Session]]:

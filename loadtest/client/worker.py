@@ -73,11 +73,15 @@ def work(job: Job, pipe: Connection) -> None:
         resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
     try:
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-            ended = runner.run(_Worker(job, pipe).run())
+            ended = runner.run(_run(job, pipe))
     except LongreachError as error:
         ended = Ended({}, str(error))
     with contextlib.suppress(OSError):
         pipe.send(ended)
+
+
+async def _run(job: Job, pipe: Connection) -> Ended:
+    return await _Worker(job, pipe).run()
 
 
 class _Worker:
@@ -87,8 +91,8 @@ class _Worker:
         self._job = job
         self._pipe = pipe
         self._records: list[Record] = []
-        self._telling = threading.Lock()
         self._begun: asyncio.Future[float] = asyncio.get_running_loop().create_future()
+        self._telling = threading.Lock()
         self._runner: Runner | None = None
 
     async def run(self) -> Ended:
