@@ -8,8 +8,8 @@ number, whatever the size of the run.
 Shares: Newcombe's interval 10 for the difference of two independent proportions, made of Wilson's intervals
 (Newcombe, Statistics in Medicine 17, 1998).
 
-Both take requests for independent of each other. Requests that wait in one queue are not, so that the intervals of a run
-near saturation are too narrow; repeat runs there. What must not live here: figures of one run.
+Both take requests for independent of each other. Requests that wait in one queue are not, so that the intervals of a
+run near saturation are too narrow; repeat runs there. What must not live here: figures of one run.
 """
 
 from __future__ import annotations

@@ -21,6 +21,9 @@ WINDOW_REQUESTS_MIN = 5
 GROWTH_MIN = 2.0
 """The last third of a run must have so many times the requests of the first, to be a ramp."""
 GOOD_RATIO_MIN = 0.95
+ABOVE_MIN = 2
+ANSWERED_RATIO_MAX = 0.9
+"""A capacity is passed where two windows offered more and at most this part of it was answered: less is chance."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -47,7 +50,8 @@ class Knee:
     capacity_per_s: float
     """Where answers stop growing with requests: the least-squares fit of answered = min(offered, capacity)."""
     is_reached: bool
-    """Whether more was offered than the capacity; else the ramp ended too early to find it."""
+    """Whether clearly more was offered than the capacity; else the ramp ended too early to find it, and the capacity is
+    the highest rate that was offered."""
 
 
 def find_knee(records: Sequence[Record], level: Level) -> Knee | None:
@@ -83,9 +87,14 @@ def find_knee(records: Sequence[Record], level: Level) -> Knee | None:
         for place in range(count)
     )
     capacity = _capacity(windows)
-    offered = max(window.offered_per_s for window in windows)
+    above = [window for window in windows if window.offered_per_s > capacity]
+    offered, answered = sum(one.offered_per_s for one in above), sum(one.answered_per_s for one in above)
+    is_reached = len(above) >= ABOVE_MIN and answered < ANSWERED_RATIO_MAX * offered
     return Knee(
-        windows=windows, good_per_s=_good(windows), capacity_per_s=capacity, is_reached=capacity < offered * (1 - 1e-9)
+        windows=windows,
+        good_per_s=_good(windows),
+        capacity_per_s=capacity if is_reached else max(window.offered_per_s for window in windows),
+        is_reached=is_reached,
     )
 
 

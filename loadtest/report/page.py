@@ -26,27 +26,30 @@ from loadtest.report.table import (
 )
 from loadtest.report.thresholds import Missed
 
-WIDE = "<style>body{max-width:80rem}.wide{overflow-x:auto}.wide td,.wide th{white-space:nowrap;padding:.25rem .5rem}"
-"""Tables of groups have many columns."""
-STYLE = WIDE + "table:not(.wide table) td{text-align:left}li{margin:.3rem 0}</style>"
+STYLE = (
+    "<style>body{max-width:92rem}.wide{overflow-x:auto;font-size:13.5px}"
+    ".wide td,.wide th{white-space:nowrap;padding:.25rem .5rem}"
+    ".wide td:first-child,.wide th:first-child{min-width:7rem}.texts td,.texts th{text-align:left}li{margin:.3rem 0}"
+    ".plots{display:grid;grid-template-columns:repeat(auto-fill,minmax(min(34rem,100%),1fr));gap:0 1rem}</style>"
+)
+"""Tables of groups have many columns; plots stand side by side where there is room."""
 
 
 def run_page(run: Run, found: Summary, misses: Sequence[Missed] = ()) -> str:
     """The page of one run."""
     title = f"Load test: {found.scenario}"
-    parts = [STYLE, f"<h1>{escape(title)}</h1>", table_html(("", ""), totals(found))]
+    parts = [STYLE, f"<h1>{escape(title)}</h1>", _texts(table_html(("", ""), totals(found)))]
     parts += _told("Thresholds missed", [str(one) for one in misses]) + _told("Take care", warnings(found))
     parts.append("<h2>Requests</h2>")
     for name, rows in sections(found):
         parts.append(_wide(table_html((name or " ", *GROUP_HEADS), rows)))
     if found.errors:
-        parts += ["<h2>Errors</h2>", table_html(ERROR_HEADS, error_rows(found))]
-    parts.append("<h2>Over time</h2>")
-    parts += over_time({"": found.steps}) + sampled(run.metrics)
+        parts += ["<h2>Errors</h2>", _texts(table_html(ERROR_HEADS, error_rows(found)))]
+    parts += ["<h2>Over time</h2>", _plots(over_time({"": run}) + sampled(run.metrics))]
     if found.knee is not None:
-        parts += ["<h2>The knee</h2>", knee_plot(found.knee)]
-    parts += ["<h2>Distributions</h2>", *distributions({"": run})]
-    parts += ["<h2>The run</h2>", table_html(("", ""), _arguments(run))]
+        parts += ["<h2>The knee</h2>", _plots([knee_plot(found.knee)])]
+    parts += ["<h2>Distributions</h2>", _plots(distributions({"": run}))]
+    parts += ["<h2>The run</h2>", _texts(table_html(("", ""), _arguments(run)))]
     return HEAD.format(title=escape(title), body="\n".join(parts))
 
 
@@ -67,16 +70,24 @@ def comparison_page(first: Run, second: Run, found: Comparison, names: tuple[str
     )
     rows = [(name, *group_row(summary.every)[1:]) for name, summary in ((one, found.first), (other, found.second))]
     parts += ["<h2>Requests</h2>", _wide(table_html((" ", *GROUP_HEADS), rows))]
-    parts += ["<h2>Distributions</h2>", *distributions({one: first, other: second})]
-    parts += ["<h2>Over time</h2>", *over_time({one: found.first.steps, other: found.second.steps})]
+    parts += ["<h2>Distributions</h2>", _plots(distributions({one: first, other: second}))]
+    parts += ["<h2>Over time</h2>", _plots(over_time({one: first, other: second}))]
     for name, run, summary in ((one, first, found.first), (other, second, found.second)):
-        parts += [f"<h2>{escape(name)}</h2>", table_html(("", ""), [*totals(summary), *_arguments(run)])]
+        parts += [f"<h2>{escape(name)}</h2>", _texts(table_html(("", ""), [*totals(summary), *_arguments(run)]))]
         parts += _told("Take care", warnings(summary))
     return HEAD.format(title=escape(title), body="\n".join(parts))
 
 
 def _wide(table: str) -> str:
     return f'<div class="wide">{table}</div>'
+
+
+def _texts(table: str) -> str:
+    return f'<div class="texts">{table}</div>'
+
+
+def _plots(plots: Sequence[str]) -> str:
+    return f'<div class="plots">{"".join(plots)}</div>'
 
 
 def _told(head: str, lines: Sequence[str]) -> list[str]:

@@ -16,18 +16,19 @@ from loadtest.report.growth import SUFFIX
 from loadtest.report.knee import Knee
 from loadtest.report.summary import counted
 from loadtest.report.table import MIB
-from loadtest.report.timeline import Step
+from loadtest.report.timeline import Step, timeline
 from loadtest.report.times import ttft_s
 
 CURVE_POINTS = 200
 """Of a distribution; more cannot be seen."""
+PLOT_STEPS = 100
+"""Of a run over time: finer ones are noise."""
 SERIES_MAX = 8
 """More lines in a plot cannot be told apart."""
 REPLICAS_SUFFIX = "_replicas"
 SECONDS = Axis(label="seconds", is_log=True)
 SHARE = Axis(label="share of answers")
 TIME = Axis(label="seconds since the begin", is_snug=True)
-Steps = Sequence[Step]
 
 
 def distributions(runs: Mapping[str, Run]) -> list[str]:
@@ -44,34 +45,36 @@ def distributions(runs: Mapping[str, Run]) -> list[str]:
     return plots
 
 
-def over_time(runs: Mapping[str, Steps]) -> list[str]:
+def over_time(runs: Mapping[str, Run]) -> list[str]:
     """What was due, answered and failed, how many were in flight, TTFT and tokens."""
+    whole = {name: timeline(run.records, run.seconds, PLOT_STEPS) for name, run in runs.items()}
+    # The last step is seldom a whole one: its rates would seem to drop.
+    steps = {name: found[:-1] or found for name, found in whole.items()}
+    is_one = len(steps) == 1
 
     def series(name: str, value: Callable[[Step], float], *, dashed: bool = False) -> list[Series]:
         return [
             Series(
                 name=" ".join(filter(None, (run, name))),
-                points=[(step.at_s, value(step)) for step in steps],
+                points=[(step.at_s, value(step)) for step in found],
                 is_dashed=dashed,
+                # Of two runs, each has one colour; of one, each series.
+                colour=None if is_one else place,
             )
-            for run, steps in runs.items()
+            for place, (run, found) in enumerate(steps.items())
         ]
 
-    has_failed = any(step.failed for steps in runs.values() for step in steps)
-    rates = [*series("due", lambda step: step.due / step.step_s, dashed=True)]
+    rates = series("due", lambda step: step.due / step.step_s, dashed=True) if is_one else []
     rates += series("answered", lambda step: step.done / step.step_s)
-    rates += series("failed or refused", lambda step: step.failed / step.step_s) if has_failed else []
+    if any(step.failed for found in steps.values() for step in found):
+        rates += series("failed or refused", lambda step: step.failed / step.step_s, dashed=not is_one)
     ttfts = [*series("p50", lambda step: step.ttft_p50_s), *series("p95", lambda step: step.ttft_p95_s, dashed=True)]
+    tokens = series("output tokens", lambda step: step.output_tokens / step.step_s)
     return [
         plot("Requests", TIME, Axis(label="requests a second"), rates),
-        plot("Time to first token, by when it was due", TIME, Axis(label="seconds"), ttfts),
+        plot("Time to first token, by when it was due", TIME, SECONDS, ttfts),
         plot("In flight", TIME, Axis(label="requests"), series("in flight", lambda step: float(step.in_flight))),
-        plot(
-            "Output tokens",
-            TIME,
-            Axis(label="tokens a second"),
-            series("output tokens", lambda step: step.output_tokens / step.step_s),
-        ),
+        plot("Output tokens", TIME, Axis(label="tokens a second"), tokens),
     ]
 
 

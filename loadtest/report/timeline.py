@@ -15,7 +15,7 @@ from loadtest.report.times import ttft_s
 
 STEPS_S = (1, 2, 5, 10, 30, 60, 120, 300, 600, 1_800, 3_600)
 STEPS_MAX = 600
-"""More points cannot be told apart: longer runs have longer steps."""
+"""Longer runs have longer steps: as many figures as programs want to read."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -38,15 +38,21 @@ class Step:
     """That arrived in this step: an answer's tokens spread over its events."""
 
 
-def step_of(seconds: float) -> int:
-    """How long steps are in a run of so many seconds."""
-    return next((step for step in STEPS_S if seconds / step <= STEPS_MAX), STEPS_S[-1])
+def step_of(seconds: float, most: int = STEPS_MAX) -> int:
+    """How long steps are in a run of so many seconds, for at most so many steps."""
+    return next((step for step in STEPS_S if seconds / step <= most), STEPS_S[-1])
 
 
-def timeline(records: Sequence[Record], seconds: float) -> tuple[Step, ...]:
-    """All steps to the end of the run or of its last answer, whichever is later."""
+def timeline(records: Sequence[Record], seconds: float, most: int = STEPS_MAX) -> tuple[Step, ...]:
+    """All steps to the end of the run or of its last answer, whichever is later.
+
+    Args:
+        records: all of the run, its warm-up included.
+        seconds: the run's.
+        most: at most about so many steps.
+    """
     end_s = max([seconds, *(record.ended_s for record in records)])
-    step_s = step_of(end_s)
+    step_s = step_of(end_s, most)
     count = int(end_s // step_s) + 1
     due, sent, done, failed, begun, over = ([0] * count for _ in range(6))
     tokens = [0.0] * count

@@ -14,7 +14,7 @@ from loadtest.plan import Session, Turn
 from loadtest.scenarios.chat import TOKENS_MAX
 from loadtest.scenarios.options import option
 from loadtest.scenarios.scenario import Arrivals, Context, Options, Scenario
-from loadtest.scenarios.sizes import grown, room_tokens
+from loadtest.scenarios.sizes import fitting, grown, room_tokens
 from loadtest.text import Style
 
 TEXTS_KEPT = 8
@@ -53,7 +53,7 @@ class CodeReview(Options):
 
     def sessions(self, due_s: Iterator[float], context: Context) -> Iterator[Session]:
         """One review each."""
-        sizes = self._fitting(context)
+        sizes, turns, output = self._fitting(context)
         around = context.writer.wrapping.system_tokens + self.question_tokens
 
         @lru_cache(maxsize=TEXTS_KEPT)
@@ -70,10 +70,10 @@ class CodeReview(Options):
                 turns=tuple(
                     Turn(
                         text=context.writer.text(words, self.question_tokens),
-                        output_tokens=self.output_tokens,
+                        output_tokens=output,
                         think_s=self.think_s,
                     )
-                    for _ in range(self.questions)
+                    for _ in range(turns)
                 ),
                 system=repository(size, place),
                 label=f"{size / 1024:.3g}k",
@@ -82,19 +82,25 @@ class CodeReview(Options):
 
     def notes(self, context: Context) -> Sequence[str]:
         """Which sizes are left out."""
-        fit = self._fitting(context)
-        wrong = [size for size in self.all_sizes() if size not in fit]
-        if not wrong:
-            return ()
-        left = ", ".join(f"{size:,}" for size in wrong)
-        instead = "" if set(fit) <= set(self.all_sizes()) else f"; {fit[0]:,} instead"
-        return (f"left out, too long for the largest context of {context.context_tokens:,} tokens: {left}{instead}",)
+        fit, turns, output = self._fitting(context)
+        found = []
+        if wrong := [size for size in self.all_sizes() if size not in fit]:
+            instead = "" if set(fit) <= set(self.all_sizes()) else f"; {fit[0]:,} instead"
+            found.append(f"prompts left out: {', '.join(f'{size:,}' for size in wrong)} tokens{instead}")
+        if (turns, output) != (self.questions, self.output_tokens):
+            found.append(f"reviews have {turns} questions and answers of {output:,} tokens")
+        return [f"{what}: the largest context is {context.context_tokens:,}" for what in found]
 
-    def _fitting(self, context: Context) -> tuple[int, ...]:
-        """The sizes whose last turn fits; the longest that fits, where none does."""
-        turn = self.question_tokens + grown(self.output_tokens) + context.writer.wrapping.turn_tokens
-        most = max(room_tokens(context, self.output_tokens) - (self.questions - 1) * turn, 1)
-        return tuple(size for size in self.all_sizes() if size <= most) or (most,)
+    def _fitting(self, context: Context) -> tuple[tuple[int, ...], int, int]:
+        """The sizes whose last turn fits, or the longest that does; how many turns; the length of answers."""
+        wrapping = context.writer.wrapping
+        least = wrapping.system_tokens + self.question_tokens + 1
+        _, output = fitting(least, self.output_tokens, context)
+        turn = self.question_tokens + grown(output) + wrapping.turn_tokens
+        room = room_tokens(context, output)
+        turns = max(min(self.questions, 1 + (room - least) // turn), 1)
+        most = max(room - (turns - 1) * turn, 1)
+        return tuple(size for size in self.all_sizes() if size <= most) or (most,), turns, output
 
 
 CODE_REVIEW = Scenario(
