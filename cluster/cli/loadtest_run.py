@@ -27,6 +27,7 @@ from cluster.cli.target import (
     KeyOption,
     ModelOption,
     UrlOption,
+    admin_url,
     api_key,
     gateway_url,
     grpc_url,
@@ -113,6 +114,14 @@ def run(
         Path | None, typer.Option("--keys-file", help="API keys by tenant, as YAML: `tenant: key`.", metavar="FILE")
     ] = None,
     ca_file: CaOption = None,
+    metrics_url: Annotated[
+        str | None,
+        typer.Option(
+            "--metrics-url",
+            help="Admin listener of the gateway, to sample memory and replicas; default: the cluster's, without --url.",
+            metavar="URL",
+        ),
+    ] = None,
     out: Annotated[
         Path | None,
         typer.Option("--out", help="Keep every request in this file, packed if it ends in .gz.", metavar="FILE"),
@@ -130,6 +139,7 @@ def run(
     from loadtest.client.coordinator import Rules, arguments_of, processes_for, run_load
     from loadtest.client.job import Job, notes_of
     from loadtest.client.runner import Pace
+    from loadtest.client.sampling import Sampler
     from loadtest.client.stopping import StopRules
     from loadtest.report import parse_level, parse_threshold
     from loadtest.run_file import write_run
@@ -179,7 +189,12 @@ def run(
     for note in notes_of(job):
         typer.echo(f"longreach: {note}", err=True)
     with following(job, rate_per_s=None if concurrency else rate) as watch:
-        made = run_load(job, rules, arguments=arguments_of(job, rules), watch=watch)
+        sampler = None
+        if url is None or metrics_url is not None:
+            sampler = Sampler(admin_url(metrics_url, config), api_key=key, duration_s=seconds)
+        made = run_load(job, rules, arguments=arguments_of(job, rules), watch=watch, sampler=sampler)
+    if sampler is not None and sampler.fault:
+        typer.echo(f"longreach: memory and replicas could not be sampled: {sampler.fault}", err=True)
     if out is not None:
         write_run(out, made)
         if json != STDOUT:
