@@ -7,8 +7,6 @@ from __future__ import annotations
 
 import math
 import secrets
-from contextlib import AbstractContextManager, nullcontext
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -29,6 +27,7 @@ from cluster.cli.target import (
     KeyOption,
     ModelOption,
     UrlOption,
+    admin_url,
     api_key,
     gateway_url,
     grpc_url,
@@ -36,7 +35,6 @@ from cluster.cli.target import (
 
 if TYPE_CHECKING:
     from loadtest.client.job import Times
-    from loadtest.samples import Sampler
     from loadtest.scenarios import Scenario
 
 EXIT_STOPPED = 1
@@ -116,12 +114,11 @@ def run(
         Path | None, typer.Option("--keys-file", help="API keys by tenant, as YAML: `tenant: key`.", metavar="FILE")
     ] = None,
     ca_file: CaOption = None,
-    admin_url: Annotated[
+    metrics_url: Annotated[
         str | None,
         typer.Option(
-            "--admin-url",
-            help="The gateway's admin listener, to sample memory and replicas for the report; default: the cluster's, "
-            "where --url is not given.",
+            "--metrics-url",
+            help="Admin listener of the gateway, to sample memory and replicas; default: the cluster's, without --url.",
             metavar="URL",
         ),
     ] = None,
@@ -142,6 +139,7 @@ def run(
     from loadtest.client.coordinator import Rules, arguments_of, processes_for, run_load
     from loadtest.client.job import Job, notes_of
     from loadtest.client.runner import Pace
+    from loadtest.client.sampling import Sampler
     from loadtest.client.stopping import StopRules
     from loadtest.report import parse_level, parse_threshold
     from loadtest.run_file import write_run
@@ -190,13 +188,13 @@ def run(
     rules = Rules(warmup_s=warmup, stop=StopRules(errors_ratio=stop_errors, ttft_s=stop_ttft))
     for note in notes_of(job):
         typer.echo(f"longreach: {note}", err=True)
-    with (
-        _sampling(admin_url, config if url is None else None, is_own=url is None, key=key, ca_file=ca_file) as samples,
-        following(job, rate_per_s=None if concurrency else rate) as watch,
-    ):
-        made = run_load(job, rules, arguments=arguments_of(job, rules), watch=watch)
-    if samples is not None:
-        made = replace(made, metrics=samples.since(made.begun))
+    with following(job, rate_per_s=None if concurrency else rate) as watch:
+        sampler = None
+        if url is None or metrics_url is not None:
+            sampler = Sampler(admin_url(metrics_url, config), api_key=key, duration_s=seconds)
+        made = run_load(job, rules, arguments=arguments_of(job, rules), watch=watch, sampler=sampler)
+    if sampler is not None and sampler.fault:
+        typer.echo(f"longreach: memory and replicas could not be sampled: {sampler.fault}", err=True)
     if out is not None:
         write_run(out, made)
         if json != STDOUT:
@@ -207,18 +205,6 @@ def run(
     if made.stopped:
         typer.echo(f"longreach: the run was stopped: {made.stopped}", err=True)
         raise typer.Exit(EXIT_STOPPED)
-
-
-def _sampling(
-    admin_url: str | None, config: Path | None, *, is_own: bool, key: str | None, ca_file: Path | None
-) -> AbstractContextManager[Sampler | None]:
-    """Samples of a cluster that is known; nothing of another."""
-    from cluster.cli.target import admin_url as admin_url_of
-    from loadtest.samples import Sampler
-
-    if admin_url is None and not is_own:
-        return nullcontext()
-    return Sampler(admin_url_of(admin_url, config), key=key, ca_file=ca_file)
 
 
 def _times(

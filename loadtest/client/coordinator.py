@@ -20,6 +20,7 @@ from cluster.local.interrupt import InterruptedBySignal, counted
 from loadtest.client.job import Job
 from loadtest.client.limits import merged, warnings
 from loadtest.client.live import Live, Snapshot
+from loadtest.client.sampling import Sampler
 from loadtest.client.stopping import WINDOW_S, StopRules, verdict
 from loadtest.client.worker import Begin, Ended, News, Ready, Stop, work
 from loadtest.record import Record, Run
@@ -55,7 +56,14 @@ def processes_for(rate_per_s: float | None) -> int:
     return max(1, min(wanted, len(os.sched_getaffinity(0)) - 1))
 
 
-def run_load(job: Job, rules: Rules, *, arguments: dict[str, Any], watch: Callable[[Snapshot], None]) -> Run:
+def run_load(
+    job: Job,
+    rules: Rules,
+    *,
+    arguments: dict[str, Any],
+    watch: Callable[[Snapshot], None],
+    sampler: Sampler | None = None,
+) -> Run:
     """Run a job in `job.parts` processes.
 
     Args:
@@ -63,6 +71,7 @@ def run_load(job: Job, rules: Rules, *, arguments: dict[str, Any], watch: Callab
         rules: warm-up, and when to stop.
         arguments: for the record of the run.
         watch: told a few times a second.
+        sampler: of the server's metrics; ended with the run.
 
     Ctrl-C and other signals that end a process end the run with what there is; a second one at once, with nothing.
 
@@ -72,7 +81,10 @@ def run_load(job: Job, rules: Rules, *, arguments: dict[str, Any], watch: Callab
     """
     with _Processes(job) as processes:
         processes.wait_until_ready()
-        return _Gathering(job, rules, processes, watch).run(arguments)
+        run = _Gathering(job, rules, processes, watch, sampler).run(arguments)
+    if sampler is None:
+        return run
+    return replace(run, metrics=sampler.end())
 
 
 class _Processes:
@@ -125,8 +137,16 @@ class _Processes:
 class _Gathering:
     """One run under way."""
 
-    def __init__(self, job: Job, rules: Rules, processes: _Processes, watch: Callable[[Snapshot], None]) -> None:
+    def __init__(
+        self,
+        job: Job,
+        rules: Rules,
+        processes: _Processes,
+        watch: Callable[[Snapshot], None],
+        sampler: Sampler | None,
+    ) -> None:
         self._job = job
+        self._sampler = sampler
         self._rules = rules
         self._processes = processes
         self._watch = watch
@@ -144,6 +164,8 @@ class _Gathering:
         begun = datetime.now(UTC)
         self._begin_s = time.monotonic() + BEGIN_S
         self._processes.tell(Begin(self._begin_s))
+        if self._sampler is not None:
+            self._sampler.start(self._begin_s)
         with counted() as interrupts:
             while self._open:
                 self._look()

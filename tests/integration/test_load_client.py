@@ -15,6 +15,7 @@ import pytest
 from cluster.sockets import free_port
 from loadtest.client.aim import Aim
 from loadtest.client.runner import Pace, Runner
+from loadtest.client.sampling import Sampler
 from loadtest.client.worker import open_transport
 from loadtest.plan import Kind, Session, Turn
 from loadtest.record import Record
@@ -236,3 +237,19 @@ async def test_each_tenant_sends_its_key() -> None:
     assert [one["x-longreach-priority"] for one in lower] == ["high", "low"]
     assert [one["x-request-id"] for one in lower] == ["lt-0-0", "lt-1-0"]
     assert [one.get("x-longreach-session") for one in lower] == [None, "lt-1"]
+
+
+async def test_memory_and_replicas_are_sampled() -> None:
+    async with place(FakeEngine()) as here:
+        sampler = Sampler(here.gateway.admin_url, api_key=None, duration_s=60)
+        found = await asyncio.to_thread(sampler.sample)
+        begun_s = time.monotonic()
+        sampler.start(begun_s)
+        async with asyncio.timeout(10):
+            while not sampler.samples:  # noqa: ASYNC110 - filled by a thread
+                await asyncio.sleep(0.01)
+        (sample,) = await asyncio.to_thread(sampler.end)
+    assert found["short_replicas"] == 1
+    assert sample["short_replicas"] == 1
+    assert sample["at_s"] >= 0
+    assert sampler.fault == ""
