@@ -62,6 +62,7 @@ _RECORD: Mapping[str, _Check] = {
     "sent_s": _is_time, "first_token_s": _is_time_or_none, "ended_s": _is_time, "gaps_s": _is_times,
     "status": _is_count, "error": _is_text, "code": _is_text, "prompt_tokens": _is_count,
     "cached_tokens": _is_count, "output_tokens": _is_count, "pool": _is_text, "replica": _is_text,
+    "planned_tokens": _is_count,
 }  # fmt: skip
 _HEAD: Mapping[str, _Check] = {
     "scenario": _is_text, "arguments": lambda value: isinstance(value, dict), "api": _is_text, "begun": _is_text,

@@ -69,11 +69,14 @@ def test_no_request_is_longer_than_the_context(
     context = Context(seed=seed, context_tokens=context_tokens, writer=model.writer)
     wrapping = model.writer.wrapping
     for session in made(scenario, context, 3):
-        prompt = first_prompt_tokens(session, model.counting)
+        planned = prompt = first_prompt_tokens(session, model.counting)
         for place, turn in enumerate(session.turns):
             if place:
                 answer = math.ceil(session.turns[place - 1].output_tokens * ANSWER_GROWTH)
-                prompt += answer + wrapping.turn_tokens + model.counting.exact(turn.text, add_special_tokens=False)
+                more = wrapping.turn_tokens + model.counting.exact(turn.text, add_special_tokens=False)
+                prompt += answer + more
+                planned += session.turns[place - 1].output_tokens + more
+            assert turn.prompt_tokens == planned
             assert turn.output_tokens >= 1
             assert prompt + turn.output_tokens <= context_tokens
 
