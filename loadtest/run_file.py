@@ -20,6 +20,8 @@ from loadtest.record import Record, Run
 FORMAT = "longreach-run"
 VERSION = 1
 TIME_DIGITS = 6
+GZIP_LEVEL = 5
+"""Twice as fast as 9, the default, for files that are hardly larger."""
 LINE_BYTES_MAX = 64 * 1024 * 1024
 """Of a record with millions of gaps; a longer line is no record."""
 RECORDS_MAX = 10_000_000
@@ -115,7 +117,7 @@ def read_run(path: Path) -> Run:
 
 def _open(path: Path, mode: str) -> BinaryIO:
     if path.suffix == ".gz":
-        return cast("BinaryIO", gzip.open(path, mode))
+        return cast("BinaryIO", gzip.open(path, mode, compresslevel=GZIP_LEVEL))
     return cast("BinaryIO", path.open(mode))
 
 
