@@ -6,6 +6,7 @@ What must not live here: sending (loadtest/client), what came of it (loadtest_re
 from __future__ import annotations
 
 import math
+import os
 import secrets
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -136,7 +137,7 @@ def run(
     from cluster.cli.loadtest_progress import following
     from cluster.cli.loadtest_target import look_at
     from loadtest.client.aim import Aim, read_keys
-    from loadtest.client.coordinator import Rules, arguments_of, processes_for, run_load
+    from loadtest.client.coordinator import Rules, arguments_of, run_load
     from loadtest.client.job import Job, notes_of
     from loadtest.client.runner import Pace
     from loadtest.client.sampling import Sampler
@@ -183,7 +184,7 @@ def run(
         tokenizer=tokenizer,
         samples=target.samples,
         sessions_max=sessions,
-        parts=processes or processes_for(rate or found.arrivals.rate_per_s),
+        parts=_parts(processes, times, concurrency),
     )
     rules = Rules(warmup_s=warmup, stop=StopRules(errors_ratio=stop_errors, ttft_s=stop_ttft))
     for note in notes_of(job):
@@ -205,6 +206,14 @@ def run(
     if made.stopped:
         typer.echo(f"longreach: the run was stopped: {made.stopped}", err=True)
         raise typer.Exit(EXIT_STOPPED)
+
+
+def _parts(asked: int | None, times: Times, concurrency: int) -> int:
+    """How many client processes; no more than there are sessions at once."""
+    from loadtest.client.job import parts_for
+
+    parts = asked or parts_for(times, concurrency, len(os.sched_getaffinity(0)))
+    return min(parts, concurrency) if concurrency else parts
 
 
 def _times(

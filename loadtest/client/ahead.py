@@ -6,9 +6,10 @@ What must not live here: sending, which sessions.
 from __future__ import annotations
 
 import asyncio
-import queue
+import contextlib
 import sys
 import threading
+from collections import deque
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
@@ -34,7 +35,7 @@ class Ahead:
     """Makes sessions ready, a few before they are asked for."""
 
     def __init__(self, sessions: Iterator[tuple[int, Session]], prepare: Callable[[int, Session], object]) -> None:
-        """Begin.
+        """Begin; needs the running loop.
 
         Args:
             sessions: with their numbers; used by one thread alone.
@@ -42,47 +43,57 @@ class Ahead:
         """
         self._sessions = sessions
         self._prepare = prepare
-        self._made: queue.Queue[Ready | BaseException | None] = queue.Queue(maxsize=AHEAD)
+        self._loop = asyncio.get_running_loop()
+        self._made: deque[Ready] = deque()
+        self._room = threading.Semaphore(AHEAD)
+        self._news = asyncio.Event()
         self._is_over = False
+        self._fault: Exception | None = None
         sys.setswitchinterval(SWITCH_S)
-        self._thread = threading.Thread(target=self._make, name="sessions", daemon=True)
-        self._thread.start()
+        threading.Thread(target=self._make, name="sessions", daemon=True).start()
 
     async def next(self) -> Ready | None:
-        """The next session, None after the last.
+        """The next session, None after the last; several tasks may wait for one.
 
         Raises:
             Exception: what the scenario raised.
         """
-        if self._is_over:
-            return None
-        try:
-            found = self._made.get_nowait()
-        except queue.Empty:
-            found = await asyncio.to_thread(self._made.get)
-        if isinstance(found, BaseException):
-            raise found
-        self._is_over = found is None
-        if found is None:
-            # Others that wait in `to_thread` must hear it, too.
-            self._made.put(None)
-        return found
+        while not self._made:
+            if self._fault is not None:
+                raise self._fault
+            if self._is_over:
+                return None
+            self._news.clear()
+            await self._news.wait()
+        self._room.release()
+        return self._made.popleft()
 
     def close(self) -> None:
         """Make no more."""
-        self._is_over = True
-        while True:
-            try:
-                self._made.get_nowait()
-            except queue.Empty:
-                break
+        self._end(None)
+        self._made.clear()
+        self._room.release()
 
     def _make(self) -> None:
+        fault: Exception | None = None
         try:
             for number, session in self._sessions:
-                self._made.put(Ready(number=number, session=session, first=self._prepare(number, session)))
+                made = Ready(number=number, session=session, first=self._prepare(number, session))
+                self._room.acquire()
                 if self._is_over:
-                    break
-            self._made.put(None)
-        except Exception as error:  # noqa: BLE001 - raised where it is asked for
-            self._made.put(error)
+                    return
+                self._made.append(made)
+                self._tell(self._news.set)
+        except Exception as error:  # noqa: BLE001 - raised where sessions are asked for
+            fault = error
+        # In the loop's own turn: whatever was made before is there by then.
+        self._tell(lambda: self._end(fault))
+
+    def _end(self, fault: Exception | None) -> None:
+        self._fault = self._fault or fault
+        self._is_over = True
+        self._news.set()
+
+    def _tell(self, what: Callable[[], object]) -> None:
+        with contextlib.suppress(RuntimeError):  # the loop is closed: nobody asks any more
+            self._loop.call_soon_threadsafe(what)

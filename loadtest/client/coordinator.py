@@ -6,7 +6,6 @@ What must not live here: sending (worker.py), drawing progress (cluster/cli), ju
 from __future__ import annotations
 
 import multiprocessing
-import os
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field, replace
@@ -34,8 +33,6 @@ STOP_TIMEOUT_S = 30.0
 """From `Stop` to the last records of a process."""
 TOKENS_MAX = 60_000_000
 """In all records: their times take 8 bytes each, so half a gigabyte. A run that has more ends, and says so."""
-RATE_PER_PROCESS = 100.0
-"""Requests a second, with a hundred tokens each 10,000 events: half of what one process times well."""
 
 
 class LoadTestError(LongreachError):
@@ -48,12 +45,6 @@ class Rules:
 
     warmup_s: float = 0.0
     stop: StopRules = field(default_factory=StopRules)
-
-
-def processes_for(rate_per_s: float | None) -> int:
-    """How many client processes a rate takes, at most one a core and one core left for others."""
-    wanted = 1 if rate_per_s is None else int(rate_per_s / RATE_PER_PROCESS) + 1
-    return max(1, min(wanted, len(os.sched_getaffinity(0)) - 1))
 
 
 def run_load(

@@ -8,7 +8,7 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from cluster.core.errors import SetupError
@@ -20,6 +20,10 @@ from loadtest.plan import Session
 from loadtest.scenarios import ArrivalKind, Context, Options, Scenario, find_scenario
 from loadtest.text import load_writer, ratio_writer
 
+RATE_PER_PROCESS = 100.0
+"""Sessions a second, with a hundred tokens each 10,000 events: half of what one process times well."""
+CONCURRENCY_PER_PROCESS = 256
+"""At forty tokens a second each, as many events."""
 BURST_S = 1.0
 """How long a scenario's burst takes: at once, as people mean it, and not faster than anyone could connect."""
 
@@ -104,6 +108,34 @@ def open_context(job: Job) -> Context:
     """
     writer = ratio_writer(job.samples) if job.tokenizer is None else load_writer(job.tokenizer)
     return Context(seed=job.seed, context_tokens=job.context_tokens, writer=writer, salt=job.salt)
+
+
+def pace_of(job: Job) -> Pace:
+    """This process's pace: its share of what goes on at once."""
+    whole, rest = divmod(job.pace.concurrency, job.parts)
+    return replace(job.pace, concurrency=whole + (job.part < rest))
+
+
+def parts_for(times: Times, concurrency: int, cores: int) -> int:
+    """How many client processes a load takes, at most one a core and one core left for others.
+
+    Args:
+        times: of an open loop.
+        concurrency: of a closed loop; 0: open.
+        cores: that there are.
+    """
+    if concurrency:
+        wanted = concurrency / CONCURRENCY_PER_PROCESS
+    else:
+        match times.course:
+            case Steady() | Bursts():
+                rate_per_s = times.course.rate_per_s
+            case Ramp():
+                rate_per_s = max(times.course.first_per_s, times.course.last_per_s)
+            case None:
+                rate_per_s = times.speed
+        wanted = rate_per_s / RATE_PER_PROCESS
+    return max(1, min(math.ceil(wanted), cores - 1))
 
 
 def notes_of(job: Job) -> Sequence[str]:

@@ -6,6 +6,7 @@ What must not live here: when requests go out (runner.py), reading events (readi
 from __future__ import annotations
 
 import asyncio
+import errno
 import ssl
 import time
 from typing import Any
@@ -24,6 +25,7 @@ from services.http1.pool import ConnectionPool, Origin
 KEEPALIVE_S = 4.0
 """Servers close idle connections as early as 5 s (plain uvicorn); ours go first, or a request meets a closing one."""
 PATHS = {Kind.CHAT: "/v1/chat/completions", Kind.COMPLETION: "/v1/completions"}
+OK = 200
 EVENT_STREAM = "text/event-stream"
 TOO_LONG = "answer_too_long"
 Request = tuple[list[bytes], bool]
@@ -86,7 +88,10 @@ class RestTransport:
     async def _exchange(self, request: list[bytes], arriving: _Arriving) -> None:
         connection = self._pool.idle(self._origin)
         if connection is None:
-            connection = await self._pool.connect(self._origin, CONNECT_TIMEOUT_S)
+            try:
+                connection = await self._pool.connect(self._origin, CONNECT_TIMEOUT_S)
+            except TimeoutError:
+                raise ConnectionError(errno.ETIMEDOUT, "connect timeout") from None
         arriving.connection = connection
         # The one time limit is the request's own.
         connection.exchange(request, arriving, first_s=NEVER_S, idle_s=NEVER_S)
@@ -113,7 +118,7 @@ class _Arriving:
         answer = self.answer
         answer.status = status
         answer.pool, answer.replica = headers.get(HEADER_POOL, ""), headers.get(HEADER_REPLICA, "")
-        if headers.get("content-type", "").startswith(EVENT_STREAM):
+        if status == OK and headers.get("content-type", "").startswith(EVENT_STREAM):
             answer.is_stream = True
             self._reader = StreamReader(answer.event_times, keeps_text=self._keeps_text)
 

@@ -146,8 +146,11 @@ class Runner:
             await asyncio.wait(self._tasks, timeout=None if math.isinf(left_s) else max(left_s, 0.0))
 
     async def _lane(self, ahead: Ahead) -> None:
-        while time.monotonic() < self._end_s and (ready := await ahead.next()) is not None:
-            if not await self._session(ready, time.monotonic()):
+        while (ready := await ahead.next()) is not None:
+            due_s = time.monotonic()
+            if due_s >= self._end_s:
+                return
+            if not await self._session(ready, due_s):
                 await asyncio.sleep(FAILED_PAUSE_S)
 
     async def _session(self, ready: Ready, due_s: float) -> bool:

@@ -20,7 +20,7 @@ import uvloop
 from cluster.core.errors import LongreachError
 from loadtest.client.aim import Aim, Transport
 from loadtest.client.health import Health
-from loadtest.client.job import Job, sessions_of
+from loadtest.client.job import Job, pace_of, sessions_of
 from loadtest.client.rest import RestTransport
 from loadtest.client.rpc import GrpcTransport
 from loadtest.client.runner import Counts, Runner
@@ -99,7 +99,9 @@ class _Worker:
         """The run's part of this process."""
         job = self._job
         transport = open_transport(job.aim)
-        runner = self._runner = Runner(transport, aim=job.aim, pace=job.pace, name=job.name, keep=self._records.append)
+        runner = self._runner = Runner(
+            transport, aim=job.aim, pace=pace_of(job), name=job.name, keep=self._records.append
+        )
         sessions = sessions_of(job)
         loop = asyncio.get_running_loop()
         loop.add_reader(self._pipe.fileno(), self._hear)

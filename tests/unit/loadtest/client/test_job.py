@@ -5,12 +5,14 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from cluster.core.errors import SetupError
 from loadtest.arrivals import Bursts, Ramp, Spacing, Steady
 from loadtest.client.aim import Aim, read_keys
-from loadtest.client.coordinator import Rules, arguments_of, processes_for
-from loadtest.client.job import Job, Times, sessions_of, times_of
+from loadtest.client.coordinator import Rules, arguments_of
+from loadtest.client.job import Job, Times, pace_of, parts_for, sessions_of, times_of
 from loadtest.client.runner import Pace
 from loadtest.scenarios import find_scenario
 
@@ -78,11 +80,30 @@ def test_arguments_hold_no_secret() -> None:
     assert (told["tenants"], told["seed"], told["course"]) == (["gold"], 1, {"kind": "steady", "rate_per_s": 20})
 
 
-def test_processes_follow_rate_and_cores(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("os.sched_getaffinity", lambda _: set(range(8)))
-    assert [processes_for(rate) for rate in (None, 1.0, 99.0, 250.0, 9000.0)] == [1, 1, 1, 3, 7]
-    monkeypatch.setattr("os.sched_getaffinity", lambda _: {0})
-    assert processes_for(9000.0) == 1
+@pytest.mark.parametrize(
+    ("times", "concurrency", "parts"),
+    [
+        (Times(course=Steady(rate_per_s=1)), 0, 1),
+        (Times(course=Steady(rate_per_s=250)), 0, 3),
+        (Times(course=Ramp(first_per_s=1, last_per_s=450, over_s=60)), 0, 5),
+        (Times(course=Bursts(rate_per_s=9000, on_s=1, off_s=9)), 0, 7),
+        (Times(), 0, 1),
+        (Times(course=Steady(rate_per_s=1)), 1000, 4),
+    ],
+)
+def test_processes_follow_load_and_cores(times: Times, concurrency: int, parts: int) -> None:
+    assert parts_for(times, concurrency, 8) == parts
+    assert parts_for(times, concurrency, 1) == 1
+
+
+@given(st.integers(1, 100), st.integers(1, 8))
+def test_processes_share_what_goes_on_at_once(concurrency: int, parts: int) -> None:
+    shares = [
+        pace_of(replace(JOB, pace=Pace(concurrency=concurrency), part=part, parts=parts)).concurrency
+        for part in range(parts)
+    ]
+    assert sum(shares) == concurrency
+    assert max(shares) - min(shares) <= 1
 
 
 def test_keys_by_tenant_are_read(tmp_path: Path) -> None:
