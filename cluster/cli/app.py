@@ -24,6 +24,7 @@ from cluster.cli import (
     k8s,
     keys,
     lifecycle,
+    loadtest,
     logs,
     models,
     plan,
@@ -82,6 +83,7 @@ app.add_typer(bench.app, name="bench")
 app.add_typer(cache.app, name="cache")
 app.add_typer(k8s.app, name="k8s")
 app.add_typer(keys.app, name="keys")
+app.add_typer(loadtest.app, name="loadtest")
 app.add_typer(models.app, name="models")
 app.add_typer(config.app, name="config")
 app.add_typer(plan.app, name="plan")
