@@ -23,8 +23,8 @@ SAMPLES_MAX = 5_000
 TIMEOUT_S = 4.0
 REPLICAS_MAX = 64
 """Of which memory is sampled."""
-MEMORY = "process_resident_memory_bytes"
-"""Python's client library and others tell it by this name."""
+MEMORY = frozenset({"longreach_resident_memory_bytes", "process_resident_memory_bytes"})
+"""A gateway's own, all its workers together; and what Python's client library calls it."""
 ENDPOINTS = "longreach_endpoints"
 READY = "ready"
 
@@ -108,7 +108,7 @@ def memory_in(text: str) -> float:
         sample.value
         for family in text_string_to_metric_families(text)
         for sample in family.samples
-        if sample.name == MEMORY
+        if sample.name in MEMORY
     )
 
 

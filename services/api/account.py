@@ -145,6 +145,12 @@ class Account:
         self.recording: Recording | None = None
         """For its spans; None where nobody traces."""
 
+    @property
+    def log_fields(self) -> dict[str, str]:
+        """What every line about this request has."""
+        fields = {"request_id": str(self.request_id)}
+        return fields if self.recording is None else {**fields, "trace_id": self.recording.trace_id}
+
     def served(self, served: Served, now_s: float) -> None:
         """An endpoint answers."""
         self.first_byte_s = now_s - self.started_s

@@ -126,7 +126,7 @@ class InferenceService:
             account.ending = Ending.CLIENT_GONE
             raise asyncio.CancelledError from None
         except Exception:
-            logger.exception("request failed", extra={"request_id": account.request_id})
+            logger.exception("request failed", extra=account.log_fields)
             answer = internal()
             if account.status:
                 account.ending = Ending.BROKEN
@@ -176,7 +176,7 @@ class InferenceService:
         try:
             return method.answer(orjson.loads(delivery.body)).SerializeToString()
         except (ValueError, LookupError, TypeError, AttributeError):
-            logger.warning("an engine's answer has another form", extra={"request_id": account.request_id})
+            logger.warning("an engine's answer has another form", extra=account.log_fields)
             account.ending = Ending.BROKEN
             return unusable()
 

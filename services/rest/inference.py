@@ -68,7 +68,7 @@ class InferenceHandler:
         except asyncio.CancelledError:
             account.ending = Ending.CLIENT_GONE
         except Exception:
-            logger.exception("request failed", extra={"request_id": account.request_id})
+            logger.exception("request failed", extra=account.log_fields)
             if account.status:
                 account.ending = Ending.BROKEN
                 exchange.cut()

@@ -15,6 +15,7 @@ longreach_endpoints{pool="long",state="ready"} 0
 
 def test_what_a_page_tells() -> None:
     assert memory_in(TEXT) == 1_500_000
+    assert memory_in(TEXT.replace("process_", "longreach_")) == 1_500_000
     assert pools_in(TEXT) == {"short_replicas": 2, "long_replicas": 0}
     assert (memory_in(""), pools_in("")) == (0, {})
 
