@@ -43,9 +43,10 @@ def spans_of(account: Account, recording: Recording, *, ended_s: float, wall_ns:
         ended_s: when it ended, monotonic.
         wall_ns: the same moment since the epoch.
     """
+    offset_ns = wall_ns - int(ended_s * _NS_PER_S)
 
     def at(moment_s: float) -> int:
-        return wall_ns - round((ended_s - moment_s) * _NS_PER_S)
+        return offset_ns + int(moment_s * _NS_PER_S)
 
     spans = [_own(account, recording, at, ended_s)]
     waits, ends = recording.waits or [], recording.ends or []
@@ -59,56 +60,56 @@ def spans_of(account: Account, recording: Recording, *, ended_s: float, wall_ns:
 
 def _own(account: Account, recording: Recording, at: Clock, ended_s: float) -> Span:
     operation = OPERATIONS.get(account.route, account.route.value)
-    outcome, identity = account.outcome, account.identity
-    attributes: dict[str, Value] = {
+    ending, parent = account.ending.value, recording.parent
+    return Span(
+        f"{operation} {account.model}" if account.model else operation,
+        Kind.SERVER,
+        recording.context.trace_id,
+        recording.context.span_id,
+        None if parent is None else parent.span_id,
+        at(account.started_s),
+        at(ended_s),
+        _own_attributes(account, recording, operation, ending),
+        # Conventions of HTTP: what the client did wrong is no error of a server's span.
+        (account.refusal_code or ending) if account.ending in ERROR_ENDINGS else None,
+        recording.context.state,
+        recording.context.is_sampled,
+    )
+
+
+def _own_attributes(account: Account, recording: Recording, operation: str, ending: str) -> dict[str, Value]:
+    outcome = account.outcome
+    found: dict[str, Value] = {
         "gen_ai.operation.name": operation,
         "gen_ai.provider.name": PROVIDER,
         "gen_ai.request.model": account.model,
         "http.response.status_code": account.status,
         "longreach.request_id": account.request_id,
-        "longreach.ending": account.ending.value,
+        "longreach.ending": ending,
         "longreach.attempts": account.attempts,
     }
     if account.api is Api.REST:
-        attributes |= {"http.request.method": "POST", "url.path": f"/v1/{account.route.value}"}
+        found["http.request.method"] = "POST"
+        found["url.path"] = f"/v1/{account.route.value}"
     else:
-        attributes["rpc.system.name"] = "grpc"
-    if account.served_model:
-        attributes["gen_ai.response.model"] = account.served_model
-    if identity is not None:
-        attributes["longreach.tenant"] = identity.tenant.name
+        found["rpc.system.name"] = "grpc"
+    if account.identity is not None:
+        found["longreach.tenant"] = account.identity.tenant.name
     if account.pool is not None:
-        attributes["longreach.pool"] = account.pool
-        attributes["longreach.predicted_cached_tokens"] = account.expected_cached_tokens
+        found["gen_ai.response.model"] = account.served_model
+        found["longreach.pool"] = account.pool
+        found["longreach.predicted_cached_tokens"] = account.expected_cached_tokens
     if account.first_byte_s is not None:
-        attributes["gen_ai.response.time_to_first_chunk"] = account.first_byte_s
+        found["gen_ai.response.time_to_first_chunk"] = account.first_byte_s
     if outcome is not None:
-        attributes |= {
-            "gen_ai.usage.input_tokens": outcome.prompt_tokens,
-            "gen_ai.usage.output_tokens": outcome.output_tokens,
-            "gen_ai.usage.cache_read.input_tokens": outcome.cached_tokens,
-        }
-    if account.refusal_code:
-        attributes["error.type"] = account.refusal_code
-    elif account.ending is not Ending.OK:
-        attributes["error.type"] = account.ending.value
+        found["gen_ai.usage.input_tokens"] = outcome.prompt_tokens
+        found["gen_ai.usage.output_tokens"] = outcome.output_tokens
+        found["gen_ai.usage.cache_read.input_tokens"] = outcome.cached_tokens
+    if account.refusal_code or account.ending is not Ending.OK:
+        found["error.type"] = account.refusal_code or ending
     if recording.prompt:
-        attributes["gen_ai.input.messages"] = recording.prompt[:PROMPT_BYTES_MAX].decode("utf-8", "replace")
-    context, parent = recording.context, recording.parent
-    return Span(
-        name=f"{operation} {account.model}" if account.model else operation,
-        kind=Kind.SERVER,
-        trace_id=context.trace_id,
-        span_id=context.span_id,
-        parent_id=None if parent is None else parent.span_id,
-        start_ns=at(account.started_s),
-        end_ns=at(ended_s),
-        attributes=attributes,
-        # Conventions of HTTP: what the client did wrong is no error of a server's span.
-        error=(account.refusal_code or account.ending.value) if account.ending in ERROR_ENDINGS else None,
-        state=context.state,
-        is_sampled=context.is_sampled,
-    )
+        found["gen_ai.input.messages"] = recording.prompt[:PROMPT_BYTES_MAX].decode("utf-8", "replace")
+    return found
 
 
 def _routing(account: Account, recording: Recording, times_ns: tuple[int, int]) -> Span:
@@ -139,17 +140,17 @@ def _attempts(
         own_id = recording.span_id(number)
         spans.append(
             Span(
-                name="attempt",
-                kind=Kind.CLIENT,
-                trace_id=recording.context.trace_id,
-                span_id=own_id,
-                parent_id=recording.context.span_id,
-                start_ns=at(attempt.begun_s),
-                end_ns=at(end_s),
-                attributes=attributes,
-                error=None if error is None else str(error),
-                state=recording.context.state,
-                is_sampled=recording.context.is_sampled,
+                "attempt",
+                Kind.CLIENT,
+                recording.context.trace_id,
+                own_id,
+                recording.context.span_id,
+                at(attempt.begun_s),
+                at(end_s),
+                attributes,
+                None if error is None else str(error),
+                recording.context.state,
+                recording.context.is_sampled,
             )
         )
         if is_last and why == ANSWERED:
@@ -203,14 +204,15 @@ def _child(
 ) -> Span:
     context = recording.context
     return Span(
-        name=name,
-        kind=Kind.INTERNAL,
-        trace_id=context.trace_id,
-        span_id=recording.span_id(number),
-        parent_id=context.span_id if parent_id is None else parent_id,
-        start_ns=times_ns[0],
-        end_ns=times_ns[1],
-        attributes=attributes,
-        state=context.state,
-        is_sampled=context.is_sampled,
+        name,
+        Kind.INTERNAL,
+        context.trace_id,
+        recording.span_id(number),
+        context.span_id if parent_id is None else parent_id,
+        times_ns[0],
+        times_ns[1],
+        attributes,
+        None,
+        context.state,
+        context.is_sampled,
     )

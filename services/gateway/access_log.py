@@ -75,6 +75,7 @@ class AccessLog:
         self._template = _JSON if is_json else _TEXT
         self._quote = _json_string if is_json else _text_word
         self._absent = '"-"' if is_json else "-"
+        self._plain = '"%s"' if is_json else "%s"
         self._words: dict[str, str] = {}
         self._lines: list[str] = []
         self._lines_chars = 0
@@ -115,7 +116,7 @@ class AccessLog:
 
         Args:
             request_id: as the client knows it.
-            trace_id: empty where nobody traces.
+            trace_id: in hexadecimal; empty where nobody traces.
             route: a Route.
             api: an Api.
             status: HTTP's, whatever the API.
@@ -146,7 +147,7 @@ class AccessLog:
             self._second_text,
             int((now_s - second) * 1000),
             self._quote(request_id),
-            self._quote(trace_id) if trace_id else absent,
+            self._plain % trace_id if trace_id else absent,
             words.get(route) or self._word(route),
             words.get(api) or self._word(api),
             status,
