@@ -43,6 +43,9 @@ class Environment:
     """Where the replicas of this container meet who asks them to drain (`LONGREACH_DRAIN_DIR`)."""
     ray_cluster: str
     """The Ray cluster this process belongs to, as KubeRay names it in every pod (`RAY_CLUSTER_NAME`); else empty."""
+    otlp_endpoint: str | None
+    """Of an OpenTelemetry collector (`OTEL_EXPORTER_OTLP_ENDPOINT`); exporters read the other variables so named."""
+    otlp_protocol: str | None
     in_pod: bool
     """Whether this is a pod of Kubernetes (`KUBERNETES_SERVICE_HOST` is in every one)."""
     variables: Mapping[str, str] = field(repr=False)
@@ -89,6 +92,8 @@ def read_environment(variables: Mapping[str, str] | None = None) -> Environment:
         # Not below the state folder: in a pod that may be a volume that several containers share.
         drain_dir=Path(env.get(DRAIN_DIR_VARIABLE) or f"/tmp/longreach-drain-{os.getuid()}"),  # noqa: S108 - made 0700
         ray_cluster=env.get("RAY_CLUSTER_NAME", ""),
+        otlp_endpoint=env.get("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT") or env.get("OTEL_EXPORTER_OTLP_ENDPOINT") or None,
+        otlp_protocol=env.get("OTEL_EXPORTER_OTLP_TRACES_PROTOCOL") or env.get("OTEL_EXPORTER_OTLP_PROTOCOL") or None,
         in_pod="KUBERNETES_SERVICE_HOST" in env,
         variables=env,
     )

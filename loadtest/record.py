@@ -21,8 +21,9 @@ class Record:
     due_s: float
     """When it should have been sent; every latency counts from here."""
     sent_s: float
+    """When the client turned to it; connecting, where that was needed, came after."""
     first_token_s: float | None
-    """None: no token came."""
+    """When the first event with text was read, or an answer that is not a stream; None: no token came."""
     ended_s: float
     gaps_s: Sequence[float]
     """Between two events with tokens, in order; empty where the answer was not a stream or had one event."""
@@ -38,6 +39,8 @@ class Record:
     """As the server counted; 0 where it did not tell."""
     pool: str
     replica: str
+    planned_tokens: int = 0
+    """About how many the prompt should have (`Turn.prompt_tokens`); 0: not known."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -52,11 +55,15 @@ class Run:
     begun: str
     """ISO 8601, UTC."""
     seconds: float
+    """In which requests were due: answers may have come later."""
     warmup_s: float
     """Requests due before are in `records` and not in sums."""
     records: Sequence[Record]
     client: Mapping[str, float] = field(default_factory=dict)
-    """What the client measured of itself: `lag_p99_s`, `cpu_ratio`, `processes`."""
+    """What the client measured of itself, of several processes the worst: `lag_p99_s` of its event loops, `late_p99_s`
+    of sending after the due time, `cpu_ratio` of a core, `processes`."""
+    warnings: Sequence[str] = ()
+    """Why the figures may say more about the client than about the server; empty: nothing points to it."""
     stopped: str = ""
     """Why it ended before its time; empty: it did not."""
     metrics: Sequence[Mapping[str, float]] = ()

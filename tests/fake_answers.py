@@ -24,7 +24,7 @@ class Usage:
     cached: int = 0
 
     def outcome(self) -> ReplicaOutcome:
-        return ReplicaOutcome(prompt_tokens=self.prompt, output_tokens=self.output, cached_tokens=self.cached)
+        return ReplicaOutcome(self.prompt, self.output, self.cached, queue_s=0.001, prefill_s=0.002, decode_s=0.003)
 
     def openai(self) -> dict[str, Any]:
         return {

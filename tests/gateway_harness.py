@@ -9,7 +9,7 @@ import asyncio
 import contextlib
 import random
 import textwrap
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -18,6 +18,7 @@ import httpx
 
 from cluster.config import parse_config
 from cluster.core.lease import Lease, PoolName, ReplicaId, ReplicaState
+from cluster.environment import read_environment
 from services.api.gateway import Gateway
 from services.gateway.access import Access
 from services.gateway.assembly import Surroundings, assemble
@@ -32,6 +33,8 @@ from services.gateway.server import GatewayServer
 from services.gateway.tokens import PromptCounter
 from services.grpc.server import GrpcServer
 from services.http1.listener import Listener, bind, bind_path
+from services.tracing.exporter import Sink
+from services.tracing.settings import trace_settings
 from tests.fake_engine import FakeEngine
 
 TWO_POOLS = """
@@ -116,6 +119,7 @@ async def running(
     tokenizers: Mapping[str, Path] | None = None,
     credential: str | None = None,
     parent: tuple[Path, str] | None = None,
+    sinks: Sequence[Sink] = (),
 ) -> AsyncIterator[Running]:
     """Serve a gateway with this configuration; its admin routes also at the path of a parent that shows this token."""
     config = parse_config(textwrap.dedent(config_text))
@@ -137,6 +141,8 @@ async def running(
         usage_folder=None,
         credential=credential,
         parent_token=None if parent is None else parent[1],
+        traces=trace_settings(config.telemetry.traces, read_environment({}), config.cluster.name),
+        sinks=sinks,
         rng=random.Random(1),
     )
     parts = assemble(around)

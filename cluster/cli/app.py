@@ -24,11 +24,13 @@ from cluster.cli import (
     k8s,
     keys,
     lifecycle,
+    loadtest,
     logs,
     models,
     plan,
     simulate,
     top,
+    trace,
     usage,
 )
 from cluster.core.errors import ConfigError, LongreachError
@@ -73,6 +75,7 @@ app.command()(chat.chat)
 app.command()(demo.demo)
 app.command()(gateway.gateway)
 app.command()(usage.usage)
+app.command()(trace.trace)
 app.command()(explain.explain)
 app.command()(drain.drain)
 app.add_typer(autoscale.app, name="autoscale")
@@ -80,6 +83,7 @@ app.add_typer(bench.app, name="bench")
 app.add_typer(cache.app, name="cache")
 app.add_typer(k8s.app, name="k8s")
 app.add_typer(keys.app, name="keys")
+app.add_typer(loadtest.app, name="loadtest")
 app.add_typer(models.app, name="models")
 app.add_typer(config.app, name="config")
 app.add_typer(plan.app, name="plan")

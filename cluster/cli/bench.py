@@ -7,10 +7,19 @@ from __future__ import annotations
 
 import typer
 
-from cluster.cli import bench_gateway, bench_grpc, bench_prefix, bench_route, bench_simulate, bench_start
+from cluster.cli import (
+    bench_gateway,
+    bench_grpc,
+    bench_loadclient,
+    bench_prefix,
+    bench_route,
+    bench_simulate,
+    bench_start,
+)
 
 app = typer.Typer(
-    help="Measure the gateway beside its peers, gRPC, routing, prefix caches, starts of replicas, and the simulator.",
+    help="Measure the gateway beside its peers, gRPC, routing, prefix caches, starts of replicas, the load client, "
+    "and the simulator.",
     no_args_is_help=True,
 )
 app.command()(bench_gateway.gateway)
@@ -19,3 +28,4 @@ app.command()(bench_route.route)
 app.command()(bench_prefix.prefix)
 app.command()(bench_simulate.simulate)
 app.command()(bench_start.start)
+app.command()(bench_loadclient.loadclient)

@@ -47,6 +47,14 @@ def gateway(
     memory: Annotated[
         bool, typer.Option("--memory", help="Also how memory grows up to request 100,000; some minutes a router.")
     ] = False,
+    traces: Annotated[
+        bool,
+        typer.Option(
+            "--traces",
+            help="The gateway without tracing and with it: 10% and 100% of requests to a collector, 100% to one that"
+            " is slow or gone.",
+        ),
+    ] = False,
     quick: Annotated[
         bool, typer.Option("--quick", help="Every step in a few seconds, to see that it works; figures mean nothing.")
     ] = False,
@@ -87,6 +95,7 @@ def gateway(
                 variables=environment.variables,
                 peer_names=peer or [],
                 with_memory=memory,
+                with_traces=traces,
                 watcher=watcher,
             ).run()
     except InterruptedBySignal as signal:

@@ -16,13 +16,23 @@ from typing import TYPE_CHECKING, Annotated, Protocol, TypeVar
 
 import typer
 
-from cluster.cli.target import ConfigOption, JsonOption, ModelOption, UrlOption, gateway_url, grpc_url, print_json
+from cluster.cli.target import (
+    CaOption,
+    ConfigOption,
+    JsonOption,
+    KeyOption,
+    ModelOption,
+    UrlOption,
+    api_key,
+    gateway_url,
+    grpc_url,
+    print_json,
+)
 
 if TYPE_CHECKING:
     from cluster.local.client import ChatAnswer, GatewayClient, Message
     from cluster.local.grpc_client import GrpcGatewayClient
 
-KEY_VARIABLE = "LONGREACH_API_KEY"
 TIMEOUT_S = 3600.0
 """As long as a gateway lets a request take that names no deadline (gateway.limits.request_s)."""
 ASK_AGAIN_S = 2.0
@@ -43,12 +53,8 @@ def chat(
     max_tokens: Annotated[int | None, typer.Option(min=1, help="Longest answer, in tokens.")] = None,
     grpc: Annotated[bool, typer.Option("--grpc", help="Over gRPC; --url is then host:port.")] = False,
     url: UrlOption = None,
-    api_key_env: Annotated[
-        str | None, typer.Option("--api-key-env", help=f"Variable that holds the API key; default: {KEY_VARIABLE}.")
-    ] = None,
-    ca_file: Annotated[
-        Path | None, typer.Option("--ca-file", help="CA of a gateway with TLS, PEM; default: the usual ones.")
-    ] = None,
+    api_key_env: KeyOption = None,
+    ca_file: CaOption = None,
     wait_s: Annotated[
         float, typer.Option("--wait-s", min=0, help="Ask again for so long while no gateway or replica is there.")
     ] = 0.0,
@@ -59,7 +65,7 @@ def chat(
     json: JsonOption = False,
 ) -> None:
     """Ask the model, or talk to it; answers stream, and their pool and reason are shown."""
-    key = _api_key(api_key_env)
+    key = api_key(api_key_env)
     if prompt is None and (json or not sys.stdin.isatty()):
         prompt = sys.stdin.read().strip()
         if not prompt:
@@ -78,21 +84,6 @@ def chat(
         _require_tokens(answer)
         if json:
             print_json(answer.summary())
-
-
-def _api_key(variable: str | None) -> str | None:
-    """The key of the variable that was named, which must be there then; else of the usual one, if it is there.
-
-    Raises:
-        SetupError: the variable that was named is not set.
-    """
-    from cluster.core.errors import SetupError
-    from cluster.environment import read_environment
-
-    key = read_environment().secret(variable or KEY_VARIABLE)
-    if variable is not None and not key:
-        raise SetupError(f"the variable {variable} is not set", f"set {variable} to an API key of the gateway")
-    return key
 
 
 def _client(

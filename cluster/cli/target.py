@@ -27,6 +27,9 @@ DEFAULT_ADMIN_URL = "http://127.0.0.1:8081"
 DEFAULT_GRPC_URL = "grpc://127.0.0.1:8082"
 """Where its gRPC listener does."""
 
+KEY_VARIABLE = "LONGREACH_API_KEY"
+"""Where clients' commands find their key."""
+
 ConfigOption = Annotated[
     Path | None, typer.Option("--config", "-c", help="Configuration file of the cluster; its name says which one.")
 ]
@@ -39,6 +42,27 @@ GrpcUrlOption = Annotated[
     typer.Option("--url", help="The gateway's address for gRPC; default: the cluster's.", metavar="HOST:PORT"),
 ]
 ModelOption = Annotated[str | None, typer.Option("--model", "-m", help="Model name; default: the first on the list.")]
+KeyOption = Annotated[
+    str | None, typer.Option("--api-key-env", help=f"Variable that holds the API key; default: {KEY_VARIABLE}.")
+]
+CaOption = Annotated[
+    Path | None, typer.Option("--ca-file", help="CA of a gateway with TLS, PEM; default: the usual ones.")
+]
+
+
+def api_key(variable: str | None) -> str | None:
+    """The key of the variable that was named, which must be there then; else of the usual one, if it is there.
+
+    Raises:
+        SetupError: the variable that was named is not set.
+    """
+    from cluster.core.errors import SetupError
+    from cluster.environment import read_environment
+
+    key = read_environment().secret(variable or KEY_VARIABLE)
+    if variable is not None and not key:
+        raise SetupError(f"the variable {variable} is not set", f"set {variable} to an API key of the gateway")
+    return key
 
 
 def run_dir(config: Path | None) -> RunDir:

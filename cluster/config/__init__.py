@@ -24,7 +24,8 @@ from cluster.config.pools import (
     ReplicasSection,
     SamplingSection,
 )
-from cluster.config.schema import Config, RedisSection, TelemetrySection
+from cluster.config.schema import Config, RedisSection
+from cluster.config.telemetry import MetricsSection, TelemetrySection, TracesSection
 
 __all__ = [
     "AdminSection",
@@ -37,6 +38,7 @@ __all__ = [
     "GatewaySection",
     "LimitsSection",
     "LoraSection",
+    "MetricsSection",
     "ModelSection",
     "Name",
     "OutputSection",
@@ -50,6 +52,7 @@ __all__ = [
     "TelemetrySection",
     "TenantSection",
     "TlsSection",
+    "TracesSection",
     "load_config",
     "parse_config",
     "parse_section",

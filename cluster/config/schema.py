@@ -5,7 +5,7 @@ What must not live here: reading files (file.py), the environment (cluster/envir
 
 from __future__ import annotations
 
-from typing import Literal, Self
+from typing import Self
 from urllib.parse import parse_qs, urlsplit
 
 from pydantic import Field, field_validator, model_validator
@@ -13,6 +13,7 @@ from pydantic import Field, field_validator, model_validator
 from cluster.config.base import Section
 from cluster.config.gateway import GatewaySection, TenantSection
 from cluster.config.pools import ClusterSection, ModelSection, PoolSection, neighbours
+from cluster.config.telemetry import TelemetrySection
 
 STORES = ("state", "cache")
 """Their keys begin so."""
@@ -76,13 +77,6 @@ class RedisSection(Section):
                 "cache_gib is the embedded server's: leave it out, and set maxmemory at cache_url's server"
             )
         return self
-
-
-class TelemetrySection(Section):
-    """What is logged. Metrics are always at /metrics of the admin listener."""
-
-    log_level: Literal["debug", "info", "warning", "error"] = "info"
-    log_format: Literal["text", "json"] = "text"
 
 
 class Config(Section):

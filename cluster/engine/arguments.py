@@ -48,6 +48,8 @@ def vllm_arguments(
         # vLLM takes it for each rank, and ranks share the KV heads.
         "kv-cache-memory-bytes": plan.kv_cache_bytes // plan.tensor_parallel if plan.kv_cache_bytes else None,
     }
+    if plan.traces_endpoint is not None:
+        arguments["otlp-traces-endpoint"] = plan.traces_endpoint
     if plan.accelerator is Accelerator.CUDA:
         arguments["gpu-memory-utilization"] = plan.gpu_memory_ratio
     if sockets is not None:
@@ -95,6 +97,8 @@ def engine_environment(plan: ReplicaPlan) -> dict[str, str]:
         # Whole hashes in the events, not their low 64 bits.
         "VLLM_KV_EVENTS_USE_INT_BLOCK_HASHES": "0",
     }
+    if plan.traces_endpoint is not None:
+        env["OTEL_EXPORTER_OTLP_TRACES_PROTOCOL"] = plan.traces_protocol
     if plan.accelerator is Accelerator.CPU and plan.cores:
         env["VLLM_CPU_OMP_THREADS_BIND"] = _thread_binding(plan.cores, plan.tensor_parallel)
     return env | plan.env

@@ -84,6 +84,10 @@ class ReplicaPlan:
     state_login: StateServer | None = None
     """How to log in at `state_url`: names of secrets, no secret. None: the address is all there is."""
 
+    traces_endpoint: str | None = None
+    """OTLP collector of vLLM's own spans; None: it makes none."""
+    traces_protocol: str = "grpc"
+
     @property
     def state(self) -> str | StateServer | None:
         """What clients of the state store are made from."""

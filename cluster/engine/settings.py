@@ -99,6 +99,8 @@ def replica_plan(
         cores=hardware.cores if on_cpu else (),
         redis_tier=redis_tier_plan(config, pool, context_kv_bytes=_context_kv_bytes(pool, card, dtype)),
         revision=pool.revision or "",
+        traces_endpoint=config.telemetry.traces.vllm_endpoint,
+        traces_protocol=config.telemetry.traces.protocol or "grpc",
     )
 
 

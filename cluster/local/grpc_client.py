@@ -124,17 +124,26 @@ class GrpcGatewayClient:
         with refusals(self.url):
             return self._client.count_tokens(model=model, conversation={"messages": list(messages)}).count
 
+    def models(self) -> list[dict[str, Any]]:
+        """The model list, in the form that REST's has.
+
+        Raises:
+            GatewayRefusedError: the gateway cannot be reached or refuses.
+        """
+        with refusals(self.url):
+            models = self._client.list_models().models
+        return [{"id": one.id, "max_model_len": one.max_context_tokens} for one in models]
+
     def default_model(self) -> str:
         """The first model on the list.
 
         Raises:
             GatewayRefusedError: the gateway cannot be reached, refuses, or has no model.
         """
-        with refusals(self.url):
-            models = self._client.list_models().models
+        models = self.models()
         if not models:
             raise GatewayRefusedError(f"{self.url} has no model")
-        return models[0].id
+        return str(models[0]["id"])
 
 
 def _events(stream: Stream[ChatStreamResponse]) -> Iterator[dict[str, Any]]:

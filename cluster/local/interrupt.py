@@ -45,6 +45,21 @@ def raising() -> Iterator[None]:
 
 
 @contextlib.contextmanager
+def counted() -> Iterator[list[signal.Signals]]:
+    """Within, the signals are only noted, in this list: for work that ends in an orderly way by itself."""
+    came: list[signal.Signals] = []
+    before = {number: signal.getsignal(number) for number in SIGNALS}
+    for number, handler in before.items():
+        if handler is not signal.SIG_IGN:
+            signal.signal(number, lambda number, _frame: came.append(signal.Signals(number)))
+    try:
+        yield came
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+@contextlib.contextmanager
 def deferred() -> Iterator[None]:
     """Within, the signals do nothing: a teardown that is cut short would leave what it came to remove."""
     before = {number: signal.signal(number, signal.SIG_IGN) for number in SIGNALS}

@@ -37,7 +37,7 @@ ENGINE_MODEL_KEYS = frozenset({"source", "revision", "sampling", "lora", "tool_p
 """Parts of a model that the engines of its served pools are built from; in a static pool they are the gateway's."""
 FIXED_SECTIONS = ("cluster", "redis")
 FIXED_GATEWAY_KEYS = ("host", "port")
-FIXED_TELEMETRY_KEYS = ("log_format",)
+FIXED_TELEMETRY_KEYS = ("log_format", "traces", "metrics")
 """Bound when the gateway starts, as in services/gateway/current.py."""
 
 

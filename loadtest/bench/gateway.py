@@ -14,6 +14,7 @@ from pathlib import Path
 
 from loadtest.bench import native
 from loadtest.bench.bodies import KINDS, Bodies
+from loadtest.bench.collector import NOBODY, collecting
 from loadtest.bench.engines import Engines, kept_leases, running_engines, running_state
 from loadtest.bench.load import LoadClient, LoadFailedError
 from loadtest.bench.machine import Cores, pinned
@@ -61,6 +62,8 @@ class GatewayBench:
     variables: Mapping[str, str]
     peer_names: Sequence[str]
     with_memory: bool
+    with_traces: bool
+    """The gateway with tracing, in several ways, instead of static endpoints."""
     watcher: Watcher
 
     def run(self) -> Outcome:
@@ -72,8 +75,8 @@ class GatewayBench:
             LoadFailedError: the load client failed in front of our own gateway.
         """
         programs = native.build(self.cache)
-        routers, missing = self._routers()
         with ExitStack() as stack:
+            routers, missing = self._routers(stack)
             folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="longreach-bench-")))
             # This process renews leases and draws: it must not take time from the router.
             stack.enter_context(pinned(self.cores.load))
@@ -88,11 +91,12 @@ class GatewayBench:
             load = LoadClient(program=programs.load, core=self.cores.load, api_key=api_key)
             return self._measure(routers, missing, rooms, load, engines)
 
-    def _routers(self) -> tuple[list[Router], list[Missing]]:
-        routers: list[Router] = [
-            Longreach(name=OURS, is_static=False, tokenizer=self.tokenizer),
-            Longreach(name=OURS_STATIC, is_static=True, tokenizer=self.tokenizer),
-        ]
+    def _routers(self, stack: ExitStack) -> tuple[list[Router], list[Missing]]:
+        routers: list[Router] = [Longreach(name=OURS, is_static=False, tokenizer=self.tokenizer)]
+        if self.with_traces:
+            routers += self._traced(stack)
+        else:
+            routers.append(Longreach(name=OURS_STATIC, is_static=True, tokenizer=self.tokenizer))
         missing: list[Missing] = []
         for name in dict.fromkeys(self.peer_names):
             found = find_peer(name, cache=self.cache, variables=self.variables, say=self.watcher.says)
@@ -101,6 +105,21 @@ class GatewayBench:
             else:
                 routers.append(found)
         return routers, missing
+
+    def _traced(self, stack: ExitStack) -> list[Router]:
+        with pinned(self.cores.load):
+            taken = stack.enter_context(collecting(answers=True))
+            slow = stack.enter_context(collecting(answers=False))
+        ways = {"10%": (taken, 0.1), "100%": (taken, 1.0), "100% slow": (slow, 1.0), "100% gone": (NOBODY, 1.0)}
+        return [
+            Longreach(
+                name=f"{OURS} traces {way}",
+                is_static=False,
+                tokenizer=self.tokenizer,
+                traces={"endpoint": endpoint, "sampling_ratio": ratio},
+            )
+            for way, (endpoint, ratio) in ways.items()
+        ]
 
     def _measure(
         self, routers: Sequence[Router], missing: Sequence[Missing], rooms: _Rooms, load: LoadClient, engines: Engines

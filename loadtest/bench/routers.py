@@ -14,7 +14,7 @@ import sys
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import closing, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -105,6 +105,8 @@ class Longreach:
     """Endpoints listed in the configuration, instead of leases in the state store."""
     tokenizer: Path
     """Folder of the model's tokenizer."""
+    traces: Mapping[str, Any] = field(default_factory=dict)
+    """Its telemetry.traces."""
 
     def start(self, place: Place) -> Serving:
         """Start a gateway and wait for its ready file."""
@@ -151,7 +153,7 @@ class Longreach:
                 "auth": {"keys_file": str(keys_file)},
                 "routing": {"policy": "balanced"},
             },
-            "telemetry": {"log_level": "info", "log_format": "json"},
+            "telemetry": {"log_level": "info", "log_format": "json", "traces": dict(self.traces)},
         }
 
 

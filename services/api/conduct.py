@@ -15,7 +15,8 @@ from typing import Any
 from cluster.core import wire
 from cluster.core.request import InferenceRequest
 from cluster.core.routing import explain
-from services.api.account import Account, Bookkeeper, Delivery, Ending
+from services.api.account import Account, Delivery, Ending
+from services.api.books import Bookkeeper
 from services.api.decode import output_field_of
 from services.api.gateway import Gateway
 from services.api.refusals import Refusal, expired, from_outcome, full, late
@@ -45,6 +46,9 @@ class Conduct:
             headers: the client's, by lower-case name.
             certificate: the common name in the client's certificate, where it showed one that was verified.
         """
+        tracing = self._gateway.tracing
+        if tracing is not None:
+            account.recording = tracing.begin(headers)
         identity = identify(self._gateway, headers, certificate)
         if isinstance(identity, Refusal):
             return identity
@@ -85,7 +89,12 @@ class Conduct:
         """
         account.model = request.model
         assert account.identity is not None
-        ask = ask_of(self._gateway, request, headers, account.identity, account.started_s, left_s=left_s)
+        recording, tracing = account.recording, self._gateway.tracing
+        if recording is not None and tracing is not None and tracing.settings.prompts:
+            recording.prompt = request.body
+        ask = ask_of(
+            self._gateway, request, headers, account.identity, account.started_s, left_s=left_s, recording=recording
+        )
         if isinstance(ask, Refusal):
             return ask
         account.limit_s = ask.deadline.at_s - account.started_s

@@ -20,6 +20,7 @@ from services.gateway.residency import Residency
 from services.gateway.scaling import Scaling
 from services.gateway.usage import Usage
 from services.gateway.waiting import WaitingRoom
+from services.tracing.tracing import Tracing
 
 
 @dataclass(slots=True, kw_only=True)
@@ -38,6 +39,8 @@ class Gateway:
     access_log: AccessLog
     usage: Usage | None
     """None where there is no folder to keep it in."""
+    tracing: Tracing | None
+    """None where traces go nowhere."""
     clock: Callable[[], float]
     """Monotonic seconds."""
     credential: str | None = None

@@ -16,6 +16,7 @@ from services.api.gateway import Gateway
 from services.api.refusals import Refusal, bad_priority, bad_timeout, denied
 from services.gateway.ask import Ask
 from services.gateway.auth import Denied
+from services.tracing.recording import Recording
 
 SESSION_CHARS_MAX = 128
 """A session's name is hashed; a longer one is cut, which at worst sends two sessions to one replica."""
@@ -35,8 +36,19 @@ def ask_of(
     arrived_s: float,
     *,
     left_s: float | None = None,
+    recording: Recording | None = None,
 ) -> Ask | Refusal:
-    """The request with everything its sender's headers say; `left_s` is what its own protocol leaves it from now on."""
+    """The request with everything its sender's headers say.
+
+    Args:
+        gateway: for its limits.
+        request: decoded.
+        headers: the client's, by lower-case name.
+        identity: who asks.
+        arrived_s: when it was here.
+        left_s: what its own protocol leaves it from now on.
+        recording: for its spans.
+    """
     limits = gateway.current.catalog.config.gateway.limits
     deadline = read_deadline(headers.get(wire.HEADER_TIMEOUT), arrived_s=arrived_s, limit_s=limits.request_s)
     if isinstance(deadline, BadTimeout):
@@ -49,7 +61,7 @@ def ask_of(
     session = headers.get(wire.HEADER_SESSION)
     salt = None if gateway.credential is None else cache_salt(identity, gateway.credential)
     session = None if session is None else session[:SESSION_CHARS_MAX]
-    return Ask(request, headers, identity, priority, deadline, arrived_s, session, salt)
+    return Ask(request, headers, identity, priority, deadline, arrived_s, session, salt, recording)
 
 
 def _priority(request: InferenceRequest, headers: Mapping[str, str], identity: Identity) -> Priority | Refusal:

@@ -29,8 +29,8 @@ WORDS_MAX = 4_096
 """Cached quoted words: routes, pools, replicas, tenants. Clients choose some, so a full cache is emptied."""
 
 _FIELDS = (
-    "request_id", "route", "api", "status", "ending", "tenant", "key", "model", "pool", "replica", "attempts",
-    "prompt_tokens", "predicted_tokens", "cached_tokens", "output_tokens", "first_byte_ms", "ms", "bytes",
+    "request_id", "trace_id", "route", "api", "status", "ending", "tenant", "key", "model", "pool", "replica",
+    "attempts", "prompt_tokens", "predicted_tokens", "cached_tokens", "output_tokens", "first_byte_ms", "ms", "bytes",
 )  # fmt: skip
 """The fields of a line, in order."""
 _TEXT = "%s.%03dZ INFO request " + " ".join(f"{name}=%s" for name in _FIELDS) + "\n"
@@ -91,11 +91,12 @@ class AccessLog:
     def write(
         self,
         request_id: str,
+        trace_id: str,
         route: str,
         api: str,
+        *,
         status: int,
         ending: str,
-        *,
         tenant: str | None,
         key: str | None,
         model: str,
@@ -114,6 +115,7 @@ class AccessLog:
 
         Args:
             request_id: as the client knows it.
+            trace_id: empty where nobody traces.
             route: a Route.
             api: an Api.
             status: HTTP's, whatever the API.
@@ -144,6 +146,7 @@ class AccessLog:
             self._second_text,
             int((now_s - second) * 1000),
             self._quote(request_id),
+            self._quote(trace_id) if trace_id else absent,
             words.get(route) or self._word(route),
             words.get(api) or self._word(api),
             status,

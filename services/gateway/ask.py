@@ -11,6 +11,7 @@ from typing import NamedTuple
 from cluster.core.admission.deadline import Deadline
 from cluster.core.request import InferenceRequest
 from cluster.core.tenant import Identity, Priority
+from services.tracing.recording import Recording
 
 
 class Ask(NamedTuple):
@@ -25,3 +26,5 @@ class Ask(NamedTuple):
     arrived_s: float
     session: str | None = None
     cache_salt: str | None = None
+    recording: Recording | None = None
+    """For its spans; None where nobody traces."""

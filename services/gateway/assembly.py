@@ -9,9 +9,10 @@ import asyncio
 import random
 import secrets
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from redis.asyncio import Redis
 
@@ -22,6 +23,7 @@ from cluster.state.usage import UsageStore
 from cluster.state.usage_files import FileTotals
 from services.api.conduct import Conduct
 from services.api.gateway import Gateway
+from services.api.snapshot import snapshot_of
 from services.gateway.access import Access
 from services.gateway.access_log import AccessLog
 from services.gateway.boundary import Boundaries, BoundaryExchange
@@ -53,6 +55,13 @@ from services.rest.admin import AdminFront
 from services.rest.app import build_app
 from services.rest.front import Front
 from services.rest.inference import InferenceHandler
+from services.tracing.exporter import Sink
+from services.tracing.resource import process_resource
+from services.tracing.settings import TraceSettings
+from services.tracing.tracing import Tracing
+
+if TYPE_CHECKING:
+    from services.gateway.metrics_push import MetricsPush
 
 STDERR = 2
 
@@ -78,6 +87,9 @@ class Surroundings:
     """What replicas of this cluster want to see."""
     parent_token: str | None
     """What the parent of several workers shows; None where there is no parent."""
+    traces: TraceSettings
+    sinks: Sequence[Sink]
+    """Where spans go; none: nothing is traced."""
     rng: random.Random
 
 
@@ -94,6 +106,7 @@ class Assembly:
     quotas: Quotas
     demand: Demand
     grpc: GrpcServices
+    push: MetricsPush | None
 
     def limits(self) -> ServerLimits:
         """What a client's connection may send and how long it may take, as configured now."""
@@ -131,7 +144,11 @@ class Assembly:
             self.quotas.follow,
             self.demand.follow,
         ]
-        return (*loops, gateway.usage.follow) if gateway.usage is not None else tuple(loops)
+        if gateway.usage is not None:
+            loops.append(gateway.usage.follow)
+        if self.push is not None:
+            loops.append(self.push.follow)
+        return tuple(loops)
 
     async def ready(self) -> None:
         """Know what can be known before the first request."""
@@ -147,6 +164,10 @@ class Assembly:
         await self.demand.close()
         if self.gateway.usage is not None:
             await self.gateway.usage.close()
+        if self.push is not None:
+            await self.push.close()
+        if self.gateway.tracing is not None:
+            await asyncio.to_thread(self.gateway.tracing.close)
         self.gateway.access_log.close()
 
 
@@ -208,6 +229,7 @@ def assemble(around: Surroundings) -> Assembly:
             descriptor=STDERR,
         ),
         usage=_usage(around, writer, metrics, config),
+        tracing=_tracing(around, metrics) if around.sinks else None,
         clock=clock,
         credential=around.credential,
     )
@@ -227,9 +249,30 @@ def assemble(around: Surroundings) -> Assembly:
         quotas=quotas,
         demand=demand,
         grpc=GrpcServices(InferenceService(gateway, conduct, calls), AdminService(gateway, calls), calls),
+        push=_push(gateway, config),
     )
     assembly.reloaded()
     return assembly
+
+
+def _tracing(around: Surroundings, metrics: Metrics) -> Tracing:
+    tracing = Tracing(around.traces, around.sinks, rng=around.rng, clock=time.monotonic)
+    metrics.spans = tracing.spans
+    return tracing
+
+
+def _push(gateway: Gateway, config: Config) -> MetricsPush | None:
+    section = config.telemetry.metrics
+    if section.endpoint is None:
+        return None
+    from services.gateway.metrics_push import MetricsPush, exporter_of
+
+    return MetricsPush(
+        exporter_of(section),
+        lambda: snapshot_of(gateway),
+        every_s=section.every_s,
+        resource=process_resource(config.cluster.name),
+    )
 
 
 def _usage(around: Surroundings, writer: str, metrics: Metrics, config: Config) -> Usage | None:

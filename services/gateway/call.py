@@ -8,11 +8,14 @@ from __future__ import annotations
 from cluster.core import wire
 from cluster.core.request import InferenceRequest, Route
 from cluster.core.routing import Choice
+from cluster.core.trace_context import TRACEPARENT, TRACESTATE
 from services.gateway.ask import Ask
 from services.gateway.catalog import Resolved, StaticEndpoint
 from services.gateway.upstream import UpstreamCall
 
-FORWARDED_HEADERS = ("accept", "traceparent", "tracestate")
+FORWARDED_HEADERS = ("accept",)
+TRACE_HEADERS = (TRACEPARENT, TRACESTATE)
+"""Passed on as they are where this gateway does not trace itself."""
 """The only headers of a client that an engine sees: all others could steer Serve, or carry secrets."""
 UNPREFIXED_ROUTES = frozenset({Route.TOKENIZE, Route.DETOKENIZE})
 """vLLM serves these beside /v1, not below it."""
@@ -46,7 +49,10 @@ def call_of(
     route = request.route
     output_tokens = choice.output_tokens if route in GENERATING else None
     lines = f"{wire.HEADER_REQUEST_ID}: {request.request_id}\r\n"
-    for name in FORWARDED_HEADERS:
+    recording = ask.recording
+    if recording is not None:
+        lines += recording.header_lines()
+    for name in FORWARDED_HEADERS if recording is not None else FORWARDED_HEADERS + TRACE_HEADERS:
         # A line's end in a value would be the next line; neither API lets one through, and this is the last to look.
         if name in ask.headers and ask.headers[name].isprintable():
             lines += f"{name}: {ask.headers[name]}\r\n"

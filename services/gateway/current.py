@@ -19,8 +19,16 @@ logger = logging.getLogger(__name__)
 
 T = TypeVar("T")
 
-RESTART_FIELDS = ("cluster", "redis", "gateway.host", "gateway.port", "telemetry.log_format")
-"""Bound at start: addresses, connections and the log's form."""
+RESTART_FIELDS = (
+    "cluster",
+    "redis",
+    "gateway.host",
+    "gateway.port",
+    "telemetry.log_format",
+    "telemetry.traces",
+    "telemetry.metrics",
+)
+"""Bound at start: addresses, connections, where spans go and the log's form."""
 CLUSTER_FIELDS = (
     "tensor_parallel",
     "hosts",

@@ -196,28 +196,26 @@ class Dispatcher:
     async def _try(self, case: Case) -> Outcome:
         """Attempts, one after another, until one answers or nobody is left."""
         limits = case.catalog.config.gateway.limits
-        attempts = case.attempts
+        attempts, recording = case.attempts, case.ask.recording
         while True:
-            found = self._places.claim(case, limits)
-            if attempts.sent == 0:
-                self._places.arrived(case, found)
-            if isinstance(found, Line):
-                found = await self._places.wait(case, found, limits)
+            found = await self._place(case, limits)
             if not isinstance(found, Claim):
                 return found
             choice = found.choice
             attempts.sent += 1
+            if recording is not None:
+                recording.attempted(self._clock(), choice, case.decision_s)
             answer = await self._send(case, found, limits)
             if isinstance(answer, UpstreamFailure):
-                self._metrics.attempt(choice.endpoint.pool, answer.kind.value)
+                self._passed_over(case, choice, answer.kind.value)
                 self._directory.failed(choice.endpoint.replica_id)
                 attempts.failed(choice, answer)
             elif answer.headers.get(wire.HEADER_REFUSAL) == wire.REFUSAL_CONTEXT:
-                self._metrics.attempt(choice.endpoint.pool, "refused")
+                self._passed_over(case, choice, "refused")
                 answer.close()
                 case.need = self._told_length(case, choice, answer)
             elif answer.status in OVERLOAD_STATUSES:
-                self._metrics.attempt(choice.endpoint.pool, "overloaded")
+                self._passed_over(case, choice, "overloaded")
                 answer.close()
                 # A bare 503 or 429 only means busy; a drain or a stall means that no other should go there either.
                 if answer.headers.get(wire.HEADER_REFUSAL) in LEAVING_REFUSALS:
@@ -226,6 +224,24 @@ class Dispatcher:
             else:
                 self._metrics.attempt(choice.endpoint.pool, "answered")
                 return self._served(case, found, answer)
+
+    async def _place(self, case: Case, limits: LimitsSection) -> Claim | Outcome:
+        """A place for the next attempt, after a wait where need be."""
+        found = self._places.claim(case, limits)
+        if case.attempts.sent == 0:
+            self._places.arrived(case, found)
+        if not isinstance(found, Line):
+            return found
+        begun_s = self._clock()
+        placed = await self._places.wait(case, found, limits)
+        if case.ask.recording is not None:
+            case.ask.recording.waited(begun_s, self._clock())
+        return placed
+
+    def _passed_over(self, case: Case, choice: Choice, why: str) -> None:
+        self._metrics.attempt(choice.endpoint.pool, why)
+        if case.ask.recording is not None:
+            case.ask.recording.failed(self._clock(), why)
 
     async def _send(self, case: Case, claim: Claim, limits: LimitsSection) -> UpstreamAnswer | UpstreamFailure:
         choice = claim.choice

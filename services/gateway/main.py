@@ -48,6 +48,8 @@ from services.gateway.watching import Contents, FileWatch, contents, watched_fil
 from services.gateway.workers import run_workers
 from services.grpc.server import GrpcServer
 from services.http1.listener import Listener, bind, bind_path
+from services.tracing.settings import trace_settings
+from services.tracing.tracing import sinks_of
 
 logger = logging.getLogger(__name__)
 
@@ -179,6 +181,7 @@ async def _serve(
         mostly_waits = await stack.enter_async_context(binary_store(state))
         cluster = config.cluster.name
         autoscale = None if redis is None else AutoscaleStore(redis, cluster)
+        traces = trace_settings(config.telemetry.traces, environment, cluster)
         around = Surroundings(
             current=current,
             access=access,
@@ -193,6 +196,8 @@ async def _serve(
             usage_folder=environment.run_dir(config.cluster.name) / "usage",
             credential=environment.replica_credential,
             parent_token=None if sockets is None else sockets.parent_token,
+            traces=traces,
+            sinks=sinks_of(traces, cluster),
             rng=random.Random(),  # noqa: S311 - breaks ties, guards nothing
         )
         parts = assemble(around)

@@ -19,6 +19,7 @@ class Unit(StrEnum):
     ENDPOINTS = "{endpoint}"
     PROMPTS = "{prompt}"
     RECORDS = "{record}"
+    SPANS = "{span}"
     CHUNKS = "{chunk}"
     SECONDS = "s"
     BYTES = "By"

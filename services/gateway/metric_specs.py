@@ -117,6 +117,13 @@ PROMPT_COUNTS = CounterSpec(
 CPU = CounterSpec(
     name="longreach_cpu_seconds", help="CPU time of the gateway, all of its threads", unit=Unit.SECONDS, labels=()
 )
+SPANS = CounterSpec(
+    name="longreach_trace_spans",
+    help="Spans by what became of them: exported, failed (not taken), dropped (no room in the queue); once for each "
+    "place they go to",
+    unit=Unit.SPANS,
+    labels=("result",),
+)
 USAGE_DROPPED = CounterSpec(
     name="longreach_usage_dropped_records",
     help="Requests missing in the usage totals: the disk refused, or 64 MiB were pending",
@@ -288,7 +295,7 @@ INFO = GaugeSpec(
 )
 COUNTERS = (
     REQUESTS, ATTEMPTS, BROKEN, TOKENS, TENANT_TOKENS, TENANT_REQUESTS, TENANT_REFUSED, SPILLED, REVISION_REQUESTS,
-    REFUSED, PROMPT_COUNTS, CPU, USAGE_DROPPED,
+    REFUSED, PROMPT_COUNTS, CPU, USAGE_DROPPED, SPANS,
 )  # fmt: skip
 HISTOGRAMS = (
     SECONDS, FIRST_BYTE, REVISION_FIRST_BYTE, TENANT_FIRST_BYTE, PROMPT, ADMISSION_WAIT, DECISION, CACHED_ERROR,

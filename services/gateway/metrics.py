@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from bisect import bisect_left
 from collections import defaultdict
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from enum import StrEnum
 
 from prometheus_client import CollectorRegistry, generate_latest
@@ -110,6 +110,8 @@ class Metrics:
         self._version = "unknown"
         self._age_s = -1.0
         self._usage_pending_bytes = 0
+        self.spans: Callable[[], Mapping[str, int]] = dict
+        """Asked what became of spans."""
 
     def use_tenants(self, tenants: Collection[TenantName]) -> None:
         """The tenants of the configuration, which have series of their own; at the start and after a reload."""
@@ -287,6 +289,7 @@ class Metrics:
             **self._counters(),
             names.CPU: {(): self._cpu_s},
             names.USAGE_DROPPED: {(): self._usage_dropped},
+            names.SPANS: {(result,): count for result, count in self.spans().items()},
         }
         histograms = {
             names.SECONDS: self._seconds,

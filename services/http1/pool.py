@@ -33,17 +33,18 @@ class Origin(NamedTuple):
 class ConnectionPool:
     """Connections by origin. Their number is bounded by the requests in flight, which the gateway bounds."""
 
-    def __init__(self, silence_s: float = SILENCE_S) -> None:
+    def __init__(self, silence_s: float = SILENCE_S, *, tls: ssl.SSLContext | None = None) -> None:
         """Prepare.
 
         Args:
             silence_s: how long a machine may owe a sign of life.
+            tls: of origins with TLS; None: the usual authorities.
         """
         self._silence_s = silence_s
         self._idle: dict[Origin, list[ClientConnection]] = {}
         self._all: set[ClientConnection] = set()
         self._buffer = memoryview(bytearray(READ_BYTES))
-        self._tls: ssl.SSLContext | None = None
+        self._tls = tls
         self._sweeper: asyncio.Task[None] | None = None
 
     def start(self) -> None:

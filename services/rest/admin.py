@@ -6,7 +6,6 @@ Clients cannot reach them. What must not live here: the routes of the client lis
 from __future__ import annotations
 
 import hmac
-import time
 
 from starlette.applications import Starlette
 from starlette.requests import Request
@@ -16,15 +15,14 @@ from starlette.routing import Route as Path
 from cluster.core.lease import ReplicaId
 from cluster.core.request import OverCap, Route
 from cluster.core.routing import explain
-from cluster.core.tenant import Priority
 from services.api.decode import decode, output_field_of, request_id_of
 from services.api.gateway import Gateway
 from services.api.refusals import Refusal, from_outcome, invalid, not_admin
 from services.api.sender import ask_of, identify
+from services.api.snapshot import snapshot_of
 from services.gateway.admin_relay import METRICS_TYPE, PARENT_HEADER, SNAPSHOT_PATH
-from services.gateway.exposition import Snapshot, merge
+from services.gateway.exposition import merge
 from services.gateway.outcome import UnknownModel
-from services.gateway.process import program_version, resident_bytes
 from services.gateway.scrapes import NotScraped, Scrapes
 from services.http1.answer import HttpDate
 from services.http1.asgi import AsgiBridge
@@ -116,7 +114,7 @@ class _Admin:
 
     async def metrics(self, _request: Request) -> Response:
         """GET /metrics: Prometheus text."""
-        return Response(merge([self._snapshot()]), media_type=METRICS_TYPE)
+        return Response(merge([snapshot_of(self._gateway)]), media_type=METRICS_TYPE)
 
     async def replicas(self, request: Request) -> Response:
         """GET /sd/replicas: Prometheus's HTTP service discovery; all targets are this gateway, by the asker's name."""
@@ -131,19 +129,7 @@ class _Admin:
 
     async def snapshot(self, _request: Request) -> Response:
         """GET /snapshot: this worker's tallies, for the parent process to add up."""
-        return Response(self._snapshot().encode(), media_type="application/json")
-
-    def _snapshot(self) -> Snapshot:
-        gateway, metrics = self._gateway, self._gateway.metrics
-        metrics.directory(gateway.directory.states(gateway.current.catalog), gateway.directory.age_s)
-        for priority in Priority:
-            metrics.queue_length(priority, gateway.room.length(priority))
-        metrics.held({pool: line.requests for pool, line in gateway.room.standing().items()})
-        metrics.autoscaling(gateway.scaling.records, time.time())
-        metrics.boundaries(gateway.boundaries.tokens)
-        metrics.residency(gateway.residency.chunks)
-        metrics.process(program_version(), time.process_time(), resident_bytes())
-        return metrics.snapshot()
+        return Response(snapshot_of(self._gateway).encode(), media_type="application/json")
 
     async def debug_route(self, request: Request) -> Response:
         """POST /debug/route?route=chat/completions: the decision for this body and these headers, in full."""

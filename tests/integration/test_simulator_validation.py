@@ -76,7 +76,7 @@ def url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 def calibration(url: str, tmp_path_factory: pytest.TempPathFactory) -> Calibration:
     output = tmp_path_factory.mktemp("calibration") / "calibration.json"
     command = [sys.executable, "-m", "cluster.cli", "plan", "calibrate", "--model", MODEL, "--gpu", "cpu"]
-    command += ["--url", url, "--output", str(output), "--most-running", str(MAX_RUNNING if MODEL == "tiny" else 8)]
+    command += ["--url", url, "--output", str(output), "--most-running", str(MAX_RUNNING)]
     command += ["--repeats", "5" if MODEL == "tiny" else "2"]
     command += ["--longest-prompt", "3000" if MODEL == "tiny" else "500"]
     done = subprocess.run(command, capture_output=True, text=True, timeout=TIMEOUT_S, check=False)

@@ -20,6 +20,7 @@ from services.gateway.logs import ACCESS_LOGGER, JsonFormatter, TextFormatter
 CREATED_S = 1_795_000_000.25
 FIELDS: dict[str, Any] = {
     "request_id": "req-1",
+    "trace_id": "4bf92f3577b34da6a3ce929d0e0e4736",
     "route": "chat/completions",
     "api": "rest",
     "status": 200,
@@ -100,10 +101,9 @@ def write(log: AccessLog, **changed: Any) -> None:
     first_byte_ms = fields.pop("first_byte_ms")
     log.write(
         fields.pop("request_id"),
+        fields.pop("trace_id"),
         fields.pop("route"),
         fields.pop("api"),
-        fields.pop("status"),
-        fields.pop("ending"),
         first_byte_s=None if first_byte_ms is None else first_byte_ms / 1000,
         seconds=fields.pop("ms") / 1000,
         sent_bytes=fields.pop("bytes"),

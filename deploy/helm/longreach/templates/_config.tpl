@@ -56,6 +56,10 @@ each Serve application gets what its pool needs.
 
 {{- $telemetry := default dict $config.telemetry -}}
 {{- if not $telemetry.log_format -}}{{- $_ := set $telemetry "log_format" "json" -}}{{- end -}}
+{{- if .Values.otel.endpoint -}}
+{{- $traces := merge (default dict $telemetry.traces) (dict "endpoint" .Values.otel.endpoint "protocol" .Values.otel.protocol) -}}
+{{- $_ := set $telemetry "traces" $traces -}}
+{{- end -}}
 {{- $_ := set $config "telemetry" $telemetry -}}
 
 {{- $pools := list -}}

@@ -1,0 +1,1 @@
+"""Traces of requests: recorded under way, built when a request ends, exported beside everything else."""
