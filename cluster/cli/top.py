@@ -63,13 +63,14 @@ async def _watch(reader: Reader, interval_s: float, *, once: bool, json: bool) -
         if once:
             with console.status(f"comparing two looks, {interval_s:g} s apart"):
                 found = [sight async for sight in _sights(reader, interval_s, once=True)]
-            console.print(top_view(found[-1], reader.url))
+            console.print(top_view(found[-1], reader.url, width=console.width))
             return
         with Live(console=console, auto_refresh=False, screen=console.is_terminal) as live:
             while True:
                 try:
                     async for sight in _sights(reader, interval_s, once=False):
-                        live.update(top_view(sight, reader.url, lines_max=console.height), refresh=True)
+                        view = top_view(sight, reader.url, width=console.width, lines_max=console.height)
+                        live.update(view, refresh=True)
                 except LongreachError as error:
                     # The gateway may be restarting: counters begin anew with the next look.
                     live.update(trouble_view(str(error), reader.url), refresh=True)

