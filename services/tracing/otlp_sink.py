@@ -65,7 +65,9 @@ class _Encoded(GrpcExporter):
         return data[0]
 
     def _initialize_channel_and_stub(self) -> None:
-        super()._initialize_channel_and_stub()
+        own: Any = super()
+        own._initialize_channel_and_stub()
         channel: Any = self._channel
+        client: Any = SimpleNamespace(Export=channel.unary_unary(EXPORT))
         # Its own stub would encode a message.
-        self._client = SimpleNamespace(Export=channel.unary_unary(EXPORT))
+        self._client = client
