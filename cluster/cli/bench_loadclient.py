@@ -29,6 +29,7 @@ LINES = {
     "timer_error_p99_ms": ("bare timer loop p99, ms", ".3f"),
     "error_over_timer_ms": ("error over the timer's, ms", ".3f"),
     "burst_chunks_per_s": ("chunks a second, unpaced", ",.0f"),
+    "others_ratio": ("other programs, of these cores", ".2f"),
     "failed": ("answers not as they should be", ",.0f"),
 }
 

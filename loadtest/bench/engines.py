@@ -39,6 +39,7 @@ class Engines:
     """The running fake engines."""
 
     ports: tuple[int, ...]
+    pids: tuple[int, ...] = ()
 
     @property
     def urls(self) -> tuple[str, ...]:
@@ -62,7 +63,7 @@ def running_engines(program: Path, *, core: int) -> Iterator[Engines]:
         SetupError: one did not start.
     """
     with contextlib.ExitStack() as stack:
-        ports = []
+        ports, pids = [], []
         for number in range(1, ENGINES + 1):
             argv = [str(program), "--name", f"engine-{number}", "--model", MODEL]
             with pinned(core):
@@ -74,7 +75,8 @@ def running_engines(program: Path, *, core: int) -> Iterator[Engines]:
             if not line.strip().isdigit():
                 raise SetupError("the fake engine did not start", f"run it by hand to see why: {program}")
             ports.append(int(line))
-        yield Engines(ports=tuple(ports))
+            pids.append(process.pid)
+        yield Engines(ports=tuple(ports), pids=tuple(pids))
 
 
 @contextlib.contextmanager

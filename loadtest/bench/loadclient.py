@@ -13,7 +13,7 @@ import re
 import time
 from array import array
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from multiprocessing.connection import Connection
 from pathlib import Path
 from statistics import median
@@ -25,7 +25,7 @@ from cluster.core.errors import LongreachError
 from loadtest.arrivals import Steady, arrivals
 from loadtest.bench.bodies import MODEL
 from loadtest.bench.engines import Engines, running_engines
-from loadtest.bench.machine import Cores, pinned
+from loadtest.bench.machine import Cores, busy_s, cpu_s, pinned
 from loadtest.client.aim import Aim
 from loadtest.client.answer import Answer
 from loadtest.client.health import quantile
@@ -83,6 +83,8 @@ class Timing:
     """From the engine's stamp to the client's reading."""
     error_p99_s: float
     failed: int
+    others_ratio: float = 0.0
+    """Of the client's core and the engine's, what others used meanwhile: other programs, and the kernel for them."""
 
     @property
     def chunks_per_cpu_s(self) -> float:
@@ -132,6 +134,7 @@ def measure(
                 "error_over_timer_ms": (half.error_p99_s - max(before_s, after_s)) * 1e3,
                 "burst_chunks_per_s": burst.chunks_per_s,
                 "burst_chunks_per_cpu_s": burst.chunks_per_cpu_s,
+                "others_ratio": max(full.others_ratio, half.others_ratio),
                 "failed": full.failed + half.failed + burst.failed,
             })  # fmt: skip
         progress("done", steps, steps)
@@ -202,6 +205,8 @@ def _until(due_s: Iterator[float], seconds: float) -> tuple[float, ...]:
 def _run(engines: Engines, cores: Cores, plan: Plan, load: _Load) -> Timing:
     context = multiprocessing.get_context("spawn")
     here, there = context.Pipe()
+    both = (cores.load, cores.router)
+    before = _Used.now(both, engines.pids)
     with pinned(cores.router):
         child = context.Process(target=_client, args=(engines.urls[0], plan, load, there), daemon=True)
         child.start()
@@ -209,20 +214,47 @@ def _run(engines: Engines, cores: Cores, plan: Plan, load: _Load) -> Timing:
     try:
         if not here.poll(plan.seconds + OVERTIME_S):
             raise LoadClientBenchError(f"the client did not end within {plan.seconds + OVERTIME_S:g} s")
-        found = here.recv()
-        assert isinstance(found, Timing)
+        found, client_s = here.recv()
+        after = _Used.now(both, engines.pids, client_s=client_s)
     except EOFError as error:
         raise LoadClientBenchError("the client process failed: its reason is above") from error
     else:
-        return found
+        assert isinstance(found, Timing)
+        return replace(found, others_ratio=after.others_since(before))
     finally:
         child.kill()
         child.join()
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Used:
+    """Processor time so far."""
+
+    at_s: float
+    busy_s: float
+    """Of the cores, anybody's."""
+    own_s: float
+    """Of engines and client."""
+    cores: int
+
+    @classmethod
+    def now(cls, cores: Sequence[int], pids: Sequence[int], *, client_s: float = 0.0) -> _Used:
+        return cls(
+            at_s=time.monotonic(),
+            busy_s=sum(map(busy_s, cores)),
+            own_s=sum(map(cpu_s, pids)) + client_s,
+            cores=len(cores),
+        )
+
+    def others_since(self, before: _Used) -> float:
+        """The share of the cores that others had."""
+        others_s = (self.busy_s - before.busy_s) - (self.own_s - before.own_s)
+        return max(others_s, 0.0) / (self.cores * (self.at_s - before.at_s))
+
+
 def _client(url: str, plan: Plan, load: _Load, pipe: Connection) -> None:
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        pipe.send(runner.run(_measure(url, plan, load)))
+        pipe.send((runner.run(_measure(url, plan, load)), time.process_time()))
 
 
 async def _measure(url: str, plan: Plan, load: _Load) -> Timing:

@@ -14,6 +14,8 @@ LAG_S = 0.005
 """Of event loops at p99: every time of a run is then wrong by as much, which is a good part of a token's time."""
 LATE_S = 0.010
 """Of sending, at p99: arrivals are no longer the ones that were asked for."""
+IDLE_RATIO = 0.3
+"""Of a core: a client that uses less and is late all the same waits for the processor."""
 CPU_RATIO = 0.8
 """Of a core, in the mean over the run: peaks are at the whole of it then, and answers wait to be read."""
 
@@ -32,7 +34,12 @@ def warnings(client: Mapping[str, float], records: Sequence[Record]) -> tuple[st
         client: what `merged` made.
         records: the run's.
     """
-    remedy = "use more --processes, other machines or a lower --rate"
+    is_idle = client.get("cpu_ratio", 0.0) < IDLE_RATIO
+    remedy = (
+        "other programs take its cores, so run it on a machine of its own"
+        if is_idle
+        else "use more --processes, other machines or a lower --rate"
+    )
     found = []
     if client.get("lag_p99_s", 0.0) > LAG_S:
         found.append(f"the client's event loop was up to {client['lag_p99_s'] * 1000:.1f} ms late at p99: {remedy}")

@@ -78,7 +78,7 @@ class RestTransport:
         except TimeoutError:
             answer.fail(ErrorKind.TIMEOUT, "client_timeout")
         except OSError as error:
-            answer.fail(ErrorKind.CONNECTION, (error.strerror or type(error).__name__).lower().replace(" ", "_"))
+            answer.fail(ErrorKind.CONNECTION, _code_of(error))
         answer.ended_s = answer.ended_s or time.monotonic()
 
     async def close(self) -> None:
@@ -188,6 +188,13 @@ class _Arriving:
         self.answer.ended_s = now_s
         if not self.over.done():
             self.over.set_result(None)
+
+
+def _code_of(error: OSError) -> str:
+    """A short word for why there is no connection, as `econnrefused` or `certificate_verify_failed`."""
+    if isinstance(error, ssl.SSLError):
+        return (error.reason or "tls").lower()
+    return errno.errorcode.get(error.errno or 0, type(error).__name__).lower()
 
 
 def body_of(ask: Ask, aim: Aim) -> dict[str, Any]:

@@ -8,6 +8,7 @@ from collections import deque
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -19,8 +20,10 @@ from loadtest.client.sampling import Sampler
 from loadtest.client.worker import open_transport
 from loadtest.plan import Kind, Session, Turn
 from loadtest.record import Record
+from tests.authority import Authority
 from tests.fake_engine import FakeEngine, serve
 from tests.gateway_harness import TWO_POOLS, Running, leases_of, running
+from tests.tls_front import tls_front
 
 pytestmark = pytest.mark.integration
 
@@ -253,3 +256,26 @@ async def test_memory_and_replicas_are_sampled() -> None:
     assert sample["short_replicas"] == 1
     assert sample["at_s"] >= 0
     assert sampler.fault == ""
+
+
+async def test_rest_with_tls_trusts_who_it_was_told_to(tmp_path: Path) -> None:
+    async with place(FakeEngine()) as here:
+        with tls_front(int(here.gateway.url.rsplit(":", 1)[1]), tmp_path) as (front, authority):
+            aim = Aim(url=front.replace("rediss", "https"), model="tiny", timeout_s=10)
+            (good,) = await send(replace(aim, ca_file=authority), [session()])
+            (bad,) = await send(aim, [session()])
+    assert (good.status, good.error, good.output_tokens) == (200, "", 5)
+    assert (bad.status, bad.error, bad.code) == (0, "connection", "certificate_verify_failed")
+
+
+async def test_grpc_with_tls_trusts_who_it_was_told_to(tmp_path: Path) -> None:
+    authority = Authority(tmp_path, "ca")
+    cert_file, key_file = authority.issue("localhost")
+    config = f"{TWO_POOLS}\ngateway: {{tls: {{cert_file: {cert_file}, key_file: {key_file}}}}}\n"
+    async with place(FakeEngine(), config_text=config) as here:
+        url = f"grpcs://localhost:{here.gateway.grpc_address.rsplit(':', 1)[1]}"
+        aim = Aim(url=url, model="tiny", is_grpc=True, timeout_s=10)
+        (good,) = await send(replace(aim, ca_file=authority.file), [session()])
+        (bad,) = await send(aim, [session()])
+    assert (good.status, good.error, good.output_tokens) == (200, "", 5)
+    assert (bad.status, bad.error) == (0, "connection")

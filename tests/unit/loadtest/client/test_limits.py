@@ -30,6 +30,11 @@ def test_a_client_at_its_limits_is_warned_of(figure: str, value: float, word: st
     assert "--processes" in found
 
 
+def test_a_client_that_is_late_and_idle_has_too_busy_a_machine() -> None:
+    (found,) = warnings(FINE | {"cpu_ratio": 0.05, "lag_p99_s": 0.06}, [good()])
+    assert "a machine of its own" in found
+
+
 def test_sessions_that_were_not_sent_are_warned_of() -> None:
     (found,) = warnings(FINE, [failed(error="client", code="in_flight_max")] * 3)
     assert found.startswith("3 sessions")
