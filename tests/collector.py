@@ -1,4 +1,4 @@
-"""An OpenTelemetry collector in the test's own loop: keeps the spans that any process exports to it over gRPC.
+"""OpenTelemetry collectors in the test's own loop: one keeps spans sent over gRPC, one the bodies sent over HTTP.
 
 What must not live here: tests.
 """
@@ -10,6 +10,7 @@ from contextlib import asynccontextmanager
 from typing import Any
 
 import grpc
+from aiohttp import web
 from opentelemetry.proto.collector.trace.v1 import trace_service_pb2, trace_service_pb2_grpc
 
 from tests.spans import Seen, seen_in
@@ -41,3 +42,23 @@ async def collecting(port: int = 0) -> AsyncIterator[tuple[Collector, int]]:
         yield collector, bound
     finally:
         await server.stop(0)
+
+
+@asynccontextmanager
+async def collecting_http(path: str) -> AsyncIterator[tuple[list[bytes], str]]:
+    """What is posted to this path, and the address without it."""
+    bodies: list[bytes] = []
+
+    async def take(request: web.Request) -> web.Response:
+        bodies.append(await request.read())
+        return web.Response(content_type="application/x-protobuf")
+
+    app = web.Application()
+    app.router.add_post(path, take)
+    runner = web.AppRunner(app)
+    await runner.setup()
+    await web.TCPSite(runner, "127.0.0.1", 0).start()
+    try:
+        yield bodies, f"http://127.0.0.1:{runner.addresses[0][1]}"
+    finally:
+        await runner.cleanup()

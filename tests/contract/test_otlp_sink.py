@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 
 import pytest
-from aiohttp import web
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 
 from cluster.config import TracesSection
@@ -13,7 +12,7 @@ from cluster.environment import read_environment
 from services.tracing.otlp_sink import NotTakenError, OtlpSink
 from services.tracing.settings import trace_settings
 from services.tracing.span import Kind, Span, encode_span
-from tests.collector import collecting
+from tests.collector import collecting, collecting_http
 from tests.spans import Seen, seen_in
 
 SPANS = [encode_span(Span("chat demo", Kind.SERVER, 7, 8, None, 1, 2, {"a": 1}))]
@@ -38,23 +37,10 @@ async def test_grpc() -> None:
 
 
 async def test_http() -> None:
-    bodies: list[bytes] = []
-
-    async def take(request: web.Request) -> web.Response:
-        bodies.append(await request.read())
-        return web.Response(content_type="application/x-protobuf")
-
-    app = web.Application()
-    app.router.add_post("/v1/traces", take)
-    runner = web.AppRunner(app)
-    await runner.setup()
-    site = web.TCPSite(runner, "127.0.0.1", 0)
-    await site.start()
-    port = site._server.sockets[0].getsockname()[1]  # type: ignore[union-attr]
-    one = sink(f"http://127.0.0.1:{port}", "http/protobuf")
-    await asyncio.to_thread(one.send, SPANS)
-    one.close()
-    await runner.cleanup()
+    async with collecting_http("/v1/traces") as (bodies, endpoint):
+        one = sink(endpoint, "http/protobuf")
+        await asyncio.to_thread(one.send, SPANS)
+        one.close()
     assert_it_is_the_span(seen_in(ExportTraceServiceRequest.FromString(bodies[0])))
 
 

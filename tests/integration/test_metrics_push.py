@@ -9,13 +9,13 @@ from typing import Any
 
 import grpc
 import pytest
-from aiohttp import web
 from opentelemetry.proto.collector.metrics.v1 import metrics_service_pb2, metrics_service_pb2_grpc
 from prometheus_client.parser import text_string_to_metric_families
 
 from cluster.config import MetricsSection
 from services.api.snapshot import snapshot_of
 from services.gateway.metrics_push import MetricsPush, exporter_of
+from tests.collector import collecting_http
 from tests.fake_engine import FakeEngine, serve
 from tests.gateway_harness import Running, leases_of, running
 
@@ -102,25 +102,10 @@ async def test_what_is_pushed_is_what_is_scraped() -> None:
 
 
 async def test_over_http() -> None:
-    bodies: list[bytes] = []
-
-    async def take(request: web.Request) -> web.Response:
-        bodies.append(await request.read())
-        return web.Response(content_type="application/x-protobuf")
-
-    app = web.Application()
-    app.router.add_post("/v1/metrics", take)
-    runner = web.AppRunner(app)
-    await runner.setup()
-    site = web.TCPSite(runner, "127.0.0.1", 0)
-    await site.start()
-    port = runner.addresses[0][1]
-    async with running() as gateway:
-        section = MetricsSection(endpoint=f"http://127.0.0.1:{port}", protocol="http/protobuf")
-        push = push_of(gateway, section)
+    async with running() as gateway, collecting_http("/v1/metrics") as (bodies, endpoint):
+        push = push_of(gateway, MetricsSection(endpoint=endpoint, protocol="http/protobuf"))
         await push.push()
         await push.close()
-    await runner.cleanup()
     assert pushed(metrics_service_pb2.ExportMetricsServiceRequest.FromString(bodies[0]))
 
 
