@@ -26,6 +26,9 @@ class Turn:
     """The user's message, or a completion's whole prompt."""
     output_tokens: int
     """The most of the answer; exactly so many where the session is exact."""
+    prompt_tokens: int = 0
+    """About how many its prompt has, earlier turns and template included; 0: not known. It tells the length of requests
+    that the server refused, and so did not count."""
     think_s: float = 0.0
     """From the end of the answer before to this turn's due time; of the first turn it does not count."""
 

@@ -39,6 +39,8 @@ class Record:
     """As the server counted; 0 where it did not tell."""
     pool: str
     replica: str
+    planned_tokens: int = 0
+    """About how many the prompt should have (`Turn.prompt_tokens`); 0: not known."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

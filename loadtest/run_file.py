@@ -20,6 +20,8 @@ from loadtest.record import Record, Run
 FORMAT = "longreach-run"
 VERSION = 1
 TIME_DIGITS = 6
+GZIP_LEVEL = 5
+"""Twice as fast as 9, the default, for files that are hardly larger."""
 LINE_BYTES_MAX = 64 * 1024 * 1024
 """Of a record with millions of gaps; a longer line is no record."""
 RECORDS_MAX = 10_000_000
@@ -62,6 +64,7 @@ _RECORD: Mapping[str, _Check] = {
     "sent_s": _is_time, "first_token_s": _is_time_or_none, "ended_s": _is_time, "gaps_s": _is_times,
     "status": _is_count, "error": _is_text, "code": _is_text, "prompt_tokens": _is_count,
     "cached_tokens": _is_count, "output_tokens": _is_count, "pool": _is_text, "replica": _is_text,
+    "planned_tokens": _is_count,
 }  # fmt: skip
 _HEAD: Mapping[str, _Check] = {
     "scenario": _is_text, "arguments": lambda value: isinstance(value, dict), "api": _is_text, "begun": _is_text,
@@ -114,7 +117,7 @@ def read_run(path: Path) -> Run:
 
 def _open(path: Path, mode: str) -> BinaryIO:
     if path.suffix == ".gz":
-        return cast("BinaryIO", gzip.open(path, mode))
+        return cast("BinaryIO", gzip.open(path, mode, compresslevel=GZIP_LEVEL))
     return cast("BinaryIO", path.open(mode))
 
 

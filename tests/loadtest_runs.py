@@ -89,6 +89,7 @@ def records(draw: st.DrawFn) -> Record:
         output_tokens=tokens,
         pool=draw(st.sampled_from(["", "a", "b"])),
         replica="",
+        planned_tokens=draw(st.sampled_from([0, 500, 5_000])),
     )
 
 

@@ -104,4 +104,5 @@ def record_of(answer: Answer, session: Session, *, number: int, turn: int, due_s
         output_tokens=answer.output_tokens,
         pool=answer.pool,
         replica=answer.replica,
+        planned_tokens=session.turns[turn].prompt_tokens,
     )

@@ -19,7 +19,7 @@ BANDS = (1, 1_024, 4_096, 16_384, 65_536)
 """Where bands of prompts begin, in tokens."""
 BAND_NAMES = ("0-1k", "1-4k", "4-16k", "16-64k", "64k+")
 NOT_TOLD = "not told"
-"""Of a request that the server did not count, as one that was refused; of a pool that nobody named."""
+"""Of a request whose length neither server nor scenario told; of a pool that nobody named, as where it was refused."""
 REFUSED = "refused"
 
 
@@ -31,7 +31,7 @@ class Group:
     requests: int
     answered: int
     refused: int
-    """By the service, for want of room."""
+    """By a status from 400 to 499, as 429 for want of room."""
     failed: int
     """In any other way."""
     good: int
@@ -80,8 +80,9 @@ def group_of(name: str, records: Sequence[Record], level: Level) -> Group:
 
 
 def band_of(record: Record) -> str:
-    """The band of a request's prompt."""
-    return BAND_NAMES[bisect_right(BANDS, record.prompt_tokens) - 1] if record.prompt_tokens else NOT_TOLD
+    """The band of a request's prompt: as the server counted, else as it was planned."""
+    tokens = record.prompt_tokens or record.planned_tokens
+    return BAND_NAMES[bisect_right(BANDS, tokens) - 1] if tokens else NOT_TOLD
 
 
 def by_label(records: Iterable[Record], level: Level) -> tuple[Group, ...]:

@@ -13,6 +13,8 @@ from statistics import median
 SUFFIX = "_bytes"
 """Of the names of sampled sizes."""
 SAMPLES_MIN = 10
+SPAN_MIN_S = 600.0
+"""Of less, a slope for an hour says nothing: caches and allocators fill up at first."""
 SAMPLES_MAX = 200
 """All pairs of more samples are too many; every n-th is enough for a slope."""
 SECONDS_PER_HOUR = 3600.0
@@ -37,7 +39,7 @@ def growths(metrics: Sequence[Mapping[str, float]], warmup_s: float) -> tuple[Gr
     found = []
     for name in names:
         points = [(one["at_s"], one[name]) for one in metrics if name in one and one["at_s"] >= warmup_s]
-        if len(points) < SAMPLES_MIN:
+        if len(points) < SAMPLES_MIN or points[-1][0] - points[0][0] < SPAN_MIN_S:
             continue
         sizes = [size for _, size in points]
         found.append(

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from loadtest.report.compare import CONFIDENCE, Comparison, Difference
 from loadtest.report.groups import Group
-from loadtest.report.growth import Growth
+from loadtest.report.growth import SUFFIX, Growth
 from loadtest.report.summary import Summary
 
 if TYPE_CHECKING:
@@ -80,7 +80,7 @@ def totals(found: Summary) -> list[tuple[str, str]]:
             ("knee: within the service level up to", f"{knee.good_per_s:,.2f} requests a second"),
             ("knee: answers stop growing at", f"{knee.capacity_per_s:,.2f} requests a second{reached}"),
         ]
-    return rows + [(f"growth of {one.name}", _growth(one)) for one in found.growth]
+    return rows + [(f"memory of {one.name.removesuffix(SUFFIX)} grows by", _growth(one)) for one in found.growth]
 
 
 def warnings(found: Summary) -> list[str]:
@@ -88,7 +88,8 @@ def warnings(found: Summary) -> list[str]:
     told = [f"the run was stopped: {found.stopped}"] if found.stopped else []
     told += found.warnings
     lag_s, ttft_s = found.lag_s.p99, found.every.ttft_s.p50
-    if lag_s > LAG_SHARE_MAX * ttft_s:
+    # The client's own warnings say so in other words.
+    if not found.warnings and lag_s > LAG_SHARE_MAX * ttft_s:
         told.append(
             f"1% of the requests were sent {seconds(lag_s)} late or more, against a median TTFT of {seconds(ttft_s)}: "
             "the client is part of what was measured. Give it more processes, or lower the rate"

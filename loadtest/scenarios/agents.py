@@ -54,13 +54,21 @@ class Agents(Options):
         """As many as fit; at least one."""
         rng, words = context.rng("agent", number), context.words("agent", number)
         median, left = self._step_tokens(context), self._room_tokens(context)
+        prompt = self._system_tokens(context) + context.writer.wrapping.system_tokens
         for turn in range(self.turns):
             step = drawn(rng, median, STEP_SPREAD)
             if turn == 0:
                 step = min(step, max(left, 1))
             elif step > left:
                 return
-            yield Turn(text=context.writer.text(words, step), output_tokens=self.output_tokens, think_s=self.think_s)
+            prompt += step
+            yield Turn(
+                text=context.writer.text(words, step),
+                output_tokens=self.output_tokens,
+                prompt_tokens=prompt,
+                think_s=self.think_s,
+            )
+            prompt += self.output_tokens + context.writer.wrapping.turn_tokens
             left -= step + self._answer_tokens(context)
 
     def _step_tokens(self, context: Context) -> int:

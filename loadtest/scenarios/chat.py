@@ -33,7 +33,8 @@ def chat(
     prompt, output = fitting(prompt_tokens, output_tokens, context)
     tokens = message_tokens(prompt, context.writer.wrapping)
     text = context.writer.text(context.words("chat", number), tokens, style_of(language, number))
-    return Session(at_s=at_s, turns=(Turn(text=text, output_tokens=output),), label=label, tenant=tenant)
+    turn = Turn(text=text, output_tokens=output, prompt_tokens=tokens + context.writer.wrapping.chat_tokens)
+    return Session(at_s=at_s, turns=(turn,), label=label, tenant=tenant)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -55,6 +55,7 @@ class CodeReview(Options):
         """One review each."""
         sizes, turns, output = self._fitting(context)
         around = context.writer.wrapping.system_tokens + self.question_tokens
+        more = self.question_tokens + output + context.writer.wrapping.turn_tokens
 
         @lru_cache(maxsize=TEXTS_KEPT)
         def repository(size: int, place: int) -> str:
@@ -71,9 +72,10 @@ class CodeReview(Options):
                     Turn(
                         text=context.writer.text(words, self.question_tokens),
                         output_tokens=output,
+                        prompt_tokens=max(size, around + 1) + turn * more,
                         think_s=self.think_s,
                     )
-                    for _ in range(turns)
+                    for turn in range(turns)
                 ),
                 system=repository(size, place),
                 label=f"{size / 1024:.3g}k",

@@ -28,6 +28,7 @@ class Document(Options):
     def sessions(self, due_s: Iterator[float], context: Context) -> Iterator[Session]:
         """One question each."""
         tokens = self._document_tokens(context)
+        prompt_tokens = context.writer.wrapping.system_tokens + tokens + self.question_tokens
         last, document = -1, ""
         for number, at_s in enumerate(due_s):
             place = number // self.questions
@@ -37,7 +38,7 @@ class Document(Options):
             question = context.writer.text(context.words("question", number), self.question_tokens)
             yield Session(
                 at_s=at_s,
-                turns=(Turn(text=question, output_tokens=self.output_tokens),),
+                turns=(Turn(text=question, output_tokens=self.output_tokens, prompt_tokens=prompt_tokens),),
                 system=document,
                 # The first question of a document finds nothing cached: it is not to be mixed with the others.
                 label="first" if number % self.questions == 0 else "again",

@@ -13,7 +13,7 @@ IDLE_S = 600.0
 
 IDLE_BURST = Scenario(
     name="idle-burst",
-    sentence="Nothing for ten minutes, then many chats at once: how fast pools grow from none or from their least.",
+    sentence="Many chats at once, nothing for ten minutes, again: how fast pools grow from none or from their least.",
     kind=Chat,
     arrivals=Arrivals(kind=ArrivalKind.BURSTS, rate_per_s=0.1, idle_s=IDLE_S, duration_s=1_800.0),
 )

@@ -74,7 +74,10 @@ class Replay(Options):
             else:
                 text = context.writer.text(context.words("request", number), tokens)
             yield Session(
-                at_s=at_s, turns=(Turn(text=text, output_tokens=output),), kind=Kind(self.kind), label="trace"
+                at_s=at_s,
+                turns=(Turn(text=text, output_tokens=output, prompt_tokens=tokens + around),),
+                kind=Kind(self.kind),
+                label="trace",
             )
 
     def notes(self, context: Context) -> Sequence[str]:

@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 from loadtest.client.answer import Answer, ErrorKind, kind_of, record_of
 from loadtest.plan import Session, Turn
 
-SESSION = Session(at_s=1.0, turns=(Turn(text="x", output_tokens=1),), label="chat", tenant="gold")
+TURNS = (Turn(text="x", output_tokens=1, prompt_tokens=9), Turn(text="y", output_tokens=1, prompt_tokens=20))
+SESSION = Session(at_s=1.0, turns=TURNS, label="chat", tenant="gold")
 
 
 @pytest.mark.parametrize(
@@ -45,4 +46,4 @@ def test_an_answer_that_is_no_stream_has_no_gaps() -> None:
     answer = Answer(event_times=array("d", [5.0]), ended_s=5.0, sent_s=2.0)
     record = record_of(answer, SESSION, number=0, turn=1, due_s=2.0, begin_s=1.0)
     assert (record.first_token_s, list(record.gaps_s), record.sent_s, record.ended_s) == (4.0, [], 1.0, 4.0)
-    assert (record.label, record.tenant, record.turn) == ("chat", "gold", 1)
+    assert (record.label, record.tenant, record.turn, record.planned_tokens) == ("chat", "gold", 1, 20)

@@ -26,8 +26,8 @@ def test_the_slope_is_found_and_a_spike_does_not_move_it(count: int, spike: bool
 
 
 def test_the_warm_up_does_not_count() -> None:
-    rising = [{"at_s": float(place), "a_bytes": float(min(place, 50))} for place in range(100)]
-    (found,) = growths(rising, 50.0)
+    rising = [{"at_s": 60.0 * place, "a_bytes": float(min(place, 50))} for place in range(100)]
+    (found,) = growths(rising, 3_000.0)
     assert found.bytes_per_h == 0
 
 
@@ -35,3 +35,7 @@ def test_few_samples_and_other_figures_are_passed_over() -> None:
     assert growths(samples(5, 1.0), 0.0) == ()
     assert growths([{"at_s": float(place), "queued": 1.0} for place in range(50)], 0.0) == ()
     assert growths([], 0.0) == ()
+
+
+def test_a_few_minutes_say_nothing_of_an_hour() -> None:
+    assert growths([{"at_s": float(place), "a_bytes": 1.0} for place in range(300)], 0.0) == ()

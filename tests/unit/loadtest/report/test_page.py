@@ -15,7 +15,7 @@ RUN = run(
     *[record(label="long", pool="long", prompt_tokens=9_000, due_s=place / 4, sent_s=place / 4,
              first_token_s=place / 4 + 0.9, ended_s=place / 4 + 1.1) for place in range(20)],
     refused(label="long", code="<over>"),
-    metrics=[{"at_s": float(at), "gateway_bytes": 1e8, "short_replicas": 1.0} for at in range(12)],
+    metrics=[{"at_s": 60.0 * at, "gateway_bytes": 1e8, "short_replicas": 1.0} for at in range(12)],
 )  # fmt: skip
 
 
@@ -48,14 +48,14 @@ def test_groups_that_say_the_same_as_all_are_left_out() -> None:
 
 
 def test_memory_is_among_the_totals() -> None:
-    assert dict(totals(summary(RUN, LEVEL)))["growth of gateway_bytes"].startswith("+0.0 MiB an hour (95 to 95 MiB")
+    assert dict(totals(summary(RUN, LEVEL)))["memory of gateway grows by"].startswith("+0.0 MiB an hour (95 to 95 MiB")
 
 
 def test_a_client_that_was_late_is_told() -> None:
     assert warnings(summary(RUN, LEVEL)) == []
     late = run(record(sent_s=0.05))
     assert "the client is part of what was measured" in " ".join(warnings(summary(late, LEVEL)))
-    stopped = run(record(), stopped="errors", warnings=["one core is busy"])
+    stopped = run(record(sent_s=0.05), stopped="errors", warnings=["one core is busy"])
     assert warnings(summary(stopped, LEVEL)) == ["the run was stopped: errors", "one core is busy"]
     silent = run(record(prompt_tokens=0, output_tokens=0))
     assert "told no token counts" in " ".join(warnings(summary(silent, LEVEL)))
