@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -38,8 +39,8 @@ async def test_it_waits_for_the_first_replica(api: str) -> None:
     async with serve(FakeEngine()) as engine, running(store=store) as gateway:
         asking = asyncio.create_task(chat(*where(gateway, api), "--wait-s", "60", "--json"))
 
-        async def is_refused() -> bool:
-            return 'longreach_requests_total{outcome="' in await gateway.metrics()
+        async def is_refused() -> re.Match[str] | None:
+            return re.search(r'longreach_refused_total{reason="no_replica_available"} [1-9]', await gateway.metrics())
 
         await until(is_refused, timeout_s=20, what="a first refusal")
         store.held.append(lease("short", engine.url))
