@@ -92,11 +92,17 @@ def read_environment(variables: Mapping[str, str] | None = None) -> Environment:
         # Not below the state folder: in a pod that may be a volume that several containers share.
         drain_dir=Path(env.get(DRAIN_DIR_VARIABLE) or f"/tmp/longreach-drain-{os.getuid()}"),  # noqa: S108 - made 0700
         ray_cluster=env.get("RAY_CLUSTER_NAME", ""),
-        otlp_endpoint=env.get("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT") or env.get("OTEL_EXPORTER_OTLP_ENDPOINT") or None,
+        otlp_endpoint=_otlp_endpoint(env),
         otlp_protocol=env.get("OTEL_EXPORTER_OTLP_TRACES_PROTOCOL") or env.get("OTEL_EXPORTER_OTLP_PROTOCOL") or None,
         in_pod="KUBERNETES_SERVICE_HOST" in env,
         variables=env,
     )
+
+
+def _otlp_endpoint(env: Mapping[str, str]) -> str | None:
+    is_off = env.get("OTEL_SDK_DISABLED", "").lower() == "true" or env.get("OTEL_TRACES_EXPORTER", "").lower() == "none"
+    named = env.get("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT") or env.get("OTEL_EXPORTER_OTLP_ENDPOINT")
+    return None if is_off else named or None
 
 
 def take_parent_token() -> str | None:

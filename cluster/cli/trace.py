@@ -27,6 +27,7 @@ TOLD = (
     ("longreach.replica", "{}"),
     ("longreach.ending", "{}"),
     ("http.response.status_code", "{}"),
+    ("longreach.status", "{}"),
     ("error.type", "{}"),
     ("gen_ai.usage.input_tokens", "{:,} in"),
     ("gen_ai.usage.cache_read.input_tokens", "{:,} cached"),
@@ -77,6 +78,7 @@ def trace(
 def as_tree(spans: Sequence[ReadSpan]) -> Table:
     """One line a span, under the one it belongs to, with its part of the whole time."""
     from rich.table import Table
+    from rich.text import Text
 
     begin_ns, end_ns = min(span.start_ns for span in spans), max(span.end_ns for span in spans)
     table = Table(title=f"trace {spans[0].trace_id} · {_moment(begin_ns)}", title_justify="left", box=None)
@@ -84,11 +86,11 @@ def as_tree(spans: Sequence[ReadSpan]) -> Table:
         table.add_column(title, justify="right" if title.endswith("ms") else "left", no_wrap=title != "")
     for prefix, span in _ordered(spans):
         table.add_row(
-            prefix + span.name,
+            Text(prefix + span.name),
             f"{(span.start_ns - begin_ns) / 1e6:,.1f}",
             f"{span.seconds * MS:,.1f}",
             _bar(span, begin_ns, max(end_ns - begin_ns, 1)),
-            _told(span.attributes),
+            Text(_told(span.attributes)),
             style="red" if span.is_error else None,
         )
     return table
@@ -97,6 +99,7 @@ def as_tree(spans: Sequence[ReadSpan]) -> Table:
 def as_list(spans: Sequence[ReadSpan]) -> Table:
     """The latest requests, newest first."""
     from rich.table import Table
+    from rich.text import Text
 
     table = Table(box=None)
     for title in ("begun", "request", "span", "took ms", ""):
@@ -104,10 +107,10 @@ def as_list(spans: Sequence[ReadSpan]) -> Table:
     for span in spans:
         table.add_row(
             _moment(span.start_ns),
-            str(span.attributes.get("longreach.request_id", span.trace_id)),
-            span.name,
+            Text(str(span.attributes.get("longreach.request_id", span.trace_id))),
+            Text(span.name),
             f"{span.seconds * MS:,.1f}",
-            _told(span.attributes),
+            Text(_told(span.attributes)),
             style="red" if span.is_error else None,
         )
     return table

@@ -6,10 +6,18 @@ What must not live here: reading files (file.py), the environment (cluster/envir
 from __future__ import annotations
 
 from typing import Literal
+from urllib.parse import urlsplit
 
 from pydantic import Field
 
 from cluster.config.base import Section
+
+
+def with_path(endpoint: str | None, path: str) -> str | None:
+    """An OTLP endpoint over HTTP: one that names no path of its own gets the signal's."""
+    if endpoint is None or urlsplit(endpoint).path not in {"", "/"}:
+        return endpoint
+    return endpoint.rstrip("/") + path
 
 
 class TracesSection(Section):
@@ -36,9 +44,7 @@ class TracesSection(Section):
     @property
     def vllm_endpoint(self) -> str | None:
         """Where replicas' engines send spans of their own: vLLM takes OTLP over HTTP by its whole path."""
-        if self.endpoint is None or self.protocol != "http/protobuf":
-            return self.endpoint
-        return f"{self.endpoint.rstrip('/')}/v1/traces"
+        return self.endpoint if self.protocol != "http/protobuf" else with_path(self.endpoint, "/v1/traces")
 
 
 class MetricsSection(Section):

@@ -11,7 +11,8 @@ from typing import Any, NamedTuple, TypeGuard
 
 MAX_TOKENS = 2**53
 """Beyond what any engine counts and JSON readers keep exactly; a larger number is a broken report."""
-_FOREVER_S = float("inf")
+MAX_S = 7 * 86_400.0
+"""A week: no request lives so long; a longer time is a broken report."""
 
 
 class ReplicaOutcome(NamedTuple):
@@ -57,4 +58,4 @@ def _is_count(value: Any) -> TypeGuard[int]:
 
 
 def _is_time(value: Any) -> TypeGuard[float]:
-    return type(value) in (float, int) and 0 <= value < _FOREVER_S
+    return type(value) in (float, int) and 0 <= value <= MAX_S

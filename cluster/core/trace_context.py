@@ -12,7 +12,7 @@ from typing import NamedTuple
 TRACEPARENT, TRACESTATE = "traceparent", "tracestate"
 STATE_CHARS_MAX = 512
 """What W3C asks to pass on at least; a longer state is dropped, as it allows."""
-_SAMPLED = 0x01
+_SAMPLED, _RANDOM = 0x01, 0x02
 _ID_BITS, _TRACE_BITS = 64, 128
 _RANDOMNESS = (1 << 56) - 1
 _PARENT = re.compile(r"([0-9a-f]{2})-([0-9a-f]{32})-([0-9a-f]{16})-([0-9a-f]{2})(-.*)?")
@@ -30,10 +30,18 @@ class TraceContext(NamedTuple):
     is_sampled: bool
     state: str = ""
     """Vendors' own, passed on as it is."""
+    is_random: bool = True
+    """Who began the trace chose its id at random; passed on as it is."""
 
-    def traceparent(self) -> str:
-        """The header that says so."""
-        return f"00-{self.trace_id:032x}-{self.span_id:016x}-{'03' if self.is_sampled else '02'}"
+    @property
+    def flags(self) -> int:
+        """As the header has them."""
+        return self.is_sampled | self.is_random << 1
+
+
+def traceparent(trace_id: str, span_id: int, flags: int) -> str:
+    """The header that names a span of a trace, whose id is in hexadecimal."""
+    return f"00-{trace_id}-{span_id:016x}-{flags:02x}"
 
 
 def parse_traceparent(text: str | None, state: str | None = None) -> TraceContext | None:
@@ -52,7 +60,8 @@ def parse_traceparent(text: str | None, state: str | None = None) -> TraceContex
     if not int(trace_id, 16) or not int(span_id, 16):
         return None
     kept = state if state and len(state) <= STATE_CHARS_MAX and state.isascii() and state.isprintable() else ""
-    return TraceContext(int(trace_id, 16), int(span_id, 16), bool(int(flags, 16) & _SAMPLED), kept)
+    bits = int(flags, 16)
+    return TraceContext(int(trace_id, 16), int(span_id, 16), bool(bits & _SAMPLED), kept, bool(bits & _RANDOM))
 
 
 def new_context(parent: TraceContext | None, rng: random.Random, threshold: int) -> TraceContext:
@@ -68,7 +77,7 @@ def new_context(parent: TraceContext | None, rng: random.Random, threshold: int)
     """
     span_id = rng.getrandbits(_ID_BITS) or 1
     if parent is not None:
-        return TraceContext(parent.trace_id, span_id, parent.is_sampled, parent.state)
+        return parent._replace(span_id=span_id)
     trace_id = rng.getrandbits(_TRACE_BITS) or 1
     return TraceContext(trace_id, span_id, is_sampled(trace_id, threshold))
 

@@ -6,7 +6,7 @@ What must not live here: writing them (services/tracing/file_sink.py), showing t
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,6 +19,8 @@ SERVER = 2
 ERROR = 2
 LINE_BYTES_MAX = 64 << 20
 """A line is a batch of some hundred spans."""
+LINES_TRIED = 3
+"""If none of the first is OTLP, the file is another one."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -51,13 +53,13 @@ def find_trace(path: Path, name: str) -> tuple[ReadSpan, ...]:
     Raises:
         SetupError: there is no file, or it is none of ours.
     """
-    lines = tuple(_lines(path))
-    found = [span for line in lines if name.encode() in line for span in _spans(line, path)]
+    lines = _lines(path)
+    found = [span for line in lines if name.encode() in line for span in _spans(line) or ()]
     ids = [span.trace_id for span in found if name in {span.attributes.get(REQUEST_ID), span.trace_id}]
     if not ids:
         return ()
     wanted = ids[-1].encode()
-    spans = {span.span_id: span for line in lines if wanted in line for span in _spans(line, path)}
+    spans = {span.span_id: span for line in lines if wanted in line for span in _spans(line) or ()}
     return tuple(sorted((span for span in spans.values() if span.trace_id == ids[-1]), key=_by_begin))
 
 
@@ -68,8 +70,8 @@ def latest(path: Path, count: int) -> tuple[ReadSpan, ...]:
         SetupError: as `find_trace`.
     """
     found: list[ReadSpan] = []
-    for line in reversed(tuple(_lines(path))):
-        of_requests = [span for span in _spans(line, path) if span.kind == SERVER]
+    for line in reversed(_lines(path)):
+        of_requests = [span for span in _spans(line) or () if span.kind == SERVER]
         found += sorted(of_requests, key=_by_begin, reverse=True)
         if len(found) >= count:
             break
@@ -80,7 +82,7 @@ def _by_begin(span: ReadSpan) -> tuple[int, int]:
     return span.start_ns, -span.end_ns
 
 
-def _lines(path: Path) -> Iterator[bytes]:
+def _lines(path: Path) -> Sequence[bytes]:
     """Of both files, oldest first."""
     before = path.with_name(f"{path.name}.1")
     if not path.exists() and not before.exists():
@@ -88,14 +90,19 @@ def _lines(path: Path) -> Iterator[bytes]:
             f"there are no traces at {path}",
             "set telemetry.traces.file and sampling_ratio, longreach down, longreach up, and ask again",
         )
+    lines: list[bytes] = []
     for file in (before, path):
         if file.exists():
             with file.open("rb") as content:
                 while line := content.readline(LINE_BYTES_MAX):
-                    yield line
+                    lines.append(line)
+    if lines and all(_spans(line) is None for line in lines[:LINES_TRIED]):
+        raise SetupError(f"{path} has no line of OTLP", "name another file: --file")
+    return lines
 
 
-def _spans(line: bytes, path: Path) -> Sequence[ReadSpan]:
+def _spans(line: bytes) -> Sequence[ReadSpan] | None:
+    """None: it is no OTLP, for example because it is being written, or a full disk cut it."""
     try:
         batch = json.loads(line)
         return [
@@ -104,10 +111,8 @@ def _spans(line: bytes, path: Path) -> Sequence[ReadSpan]:
             for of_scope in of_resource["scopeSpans"]
             for span in of_scope["spans"]
         ]
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
-        if not line.endswith(b"\n"):
-            return []  # it is being written
-        raise SetupError(f"{path} has a line that is no OTLP: {error!r}", "name another file: --file") from error
+    except (ValueError, KeyError, TypeError, AttributeError):
+        return None
 
 
 def _span(raw: dict[str, Any]) -> ReadSpan:

@@ -133,7 +133,9 @@ async def _measured(prompts: _Prompts, target: Target, report: Report) -> tuple[
         again = []
         for _ in range(target.repeats):
             report(f"{size} at once, {length:,} tokens each")
-            tokens = decode_tokens + FURTHER_DECODE_TOKENS * size
+            tokens = min(
+                decode_tokens + FURTHER_DECODE_TOKENS * size, max(target.longest_prompt_tokens - length, DECODE_TOKENS)
+            )
             answers = await asyncio.gather(*(prompts.ask(length, tokens) for _ in range(size)))
             again.append(_decode(answers))
         found.append(_middle(again))

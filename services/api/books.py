@@ -5,13 +5,16 @@ What must not live here: how any of them keeps it.
 
 from __future__ import annotations
 
+import logging
 import time
 
 from cluster.core.lease import PoolName
 from cluster.core.usage import counts_of
 from services.api.account import Account, Ending
 from services.api.gateway import Gateway
-from services.api.spans import ERROR_ENDINGS, spans_of
+from services.api.spans import is_failure, spans_of
+
+logger = logging.getLogger(__name__)
 
 
 class Bookkeeper:
@@ -96,6 +99,11 @@ class Bookkeeper:
         recording, tracing = account.recording, self._gateway.tracing
         if recording is None or tracing is None:
             return
-        if tracing.keeps(recording, is_error=account.ending in ERROR_ENDINGS, seconds=seconds):
+        if not tracing.keeps(recording, is_error=is_failure(account), seconds=seconds):
+            return
+        try:
             ended_s = account.started_s + seconds
             tracing.export(spans_of(account, recording, ended_s=ended_s, wall_ns=time.time_ns()))
+        except Exception:
+            # The request has its answer, whatever an engine or a client put into its telling.
+            logger.exception("no spans of a request", extra=account.log_fields)

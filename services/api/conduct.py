@@ -46,10 +46,11 @@ class Conduct:
             headers: the client's, by lower-case name.
             certificate: the common name in the client's certificate, where it showed one that was verified.
         """
+        identity = identify(self._gateway, headers, certificate)
         tracing = self._gateway.tracing
         if tracing is not None:
-            account.recording = tracing.begin(headers)
-        identity = identify(self._gateway, headers, certificate)
+            # Who is not known does not decide what is kept.
+            account.recording = tracing.begin({} if isinstance(identity, Refusal) else headers)
         if isinstance(identity, Refusal):
             return identity
         account.identity = identity

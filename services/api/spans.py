@@ -25,7 +25,9 @@ OPERATIONS = {
     Route.EMBEDDINGS: "embeddings",
 }
 """GenAI's names; other routes have their own."""
-ERROR_ENDINGS = frozenset({Ending.UNAVAILABLE, Ending.BROKEN, Ending.EXPIRED})
+SERVER_ERROR = 500
+"""HTTP's statuses of faults that are not the client's begin here."""
+PORTS = {"http": 80, "https": 443}
 ANSWERED = "answered"
 ROUTING, FIRST_PHASE, FIRST_WAIT = 32, 33, 64
 """Numbers of spans, beyond the attempts'."""
@@ -52,10 +54,16 @@ def spans_of(account: Account, recording: Recording, *, ended_s: float, wall_ns:
     waits, ends = recording.waits or [], recording.ends or []
     if recording.attempts:
         routed_s = waits[0][0] if waits else recording.attempts[0].begun_s
-        spans.append(_routing(account, recording, (at(routed_s - recording.decision_s), at(routed_s))))
+        begun_s = max(routed_s - recording.decision_s, account.started_s)
+        spans.append(_routing(account, recording, (at(begun_s), at(routed_s))))
     for number, (begun_s, waited_to_s) in enumerate(waits, FIRST_WAIT):
         spans.append(_child(recording, number, "admission", (at(begun_s), at(waited_to_s)), {}))
     return spans + _attempts(account, recording, ends, at, ended_s)
+
+
+def is_failure(account: Account) -> bool:
+    """Whether a request failed by no fault of its client's: a 5xx, or an answer that broke off or came too late."""
+    return account.status >= SERVER_ERROR or account.ending in {Ending.BROKEN, Ending.EXPIRED}
 
 
 def _own(account: Account, recording: Recording, at: Clock, ended_s: float) -> Span:
@@ -71,7 +79,7 @@ def _own(account: Account, recording: Recording, at: Clock, ended_s: float) -> S
         at(ended_s),
         _own_attributes(account, recording, operation, ending),
         # Conventions of HTTP: what the client did wrong is no error of a server's span.
-        (account.refusal_code or ending) if account.ending in ERROR_ENDINGS else None,
+        (account.refusal_code or ending) if is_failure(account) else None,
         recording.context.state,
         recording.context.is_sampled,
     )
@@ -83,16 +91,17 @@ def _own_attributes(account: Account, recording: Recording, operation: str, endi
         "gen_ai.operation.name": operation,
         "gen_ai.provider.name": PROVIDER,
         "gen_ai.request.model": account.model,
-        "http.response.status_code": account.status,
         "longreach.request_id": account.request_id,
         "longreach.ending": ending,
-        "longreach.attempts": account.attempts,
+        "longreach.attempts": len(recording.attempts),
     }
     if account.api is Api.REST:
         found["http.request.method"] = "POST"
         found["url.path"] = f"/v1/{account.route.value}"
     else:
         found["rpc.system.name"] = "grpc"
+    if account.status:
+        found["http.response.status_code" if account.api is Api.REST else "longreach.status"] = account.status
     if account.identity is not None:
         found["longreach.tenant"] = account.identity.tenant.name
     if account.pool is not None:
@@ -108,7 +117,7 @@ def _own_attributes(account: Account, recording: Recording, operation: str, endi
     if account.refusal_code or account.ending is not Ending.OK:
         found["error.type"] = account.refusal_code or ending
     if recording.prompt:
-        found["gen_ai.input.messages"] = recording.prompt[:PROMPT_BYTES_MAX].decode("utf-8", "replace")
+        found["longreach.request_body"] = recording.prompt[:PROMPT_BYTES_MAX].decode("utf-8", "replace")
     return found
 
 
@@ -135,8 +144,8 @@ def _attempts(
         error = None
         if why != ANSWERED:
             error = attributes["error.type"] = why
-        elif account.ending is Ending.BROKEN:
-            error = attributes["error.type"] = account.ending.value
+        elif is_failure(account):
+            error = attributes["error.type"] = account.refusal_code or account.ending.value
         own_id = recording.span_id(number)
         spans.append(
             Span(
@@ -163,7 +172,7 @@ def _attempt_attributes(choice: Choice) -> dict[str, Value]:
     address = urlsplit(endpoint.url)
     return {
         "server.address": address.hostname or endpoint.url,
-        "server.port": address.port or 0,
+        "server.port": address.port or PORTS.get(address.scheme, 0),
         "longreach.pool": endpoint.pool,
         "longreach.replica": endpoint.replica_id,
         "longreach.predicted_cached_tokens": choice.resident_tokens + choice.fetched_tokens,
@@ -175,17 +184,18 @@ def _engine(account: Account, recording: Recording, parent_id: int, at: Clock, e
     outcome = account.outcome
     if outcome is None or account.first_byte_s is None or not (outcome.prefill_s or outcome.decode_s):
         return []
-    first_s = min(account.started_s + account.first_byte_s, ended_s - outcome.decode_s)
+    first_s = max(min(account.started_s + account.first_byte_s, ended_s - outcome.decode_s), account.started_s)
     scheduled_s = max(first_s - outcome.prefill_s, account.started_s)
     queued_s = max(scheduled_s - outcome.queue_s, account.started_s)
     tokens: dict[str, Value] = {
         "gen_ai.usage.input_tokens": outcome.prompt_tokens,
         "gen_ai.usage.cache_read.input_tokens": outcome.cached_tokens,
     }
+    made: dict[str, Value] = {"gen_ai.usage.output_tokens": outcome.output_tokens}
     phases: list[tuple[str, float, float, dict[str, Value]]] = [
         ("engine.queue", queued_s, scheduled_s, {}),
         ("engine.prefill", scheduled_s, first_s, tokens),
-        ("engine.decode", first_s, first_s + outcome.decode_s, {"gen_ai.usage.output_tokens": outcome.output_tokens}),
+        ("engine.decode", first_s, min(first_s + outcome.decode_s, ended_s), made),
     ]
     return [
         _child(recording, number, name, (at(from_s), at(to_s)), attributes, parent_id=parent_id)

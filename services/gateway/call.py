@@ -14,9 +14,9 @@ from services.gateway.catalog import Resolved, StaticEndpoint
 from services.gateway.upstream import UpstreamCall
 
 FORWARDED_HEADERS = ("accept",)
+"""With the next, the only headers of a client that an engine sees: all others could steer Serve, or carry secrets."""
 TRACE_HEADERS = (TRACEPARENT, TRACESTATE)
 """Passed on as they are where this gateway does not trace itself."""
-"""The only headers of a client that an engine sees: all others could steer Serve, or carry secrets."""
 UNPREFIXED_ROUTES = frozenset({Route.TOKENIZE, Route.DETOKENIZE})
 """vLLM serves these beside /v1, not below it."""
 PATHS = {route: f"{'' if route in UNPREFIXED_ROUTES else '/v1'}/{route.value}" for route in Route}

@@ -204,7 +204,7 @@ class Dispatcher:
             choice = found.choice
             attempts.sent += 1
             if recording is not None:
-                recording.attempted(self._clock(), choice, case.decision_s)
+                recording.attempted(self._clock(), choice)
             answer = await self._send(case, found, limits)
             if isinstance(answer, UpstreamFailure):
                 self._passed_over(case, choice, answer.kind.value)
@@ -227,16 +227,20 @@ class Dispatcher:
 
     async def _place(self, case: Case, limits: LimitsSection) -> Claim | Outcome:
         """A place for the next attempt, after a wait where need be."""
+        recording = case.ask.recording
         found = self._places.claim(case, limits)
         if case.attempts.sent == 0:
             self._places.arrived(case, found)
+            if recording is not None:
+                recording.decision_s = case.decision_s
         if not isinstance(found, Line):
             return found
         begun_s = self._clock()
-        placed = await self._places.wait(case, found, limits)
-        if case.ask.recording is not None:
-            case.ask.recording.waited(begun_s, self._clock())
-        return placed
+        try:
+            return await self._places.wait(case, found, limits)
+        finally:
+            if recording is not None:
+                recording.waited(begun_s, self._clock())
 
     def _passed_over(self, case: Case, choice: Choice, why: str) -> None:
         self._metrics.attempt(choice.endpoint.pool, why)

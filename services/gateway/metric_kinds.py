@@ -23,8 +23,8 @@ class Unit(StrEnum):
     CHUNKS = "{chunk}"
     SECONDS = "s"
     BYTES = "By"
-    FLAG = "1"
-    """0 or 1."""
+    FLAG = "{flag}"
+    """0 or 1; with the unit 1, collectors would put `_ratio` behind the name."""
 
 
 Labels = tuple[str, ...]

@@ -13,6 +13,8 @@ from collections.abc import Callable, Mapping
 from opentelemetry.sdk.metrics.export import MetricExporter, MetricExportResult
 
 from cluster.config import MetricsSection
+from cluster.config.telemetry import with_path
+from cluster.tasks import in_own_thread
 from services.gateway.exposition import Snapshot
 from services.gateway.otlp_metrics import metrics_data
 
@@ -61,7 +63,7 @@ class MetricsPush:
         """Push once; never raises for what the collector does."""
         data = metrics_data(self._snapshot(), self._resource, begun_ns=self._begun_ns, now_ns=time.time_ns())
         try:
-            result = await asyncio.to_thread(self._exporter.export, data, EXPORT_MS)
+            result = await in_own_thread(lambda: self._exporter.export(data, EXPORT_MS))
         except Exception:  # noqa: BLE001 - whatever a library raises: the next push is another try
             result = MetricExportResult.FAILURE
         if result is MetricExportResult.SUCCESS:
@@ -73,7 +75,7 @@ class MetricsPush:
 
     async def close(self) -> None:
         """Let go of the connection, at once."""
-        await asyncio.to_thread(self._exporter.shutdown, 0)
+        await in_own_thread(lambda: self._exporter.shutdown(0))
 
 
 def exporter_of(section: MetricsSection) -> MetricExporter:
@@ -85,5 +87,4 @@ def exporter_of(section: MetricsSection) -> MetricExporter:
         return GrpcExporter(endpoint=section.endpoint)
     from opentelemetry.exporter.otlp.proto.http.metric_exporter import OTLPMetricExporter as HttpExporter
 
-    url = section.endpoint.rstrip("/")
-    return HttpExporter(endpoint=url if url.endswith(HTTP_PATH) else url + HTTP_PATH)
+    return HttpExporter(endpoint=with_path(section.endpoint, HTTP_PATH))

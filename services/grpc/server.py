@@ -35,6 +35,10 @@ CLIENT_PING_LEAST_S = 10
 silent connections)."""
 SETTLE_S = 0.1
 """What was accepted just before a stop has begun by then."""
+AGAIN_S = 0.05
+"""Between two listeners that end by themselves."""
+FORMER_MAX = 8
+"""Listeners that ended by themselves and have calls under way; of more the oldest loses its calls."""
 OVERALL = ""
 """In grpc.health.v1: the server as a whole."""
 _MAIN_LOOP = "_server_main_loop"
@@ -166,6 +170,9 @@ class GrpcServer:
         self._former[former] = asyncio.create_task(_stopped([former], self._section.limits.request_s))
         self._former[former].add_done_callback(lambda _: self._former.pop(former, None))
         await self.start()
+        if len(self._former) > FORMER_MAX:
+            await _stopped([next(iter(self._former))], 0)
+        await asyncio.sleep(AGAIN_S)
 
     def reload_tls(self, section: TlsSection) -> None:
         """Read certificate and key again, for connections to come.

@@ -59,13 +59,6 @@ class Exporter:
         self._thread = threading.Thread(target=self._run, name="trace-exporter", daemon=True)
         self._thread.start()
 
-    def has_room(self) -> bool:
-        """Whether anything would be taken; who is told no counts as dropped."""
-        if len(self._queue) < QUEUE_SPANS_MAX:
-            return True
-        self.dropped += 1
-        return False
-
     def take(self, spans: Sequence[bytes]) -> None:
         """Queue spans; never waits, never raises."""
         if len(self._queue) + len(spans) > QUEUE_SPANS_MAX:

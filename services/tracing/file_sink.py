@@ -7,6 +7,9 @@ The form is https://opentelemetry.io/docs/specs/otel/protocol/file-exporter. Wha
 from __future__ import annotations
 
 import base64
+import contextlib
+import errno
+import fcntl
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -42,12 +45,20 @@ class FileSink:
         self._path.parent.mkdir(parents=True, exist_ok=True)
         descriptor = os.open(self._path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
         try:
-            os.write(descriptor, line)
-            is_full = os.fstat(descriptor).st_size >= FILE_BYTES_MAX
+            if os.write(descriptor, line) < len(line):
+                os.write(descriptor, b"\n")
+                raise OSError(errno.ENOSPC, "the disk is full", str(self._path))
+            if os.fstat(descriptor).st_size >= FILE_BYTES_MAX:
+                self._make_room(descriptor)
         finally:
             os.close(descriptor)
-        if is_full:
-            self._path.replace(self._path.with_name(f"{self._path.name}.1"))
+
+    def _make_room(self, descriptor: int) -> None:
+        """Rename the full file, unless another process has done so meanwhile."""
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        with contextlib.suppress(FileNotFoundError):
+            if self._path.stat().st_ino == os.fstat(descriptor).st_ino:
+                self._path.replace(self._path.with_name(f"{self._path.name}.1"))
 
     def close(self) -> None:
         """Nothing is held between two batches."""

@@ -5,6 +5,7 @@ What must not live here: queues (exporter.py), encoding a span (span.py).
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping, Sequence
 from types import SimpleNamespace
 from typing import Any
@@ -13,6 +14,7 @@ from opentelemetry.exporter.otlp.proto.grpc.trace_exporter import OTLPSpanExport
 from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter as HttpExporter
 from opentelemetry.sdk.trace.export import SpanExportResult
 
+from cluster.config.telemetry import with_path
 from cluster.core.errors import LongreachError
 from services.tracing.settings import GRPC, TraceSettings
 from services.tracing.span import Value, encode_request
@@ -31,13 +33,14 @@ class OtlpSink:
 
     def __init__(self, settings: TraceSettings, resource: Mapping[str, Value]) -> None:
         assert settings.endpoint is not None
+        # exporter.py tells of failures, and not of each.
+        logging.getLogger("opentelemetry.exporter").setLevel(logging.CRITICAL)
         self._resource = resource
         self._exporter: _Encoded | HttpExporter
         if settings.protocol == GRPC:
             self._exporter = _Encoded(endpoint=settings.endpoint)
         else:
-            url = settings.endpoint.rstrip("/")
-            self._exporter = HttpExporter(endpoint=url if url.endswith(HTTP_PATH) else url + HTTP_PATH)
+            self._exporter = HttpExporter(endpoint=with_path(settings.endpoint, HTTP_PATH))
 
     def send(self, spans: Sequence[bytes]) -> None:
         """Send them, with the exporter's own retries, for ten seconds at most.

@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import NamedTuple
 
 from cluster.core.routing import Choice
-from cluster.core.trace_context import TraceContext
+from cluster.core.trace_context import TraceContext, traceparent
 
 ATTEMPTS_MAX = 16
 """That are told of one request; more are counted in the access line."""
@@ -41,7 +41,7 @@ class Recording:
         self.waits: list[tuple[float, float]] | None = None
         """In the gateway's own queue: from, to."""
         self.decision_s = 0.0
-        """CPU time of the decisions before the first attempt."""
+        """What the first decision took."""
         self.prompt = b""
         """The request's body, only where telemetry.traces.prompts asks for it."""
 
@@ -51,10 +51,8 @@ class Recording:
         if len(self.waits) < ATTEMPTS_MAX:
             self.waits.append((begun_s, ended_s))
 
-    def attempted(self, now_s: float, choice: Choice, decision_s: float) -> None:
-        """The request goes to an endpoint, after decisions that took so long together."""
-        if not self.attempts:
-            self.decision_s = decision_s
+    def attempted(self, now_s: float, choice: Choice) -> None:
+        """The request goes to an endpoint."""
         if len(self.attempts) < ATTEMPTS_MAX:
             self.attempts.append(Attempt(now_s, choice))
 
@@ -74,6 +72,6 @@ class Recording:
     def header_lines(self) -> str:
         """What the endpoint of the latest attempt gets to hear."""
         context = self.context
-        flags = "03" if context.is_sampled else "02"
-        line = f"traceparent: 00-{self.trace_id}-{self.span_id(len(self.attempts)):016x}-{flags}\r\n"
+        told = traceparent(self.trace_id, self.span_id(len(self.attempts)), context.flags)
+        line = f"traceparent: {told}\r\n"
         return f"{line}tracestate: {context.state}\r\n" if context.state else line

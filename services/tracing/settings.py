@@ -26,11 +26,6 @@ class TraceSettings:
     slow_s: float
     prompts: bool
 
-    @property
-    def is_on(self) -> bool:
-        """Whether anybody gets them."""
-        return self.endpoint is not None or self.file is not None
-
 
 def trace_settings(section: TracesSection, environment: Environment, cluster: str) -> TraceSettings:
     """The settings.
@@ -48,7 +43,8 @@ def trace_settings(section: TracesSection, environment: Environment, cluster: st
         file = environment.run_dir(cluster) / file
     return TraceSettings(
         endpoint=section.endpoint or environment.otlp_endpoint,
-        protocol=section.protocol or environment.otlp_protocol or GRPC,
+        # A configured endpoint is replicas', too, who do not see this environment.
+        protocol=section.protocol or (environment.otlp_protocol if section.endpoint is None else None) or GRPC,
         file=file,
         sampling_ratio=section.sampling_ratio,
         slow_s=section.slow_s,

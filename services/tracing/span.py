@@ -16,7 +16,7 @@ from typing import NamedTuple
 Value = str | int | float | bool | tuple[str, ...]
 _BYTES = 2
 """The wire type of what has a length (https://protobuf.dev/programming-guides/encoding)."""
-UNIQUE = frozenset({"longreach.request_id", "longreach.reason", "gen_ai.input.messages"})
+UNIQUE = frozenset({"longreach.request_id", "longreach.reason", "longreach.request_body"})
 """Attributes whose values are new each time: keeping their bytes would push out those of others."""
 _KEPT_MAX = 2_048
 """Encoded names, and words beside them: pools, replicas, models."""
@@ -52,7 +52,7 @@ class Span(NamedTuple):
 def encode_span(span: Span) -> bytes:
     """The message `Span`."""
     # 0x100: whether the parent is remote is known; 0x200: it is.
-    flags = 0x100 | span.is_sampled | (0x200 if span.kind is Kind.SERVER else 0)
+    flags = 0x100 | span.is_sampled | (0x200 if span.kind is Kind.SERVER and span.parent_id is not None else 0)
     parts = [
         b"\x0a\x10", span.trace_id.to_bytes(16), b"\x12\x08", span.span_id.to_bytes(8),
         _name(span.name), b"\x30", _ONE_BYTE[span.kind],

@@ -8,6 +8,7 @@ from __future__ import annotations
 import random
 from collections.abc import Callable, Mapping, Sequence
 
+from cluster.core.errors import SetupError
 from cluster.core.trace_context import TRACEPARENT, TRACESTATE, new_context, parse_traceparent, rejected_below
 from services.tracing.exporter import Exporter, Sink
 from services.tracing.file_sink import FileSink
@@ -54,12 +55,8 @@ class Tracing:
         return Recording(new_context(parent, self._rng, self._threshold), parent)
 
     def keeps(self, recording: Recording, *, is_error: bool, seconds: float) -> bool:
-        """Whether the spans of a request that has ended are exported; asked once.
-
-        Nobody makes spans for which there is no room.
-        """
-        is_wanted = recording.context.is_sampled or ((is_error or seconds >= self.settings.slow_s) and self._takes())
-        return is_wanted and any(exporter.has_room() for exporter in self._exporters)
+        """Whether the spans of a request that has ended are exported; asked once."""
+        return recording.context.is_sampled or ((is_error or seconds >= self.settings.slow_s) and self._takes())
 
     def _takes(self) -> bool:
         """Whether one more may be kept beyond the sampling."""
@@ -102,5 +99,11 @@ def sinks_of(settings: TraceSettings, cluster: str) -> list[Sink]:
         # Only where it is used: its imports take a quarter of a second.
         from services.tracing.otlp_sink import OtlpSink
 
-        found.append(OtlpSink(settings, resource))
+        try:
+            found.append(OtlpSink(settings, resource))
+        except Exception as error:
+            raise SetupError(
+                f"traces cannot be sent to {settings.endpoint}: {error}",
+                "look at telemetry.traces and the OTEL_EXPORTER_OTLP_* variables of the environment",
+            ) from error
     return found

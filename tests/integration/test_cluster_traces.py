@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import partial
+from pathlib import Path
 
 import grpc
 import httpx
@@ -70,6 +72,10 @@ def assert_it_is_one_story(spans: list[Seen], client_id: str) -> None:
     assert not any(span.is_error for span in spans)
 
 
+def is_written(file: Path, request_id: str) -> bool:
+    return request_id in file.read_text(encoding="utf-8")
+
+
 async def test_rest_and_grpc(cluster: Cluster, client: tuple[Tracer, InMemorySpanExporter]) -> None:
     tracer, exporter = client
     message = "Say something about spans, please."
@@ -102,7 +108,9 @@ async def test_rest_and_grpc(cluster: Cluster, client: tuple[Tracer, InMemorySpa
             spans = await whole(collector, f"{context.trace_id:032x}")
             assert_it_is_one_story(spans, f"{context.span_id:016x}")
     for request_id in ("traced-rest", "traced-grpc"):
-        shown = longreach("trace", request_id, "--file", str(cluster.run_dir / "traces.jsonl"), env=cluster.env)
+        file = cluster.run_dir / "traces.jsonl"
+        await until(partial(is_written, file, request_id), timeout_s=10, what="the spans in the file")
+        shown = longreach("trace", request_id, "--file", str(file), env=cluster.env)
         assert shown.returncode == 0, shown.stderr
         for name in ("chat tiny", "route", "attempt", "engine.prefill"):
             assert name in shown.stdout

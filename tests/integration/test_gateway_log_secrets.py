@@ -69,7 +69,9 @@ async def test_no_prompt_answer_or_secret_is_in_log_or_trace(tmp_path: Path) -> 
         request = chat_pb2.ChatRequest(model="tiny", messages=[message])
         assert (await stub.Chat(request, metadata=(("x-api-key", KEY),))).choices
         await gateway.logged('"api": "grpc"')
-        text = gateway.log.read_text() + (tmp_path / "traces.jsonl").read_text()
+        traces = tmp_path / "traces.jsonl"
+        await until(lambda: "rpc.system.name" in traces.read_text(), timeout_s=10, what="the last request's spans")
+        text = gateway.log.read_text() + traces.read_text()
     assert text.count('"event": "request"') >= 9
     assert '"level": "DEBUG"' in text
     for private in (PROMPT, KEY, ENGINE_KEY, COOKIE, ANSWER):

@@ -104,7 +104,7 @@ async def test_a_stream_over_rest_is_told_span_by_span() -> None:
     for span in spans:
         assert own.start_ns <= span.start_ns <= span.end_ns <= own.end_ns
     told = {name.lower(): value for name, value in engine.seen[0].headers.items()}
-    assert told["traceparent"] == f"00-{TRACE}-{attempt.span_id}-03"
+    assert told["traceparent"] == f"00-{TRACE}-{attempt.span_id}-01"
     assert told["tracestate"] == "a=b"
 
 
@@ -195,6 +195,37 @@ async def test_a_wait_for_a_place_is_told() -> None:
     for wait in waits:
         own = owns[wait.parent_id]
         assert own.start_ns <= wait.start_ns < wait.end_ns <= own.end_ns
+
+
+async def test_a_wait_that_a_deadline_ends_is_told() -> None:
+    engine = FakeEngine(think_s=5)
+    async with serve(engine):
+        store = Leases([replace(lease("short", engine.url), max_running=1)])
+        config = ALL.replace("  - {name: long, model: tiny, context_tokens: 4000}\n", "")
+        async with traced(config=config, store=store) as (gateway, sink):
+            first = asyncio.create_task(gateway.chat())
+            await engine.started.wait()
+            body = {"model": "tiny", "messages": [{"role": "user", "content": "x"}]}
+            late = await gateway.client.post(
+                "/v1/chat/completions", json=body, headers={wire.HEADER_TIMEOUT: "0.3", "x-request-id": "late"}
+            )
+            assert late.status_code >= 500
+            first.cancel()
+            await settled(sink, 2)
+    (wait,) = sink.named("admission")
+    (own,) = [span for span in sink.spans if span.attributes.get("longreach.request_id") == "late"]
+    assert wait.parent_id == own.span_id
+    assert (wait.end_ns - wait.start_ns) / 1e9 > 0.2
+    assert own.is_error
+
+
+async def test_too_much_to_do_is_no_fault() -> None:
+    engine = FakeEngine(status=429, answer_headers={"retry-after": "1"})
+    async with serve(engine), traced(engine) as (gateway, sink):
+        assert (await gateway.chat()).status_code == 429
+        (own,) = [span for span in await settled(sink) if span.kind == 2]
+        assert (own.is_error, own.attributes["http.response.status_code"]) == (False, 429)
+        assert own.attributes["longreach.attempts"] == 1
 
 
 @pytest.mark.parametrize("is_on", [False, True])

@@ -60,7 +60,7 @@ def test_every_span_is_read_as_it_was(spans: list[Span]) -> None:
         assert read.status.code == (Status.STATUS_CODE_UNSET if span.error is None else Status.STATUS_CODE_ERROR)
         assert read.status.message == (span.error or "")
         assert bool(read.flags & 1) == span.is_sampled
-        assert bool(read.flags & 0x200) == (span.kind is Kind.SERVER)
+        assert bool(read.flags & 0x200) == (span.kind is Kind.SERVER and span.parent_id is not None)
 
 
 def test_text_that_is_no_unicode_is_sent_as_escapes() -> None:

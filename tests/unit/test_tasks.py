@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 
 import pytest
 
 from cluster import tasks
-from cluster.tasks import end_tasks
+from cluster.tasks import end_tasks, in_own_thread
 
 
 async def deaf(times: int) -> None:
@@ -33,3 +34,26 @@ async def test_tasks_end(times: int, monkeypatch: pytest.MonkeyPatch) -> None:
     assert made[0].cancelled()
     assert isinstance(made[2].exception(), ValueError)
     await end_tasks([])
+
+
+async def test_a_thread_of_its_own_answers_and_raises() -> None:
+    assert await in_own_thread(lambda: 3) == 3
+    with pytest.raises(ZeroDivisionError):
+        await in_own_thread(lambda: 1 // 0)
+
+
+def test_nobody_waits_for_a_thread_that_hangs() -> None:
+    hanging, end = threading.Event(), threading.Event()
+
+    def hang() -> None:
+        hanging.set()
+        end.wait()
+
+    async def begin() -> None:
+        task = asyncio.create_task(in_own_thread(hang))
+        await asyncio.to_thread(hanging.wait)
+        task.cancel()
+
+    asyncio.run(begin())
+    assert not end.is_set()
+    end.set()

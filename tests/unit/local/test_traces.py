@@ -66,7 +66,9 @@ def test_the_file_before_is_read_too_and_a_line_being_written_is_not(file: Path)
     file.write_bytes(b'{"resourceSpans": [{"a')
     assert len(find_trace(file, "a")) == 3
     file.write_bytes(b'{"resourceSpans": "a"}\n')
-    with pytest.raises(SetupError, match="no OTLP"):
+    assert len(find_trace(file, "a")) == 3
+    file.with_name("traces.jsonl.1").unlink()
+    with pytest.raises(SetupError, match="no line of OTLP"):
         find_trace(file, "a")
 
 
@@ -79,6 +81,15 @@ def test_a_tree_shows_who_belongs_to_whom(file: Path) -> None:
     assert "1,234 out" in lines[2]
     assert lines[4].startswith("    └─ engine.prefill")
     assert lines[4].index("█") > lines[3].index("█")
+
+
+def test_a_name_that_a_client_chose_is_text(tmp_path: Path) -> None:
+    path = tmp_path / "traces.jsonl"
+    named = Span("chat [/x]", Kind.SERVER, 1, 1, None, 0, MS, {"longreach.request_id": "[red]r"})
+    FileSink(path, {}).send([encode_span(named)])
+    for arguments in (["trace", "--file", str(path)], ["trace", "[red]r", "--file", str(path)]):
+        shown = CliRunner().invoke(app, arguments)
+        assert (shown.exit_code, "chat [/x]" in shown.output) == (0, True)
 
 
 def test_the_command_says_what_is_missing(file: Path, tmp_path: Path) -> None:

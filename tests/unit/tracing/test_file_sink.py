@@ -42,6 +42,22 @@ def test_a_full_file_makes_room(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
         assert all(json.loads(line) for line in path.read_text().splitlines())
 
 
+def test_two_processes_that_see_it_full_rename_it_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Another process renames the file between this one's last write and its own rename."""
+    monkeypatch.setattr(file_sink, "FILE_BYTES_MAX", 2_000)
+    path, sink = tmp_path / "traces.jsonl", FileSink(tmp_path / "traces.jsonl", {})
+    path.write_bytes(b"{}\n" * 700)
+
+    def flock(_descriptor: int, _operation: int) -> None:
+        path.replace(path.with_name("traces.jsonl.1"))
+        path.write_bytes(b"{}\n")
+
+    monkeypatch.setattr(file_sink.fcntl, "flock", flock)
+    sink.send([encode_span(SPAN)])
+    assert path.read_bytes() == b"{}\n"
+    assert path.with_name("traces.jsonl.1").stat().st_size > 2_000
+
+
 def test_a_folder_that_cannot_be_is_an_error_of_the_sinks(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(OSError, match="file"):

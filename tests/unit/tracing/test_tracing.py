@@ -56,4 +56,10 @@ def test_where_the_configuration_says_nothing_the_environment_counts() -> None:
     assert (named.endpoint, named.protocol, str(named.file)) == ("http://c:4317", "grpc", "/state/demo/traces.jsonl")
     own = trace_settings(TracesSection(endpoint="http://d", protocol="http/protobuf"), env, "demo")
     assert (own.endpoint, own.protocol, own.file) == ("http://d", "http/protobuf", None)
-    assert not trace_settings(TracesSection(), read_environment({}), "demo").is_on
+    mixed = trace_settings(
+        TracesSection(endpoint="http://d"), read_environment({"OTEL_EXPORTER_OTLP_PROTOCOL": "x"}), "d"
+    )
+    assert mixed.protocol == "grpc"
+    for off in ({"OTEL_SDK_DISABLED": "true"}, {"OTEL_TRACES_EXPORTER": "none"}, {"OTEL_EXPORTER_OTLP_ENDPOINT": ""}):
+        env = read_environment({"OTEL_EXPORTER_OTLP_ENDPOINT": "http://c:4317", **off})
+        assert trace_settings(TracesSection(), env, "demo").endpoint is None
