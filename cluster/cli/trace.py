@@ -103,7 +103,9 @@ def as_list(spans: Sequence[ReadSpan]) -> Table:
 
     table = Table(box=None)
     for title in ("begun", "request", "span", "took ms", ""):
-        table.add_column(title, justify="right" if title.endswith("ms") else "left", no_wrap=title != "")
+        # An id is to be copied: it is folded, never cut.
+        is_whole = title in {"begun", "took ms"}
+        table.add_column(title, justify="right" if title.endswith("ms") else "left", no_wrap=is_whole, overflow="fold")
     for span in spans:
         table.add_row(
             _moment(span.start_ns),
