@@ -51,7 +51,7 @@ class MemorySink:
         self._spans: list[Seen] = []
 
     def send(self, spans: Sequence[bytes]) -> None:
-        found = seen_in(ExportTraceServiceRequest.FromString(encode_request(spans, {"service.name": "test"}, "test")))
+        found = seen_in(ExportTraceServiceRequest.FromString(encode_request(spans, {"service.name": "test"})))
         with self._lock:
             self._spans += found
 

@@ -12,6 +12,9 @@ from pydantic import Field
 
 from cluster.config.base import Section
 
+TRACES_PATH, METRICS_PATH = "/v1/traces", "/v1/metrics"
+"""OTLP's, over HTTP."""
+
 
 def with_path(endpoint: str | None, path: str) -> str | None:
     """An OTLP endpoint over HTTP: one that names no path of its own gets the signal's."""
@@ -44,7 +47,7 @@ class TracesSection(Section):
     @property
     def vllm_endpoint(self) -> str | None:
         """Where replicas' engines send spans of their own: vLLM takes OTLP over HTTP by its whole path."""
-        return self.endpoint if self.protocol != "http/protobuf" else with_path(self.endpoint, "/v1/traces")
+        return self.endpoint if self.protocol != "http/protobuf" else with_path(self.endpoint, TRACES_PATH)
 
 
 class MetricsSection(Section):

@@ -13,7 +13,7 @@ from collections.abc import Callable, Mapping
 from opentelemetry.sdk.metrics.export import MetricExporter, MetricExportResult
 
 from cluster.config import MetricsSection
-from cluster.config.telemetry import with_path
+from cluster.config.telemetry import METRICS_PATH, with_path
 from cluster.tasks import in_own_thread
 from services.gateway.exposition import Snapshot
 from services.gateway.otlp_metrics import metrics_data
@@ -22,7 +22,6 @@ logger = logging.getLogger(__name__)
 
 EXPORT_MS = 10_000
 """One push, its exporter's tries together."""
-HTTP_PATH = "/v1/metrics"
 WARN_EVERY = 100
 """Of failed pushes: the first, and then each hundredth, is logged."""
 
@@ -87,4 +86,4 @@ def exporter_of(section: MetricsSection) -> MetricExporter:
         return GrpcExporter(endpoint=section.endpoint)
     from opentelemetry.exporter.otlp.proto.http.metric_exporter import OTLPMetricExporter as HttpExporter
 
-    return HttpExporter(endpoint=with_path(section.endpoint, HTTP_PATH))
+    return HttpExporter(endpoint=with_path(section.endpoint, METRICS_PATH))

@@ -21,7 +21,6 @@ from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTrace
 
 from services.tracing.span import Value, encode_request
 
-SCOPE = "longreach"
 FILE_BYTES_MAX = 64 * 2**20
 """Then it is renamed to `NAME.1`, in the place of the one before: two such files are kept at most."""
 _IDS = ("traceId", "spanId", "parentSpanId")
@@ -40,7 +39,7 @@ class FileSink:
         Raises:
             OSError: the file cannot be written.
         """
-        message = ExportTraceServiceRequest.FromString(encode_request(spans, self._resource, SCOPE))
+        message = ExportTraceServiceRequest.FromString(encode_request(spans, self._resource))
         line = orjson.dumps(_with_hex_ids(MessageToDict(message, use_integers_for_enums=True))) + b"\n"
         self._path.parent.mkdir(parents=True, exist_ok=True)
         descriptor = os.open(self._path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)

@@ -14,18 +14,16 @@ from opentelemetry.exporter.otlp.proto.grpc.trace_exporter import OTLPSpanExport
 from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter as HttpExporter
 from opentelemetry.sdk.trace.export import SpanExportResult
 
-from cluster.config.telemetry import with_path
+from cluster.config.telemetry import TRACES_PATH, with_path
 from cluster.core.errors import LongreachError
 from services.tracing.settings import GRPC, TraceSettings
 from services.tracing.span import Value, encode_request
 
-SCOPE = "longreach"
-HTTP_PATH = "/v1/traces"
 EXPORT = "/opentelemetry.proto.collector.trace.v1.TraceService/Export"
 
 
 class NotTakenError(LongreachError):
-    """The collector did not take spans; its exporter has tried again and logged why."""
+    """The collector did not take spans, however often its exporter tried."""
 
 
 class OtlpSink:
@@ -33,14 +31,14 @@ class OtlpSink:
 
     def __init__(self, settings: TraceSettings, resource: Mapping[str, Value]) -> None:
         assert settings.endpoint is not None
-        # exporter.py tells of failures, and not of each.
-        logging.getLogger("opentelemetry.exporter").setLevel(logging.CRITICAL)
         self._resource = resource
         self._exporter: _Encoded | HttpExporter
         if settings.protocol == GRPC:
             self._exporter = _Encoded(endpoint=settings.endpoint)
         else:
-            self._exporter = HttpExporter(endpoint=with_path(settings.endpoint, HTTP_PATH))
+            # It would log each failure; over gRPC the same one is logged once.
+            logging.getLogger(HttpExporter.__module__).setLevel(logging.CRITICAL)
+            self._exporter = HttpExporter(endpoint=with_path(settings.endpoint, TRACES_PATH))
 
     def send(self, spans: Sequence[bytes]) -> None:
         """Send them, with the exporter's own retries, for ten seconds at most.
@@ -48,13 +46,13 @@ class OtlpSink:
         Raises:
             NotTakenError: the collector did not take them.
         """
-        raw = encode_request(spans, self._resource, SCOPE)
+        raw = encode_request(spans, self._resource)
         if isinstance(self._exporter, HttpExporter):
-            is_taken = self._exporter._client.export(raw).success  # noqa: SLF001 - tests/contract holds the seam
-        else:
-            is_taken = self._exporter.export([raw]) is SpanExportResult.SUCCESS  # type: ignore[list-item]
-        if not is_taken:
-            raise NotTakenError("the collector did not take them")
+            result = self._exporter._client.export(raw)  # noqa: SLF001 - tests/contract holds the seam
+            if not result.success:
+                raise NotTakenError(f"the collector did not take them: {result.error}")
+        elif self._exporter.export([raw]) is not SpanExportResult.SUCCESS:  # type: ignore[list-item]
+            raise NotTakenError("the collector did not take them: OpenTelemetry's log says why")
 
     def close(self) -> None:
         """End the connection."""

@@ -11,7 +11,7 @@ from pathlib import Path
 from cluster.config.telemetry import TracesSection
 from cluster.environment import Environment
 
-GRPC, HTTP = "grpc", "http/protobuf"
+GRPC = "grpc"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

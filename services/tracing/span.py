@@ -16,6 +16,8 @@ from typing import NamedTuple
 Value = str | int | float | bool | tuple[str, ...]
 _BYTES = 2
 """The wire type of what has a length (https://protobuf.dev/programming-guides/encoding)."""
+SCOPE = "longreach"
+"""The name of who made the spans."""
 UNIQUE = frozenset({"longreach.request_id", "longreach.reason", "longreach.request_body"})
 """Attributes whose values are new each time: keeping their bytes would push out those of others."""
 _KEPT_MAX = 2_048
@@ -68,16 +70,15 @@ def encode_span(span: Span) -> bytes:
     return b"".join(parts)
 
 
-def encode_request(spans: Iterable[bytes], resource: Mapping[str, Value], scope: str) -> bytes:
+def encode_request(spans: Iterable[bytes], resource: Mapping[str, Value]) -> bytes:
     """The message `ExportTraceServiceRequest` of encoded spans.
 
     Args:
         spans: from `encode_span`.
         resource: attributes of this process.
-        scope: the name of who made the spans.
     """
     of_resource = b"".join([_key_value(name, value, 1) for name, value in resource.items()])
-    of_scope = _field(1, _text(1, scope)) + b"".join([_field(2, span) for span in spans])
+    of_scope = _field(1, _text(1, SCOPE)) + b"".join([_field(2, span) for span in spans])
     return _field(1, _field(1, of_resource) + _field(2, of_scope))
 
 

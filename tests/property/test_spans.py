@@ -45,11 +45,11 @@ def plain(value: Any) -> Any:
 
 @given(st.lists(SPANS, max_size=4))
 def test_every_span_is_read_as_it_was(spans: list[Span]) -> None:
-    raw = encode_request(map(encode_span, spans), {"service.name": "gateway"}, "scope")
+    raw = encode_request(map(encode_span, spans), {"service.name": "gateway"})
     (of_resource,) = ExportTraceServiceRequest.FromString(raw).resource_spans
     assert {one.key: plain(one.value) for one in of_resource.resource.attributes} == {"service.name": "gateway"}
     (of_scope,) = of_resource.scope_spans
-    assert of_scope.scope.name == "scope"
+    assert of_scope.scope.name == "longreach"
     assert len(of_scope.spans) == len(spans)
     for span, read in zip(spans, of_scope.spans, strict=True):
         assert (read.name, read.kind, read.trace_state) == (span.name, span.kind, span.state)
@@ -65,5 +65,5 @@ def test_every_span_is_read_as_it_was(spans: list[Span]) -> None:
 
 def test_text_that_is_no_unicode_is_sent_as_escapes() -> None:
     span = Span("x", Kind.SERVER, 1, 1, None, 0, 0, {"a": "\ud800"})
-    raw = encode_request([encode_span(span)], {}, "")
+    raw = encode_request([encode_span(span)], {})
     assert ExportTraceServiceRequest.FromString(raw).resource_spans[0].scope_spans[0].spans[0].name == "x"
