@@ -23,6 +23,7 @@ from aiohttp import web
 
 from cluster.core import wire
 from cluster.core.outcome import encode_outcome
+from cluster.core.resume import FIELD, decode_delivered
 from tests.fake_answers import (
     Usage,
     closing,
@@ -153,12 +154,13 @@ class FakeEngine:
         if self.thinks_after_head:
             await asyncio.sleep(self.think_s)
         wants = _wants(request)
-        await response.write(opening(request.path, body["model"]))
-        for index in range(self.tokens):
-            await response.write(token(request.path, index))
-            if wire.WANTS_IDS in wants:
-                await response.write(ids_comment(index))
-            if index + 1 == TOKENS_BEFORE_FAULT and (self.reset or self.hang):
+        begin, opened = _delivered(request, body)
+        await response.write(b"" if opened else opening(request.path, body["model"]))
+        for index in range(begin, self.tokens):
+            # As a replica does: the ids go out in one write with the event made of them.
+            ids = ids_comment(index) if wire.WANTS_IDS in wants else b""
+            await response.write(ids + token(request.path, index))
+            if index + 1 == begin + TOKENS_BEFORE_FAULT and (self.reset or self.hang):
                 return await self._fail(request, response)
             await asyncio.sleep(self.token_delay_s)
         with_usage = bool((body.get("stream_options") or {}).get("include_usage"))
@@ -195,6 +197,14 @@ class FakeEngine:
 
 def _wants(request: web.Request) -> set[str]:
     return {want.strip() for want in request.headers.get(wire.HEADER_WANTS, "").split(",")}
+
+
+def _delivered(request: web.Request, body: dict[str, Any]) -> tuple[int, bool]:
+    """Tokens that the client of a cut stream has, and whether it has what comes before them."""
+    if request.headers.get(wire.HEADER_RESUME) != "1":
+        return 0, False
+    delivered = decode_delivered(body[FIELD])
+    return delivered.tokens(0), delivered.events > 0
 
 
 def _output_tokens(request: web.Request, body: dict[str, Any]) -> int:

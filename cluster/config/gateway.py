@@ -37,6 +37,15 @@ class LimitsSection(Section):
     retry_ratio: float = Field(
         default=0.2, ge=0, le=1, description="Further attempts allowed across requests, as a share of recent requests"
     )
+    resumes: int = Field(
+        default=3, ge=0, le=10, description="Times a cut stream may go on at another replica; 0: it ends with an error"
+    )
+    resume_tokens: int = Field(
+        default=65_536,
+        ge=1,
+        le=2**20,
+        description="Longest output after which a cut stream can go on",
+    )
     drain_s: float = Field(default=600, ge=0, description="Longest a stopping gateway lets answers finish")
 
 

@@ -194,6 +194,10 @@ class PoolSection(Section):
     replicas: ReplicasSection = ReplicasSection()
     autoscaling: AutoscalingSection = AutoscalingSection()
     engine: EngineSection = EngineSection()
+    resume: bool = Field(
+        default=True,
+        description="Whether a stream that is cut here may go on at another replica",
+    )
     endpoints: list[EndpointSection] = Field(default_factory=list, description="Static members instead of replicas")
     revision: Name | None = Field(default=None, description="What this pool's replicas call themselves, for canaries")
     traffic: dict[Name, Weight] = Field(

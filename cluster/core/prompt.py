@@ -68,6 +68,7 @@ class TokenIds:
     """Prompts that come as token ids: their length is known."""
 
     longest_tokens: int
+    prompts: int = 1
 
 
 Prompt = Conversation | Texts | TokenIds

@@ -10,6 +10,7 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
+from cluster.core import resume
 from cluster.core.request import Route
 
 HEADER_REQUEST_ID = "x-request-id"
@@ -52,6 +53,11 @@ COMMENT_OUTCOME = b": longreach-outcome "
 COMMENT_IDS = b": longreach-ids "
 """Replica to gateway, streams: token ids generated since the last such line, as `choice:id,id,…`; a blank line ends
 it."""
+HEADER_RESUME = "x-longreach-resume"
+"""Client to gateway: `off` lets a cut stream end. Gateway to replica: `1`, and what the client has is in the body."""
+RESUME_OFF = "off"
+HEADER_RESUMED = "x-longreach-resumed"
+"""Replica to gateway: how a stream is gone on with, `append` or `replay`."""
 HEADER_EXPLAIN = "x-longreach-explain"
 """Client to gateway: `1` asks for the decision's full reasoning."""
 HEADER_EXPLANATION = "x-longreach-explanation"
@@ -80,9 +86,11 @@ ENGINE_CONTROL_HEADERS = frozenset({HEADER_ENGINE_PRIORITY, "x-data-parallel-ran
 SERVE_CONTROL_HEADERS = frozenset({"x-request-disconnect-disabled", "x-request-timeout-seconds"})
 """Ray Serve obeys these from anybody: the first stops aborts, the second truncates a 200."""
 
-INTERNAL_BODY_FIELDS = frozenset({"cache_salt", "vllm_xargs", "kv_transfer_params", "ec_transfer_params", "priority"})
-"""vLLM obeys these from anybody: one picks another tenant's cache, one overtakes everybody, the others steer the
-engine. A client's `priority` is the gateway's to read, and to translate."""
+INTERNAL_BODY_FIELDS = frozenset({
+    "cache_salt", "vllm_xargs", "kv_transfer_params", "ec_transfer_params", "priority", resume.FIELD,
+})  # fmt: skip
+"""The last is between gateway and replica. vLLM obeys the others from anybody: one picks another tenant's cache, one
+overtakes everybody, the others steer the engine. A client's `priority` is the gateway's to read, and to translate."""
 
 _PRIORITY_FIELD = frozenset({Route.CHAT, Route.COMPLETIONS, Route.RESPONSES})
 """Generating routes whose body has the field; Anthropic's messages have none."""

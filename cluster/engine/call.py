@@ -12,6 +12,7 @@ from contextvars import ContextVar
 from dataclasses import dataclass, field
 from typing import Any
 
+from cluster.core.resume import Delivered
 from cluster.engine.budget import Budget
 from cluster.engine.tally import Tally
 
@@ -27,6 +28,10 @@ class Call:
     budget: Budget | None = None
     tally: Tally = field(default_factory=Tally)
     is_over: bool = False
+    delivered: Delivered | None = None
+    """What the client has already, where a cut stream is gone on with."""
+    way: str = ""
+    """How it is; known once the engine has been asked."""
     _waiting: dict[int, asyncio.Task[Any]] = field(default_factory=dict)
 
     def end(self) -> None:

@@ -36,6 +36,8 @@ class Decision:
     deadline_s: float | None = None
     """Seconds left; none are left at or below 0."""
     wants: frozenset[str] = frozenset()
+    resumes: bool = False
+    """Whether the body tells what the client of a cut stream has."""
 
 
 def read_decision(headers: Iterable[tuple[bytes, bytes]]) -> Decision:
@@ -49,6 +51,7 @@ def read_decision(headers: Iterable[tuple[bytes, bytes]]) -> Decision:
         cache_salt=said.get(wire.HEADER_CACHE_SALT) or None,
         deadline_s=_seconds(said.get(wire.HEADER_DEADLINE)),
         wants=frozenset(part.strip() for part in said.get(wire.HEADER_WANTS, "").split(",")) - {""},
+        resumes=said.get(wire.HEADER_RESUME) == "1",
     )
 
 

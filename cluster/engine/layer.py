@@ -15,6 +15,7 @@ from typing import Any
 
 from cluster.core import wire
 from cluster.core.request import Route
+from cluster.core.resume import FIELD, Delivered, decode_delivered
 from cluster.engine.asgi import App, Receive, Scope, Send, answer_error, read_body, refuse, replay
 from cluster.engine.budget import Budget
 from cluster.engine.call import CURRENT_CALL, Call
@@ -96,6 +97,11 @@ class EngineLayer:
         if not isinstance(body, dict):
             await answer_error(send, 400, "the body must be a JSON object")
             return
+        try:
+            delivered = decode_delivered(body.get(FIELD)) if decision.resumes else None
+        except ValueError as error:
+            await answer_error(send, 400, str(error))
+            return
         if wire.rewrite_body(
             route,
             body,
@@ -112,10 +118,10 @@ class EngineLayer:
             priority=decision.priority if route.generates and not wire.has_priority_field(route) else None,
         )
         scope["state"] = dict(scope.get("state") or {})  # its own: vLLM leaves its count of the tokens there
-        call = _call(route, body, decision)
+        call = _call(route, body, decision, delivered)
         CURRENT_CALL.set(call)
         wants_outcome = wire.WANTS_OUTCOME in decision.wants
-        channel = SideChannel(send, tally=call.tally, state=scope["state"], wants_outcome=wants_outcome)
+        channel = SideChannel(send, call=call, state=scope["state"], wants_outcome=wants_outcome)
         guard = Guard(channel, self._gate, call.budget)
         await self._run(scope, replay(raw, receive), guard, call, deadline_s)
 
@@ -154,12 +160,12 @@ class EngineLayer:
                 raise
 
 
-def _call(route: Route, body: dict[str, Any], decision: Decision) -> Call:
+def _call(route: Route, body: dict[str, Any], decision: Decision, delivered: Delivered | None) -> Call:
     is_beam_search = body.get("use_beam_search") is True
     output_tokens = wire.requested_output_tokens(route, body) if route.generates else None
     budget = None
     if output_tokens is not None:
         budget = Budget(output_tokens=output_tokens, is_beam_search=is_beam_search)
-    keeps_ids = wire.WANTS_IDS in decision.wants and body.get("stream") is True
+    keeps_ids = (wire.WANTS_IDS in decision.wants or delivered is not None) and body.get("stream") is True
     tally = Tally(keeps_ids=keeps_ids, is_beam_search=is_beam_search)
-    return Call(budget=budget, tally=tally)
+    return Call(budget=budget, tally=tally, delivered=delivered)

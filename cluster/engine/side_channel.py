@@ -1,4 +1,4 @@
-"""What a replica adds to an answer for the gateway: its outcome, and the token ids it was made of.
+"""What a replica adds to an answer for the gateway: its outcome, the token ids it was made of, how it was resumed.
 
 Answers that are no event streams get a header, event streams comment lines that every client ignores (HTML standard,
 server-sent events). What must not live here: counting (tally.py), whether an answer may go out (guard.py).
@@ -6,10 +6,13 @@ server-sent events). What must not live here: counting (tally.py), whether an an
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 from cluster.core import wire
 from cluster.core.outcome import encode_outcome
 from cluster.engine.asgi import CLIENT_ERROR_MIN, Message, Scope, Send
-from cluster.engine.tally import Tally
+from cluster.engine.call import Call
+from cluster.engine.resume.skip import Skip
 
 EVENT_STREAM = b"text/event-stream"
 EVENT_END = b"\n\n"
@@ -20,14 +23,16 @@ class SideChannel:
 
     Args:
         send: towards the gateway.
-        tally: what the request cost so far.
+        call: the request: its tally, and what its client has where it is resumed.
         state: the request's ASGI state, where vLLM leaves its own count.
         wants_outcome: whether the gateway asked for it; token ids are the tally's matter.
     """
 
-    def __init__(self, send: Send, *, tally: Tally, state: Scope, wants_outcome: bool) -> None:
+    def __init__(self, send: Send, *, call: Call, state: Scope, wants_outcome: bool) -> None:
         self._send = send
-        self._tally = tally
+        self._call = call
+        self._tally = call.tally
+        self._skip = None if call.delivered is None else Skip(call.delivered)
         self._state = state
         self._wants_outcome = wants_outcome
         self._is_stream = False
@@ -51,22 +56,41 @@ class SideChannel:
             headers = [(key, value) for key, value in headers if key.lower() != b"content-length"]
         elif self._wants_outcome:
             headers.append((wire.HEADER_OUTCOME.encode(), self._outcome()))
+        if self._call.way:
+            headers.append((wire.HEADER_RESUMED.encode(), self._call.way.encode()))
         return {**message, "headers": headers}
 
     def _body(self, message: Message) -> Message:
         body = message.get("body", b"")
         if body and self._is_between_events:
             # One write with the events made of them: a reader that has the text has had the ids before it.
-            body = self._tally.take_ids() + body
+            body = self._with_ids(body)
         if body:
             self._is_between_events = body.endswith(EVENT_END)
         if not message.get("more_body", False):
-            tail = self._tally.take_ids()
+            tail = _lines(self._tally.take_ids()) if self._skip is None else b""
             if self._wants_outcome:
                 tail += wire.COMMENT_OUTCOME + self._outcome() + EVENT_END
             body += (EVENT_END if tail and not self._is_between_events else b"") + tail
         return {**message, "body": body}
 
+    def _with_ids(self, events: bytes) -> bytes:
+        made = self._tally.take_ids()
+        if self._skip is None:
+            return _lines(made) + events
+        kept = b""
+        for event in events.split(EVENT_END)[:-1]:
+            if not self._skip.keeps_back((choice, len(ids)) for choice, ids in made):
+                kept += _lines(made) + event + EVENT_END
+            made = []
+        return kept
+
     def _outcome(self) -> bytes:
         self._tally.adopt(self._state)
         return encode_outcome(self._tally.outcome()).encode()
+
+
+def _lines(made: Iterable[tuple[int, list[int]]]) -> bytes:
+    return b"".join(
+        b"%s%d:%s\n\n" % (wire.COMMENT_IDS, choice, ",".join(map(str, ids)).encode()) for choice, ids in made
+    )

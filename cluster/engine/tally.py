@@ -9,7 +9,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from cluster.core import wire
 from cluster.core.outcome import ReplicaOutcome
 
 TIME_DIGITS = 6
@@ -93,15 +92,12 @@ class Tally:
         if self._is_beam_search and usage is not None:
             self._adopted = (usage.prompt_tokens or 0, usage.completion_tokens or 0)
 
-    def take_ids(self) -> bytes:
-        """Comment lines with the token ids generated since the last call; empty when there are none."""
+    def take_ids(self) -> list[tuple[int, list[int]]]:
+        """Choices with the token ids generated for them since the last call; empty when there are none."""
         if not self._ids:
-            return b""
+            return []
         taken, self._ids = self._ids, {}
-        return b"".join(
-            b"%s%d:%s\n\n" % (wire.COMMENT_IDS, choice, ",".join(map(str, ids)).encode())
-            for choice, ids in sorted(taken.items())
-        )
+        return sorted(taken.items())
 
     def outcome(self) -> ReplicaOutcome:
         """The sum so far."""

@@ -1,15 +1,13 @@
-"""The engine: an AsyncLLM that checks and counts, and vLLM's own application around it.
+"""The engine: vLLM's AsyncLLM, checked and counted (checked.py), and vLLM's own application around it.
 
-Besides the KV tier's and the warm parent's, this is the only module that imports vLLM. These are private seams of a
-pinned vLLM; tests/contract holds one test for each. What must not live here: Ray, Redis.
+What it uses are private seams of a pinned vLLM; tests/contract holds one test for each. What must not live here: Ray,
+Redis.
 """
 
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import time
-from collections.abc import AsyncGenerator
 from dataclasses import dataclass
 from functools import partial
 from types import SimpleNamespace
@@ -19,12 +17,12 @@ from cluster.core.autoscaling.work import WorkMeter
 from cluster.core.start import StartStage
 from cluster.engine.arguments import vllm_arguments
 from cluster.engine.asgi import App
-from cluster.engine.call import CURRENT_CALL, Call
+from cluster.engine.checked import checked_engine, prefill_tokens
 from cluster.engine.plan import ReplicaPlan
 from cluster.engine.residency.seen import SeenPrompts
 from cluster.engine.residency.sockets import EventSockets
+from cluster.engine.resume.engine import add_processor
 from cluster.engine.start_clock import StartClock
-from cluster.engine.tally import CallTally, Stamps
 from cluster.engine.tier.link import TierLink
 from cluster.engine.warm.handle import WarmParent
 from cluster.engine.warm.seam import install
@@ -74,7 +72,7 @@ class VllmEngine:
         vLLM tells what of a prompt was cached with its first token, so these are whole prompts. Choices of one request
         share their prompt, which counts once.
         """
-        return _prefill_tokens(self._engine.output_processor)
+        return prefill_tokens(self._engine.output_processor)
 
     @property
     def tier_terms(self) -> dict[str, Any] | None:
@@ -143,6 +141,7 @@ async def start_engine(
     from vllm.entrypoints.launchers.api_server.app_state import init_app_state
     from vllm.entrypoints.launchers.app import build_app
     from vllm.entrypoints.launchers.cli_args import make_arg_parser, validate_parsed_serve_args
+    from vllm.usage.usage_lib import UsageContext
     from vllm.utils.argparse_utils import FlexibleArgumentParser
 
     parser = make_arg_parser(FlexibleArgumentParser())
@@ -153,10 +152,17 @@ async def start_engine(
     load, meter = Load(), WorkMeter()
     clock = clock or StartClock(age_s=0.0)
     warm = install(parent.asking) if parent is not None else None
-    engine = _checked_engine(prompts, tier, meter).from_engine_args(
-        AsyncEngineArgs.from_cli_args(args), stat_loggers=[_load_recorder(load, meter, tier)]
+    engine_args = AsyncEngineArgs.from_cli_args(args)
+    config = engine_args.create_engine_config(UsageContext.OPENAI_API_SERVER)
+    add_processor(config)
+    engine = checked_engine(prompts, tier, meter).from_vllm_config(
+        config,
+        usage_context=UsageContext.OPENAI_API_SERVER,
+        stat_loggers=[_load_recorder(load, meter, tier)],
+        enable_log_requests=engine_args.enable_log_requests,
+        disable_log_stats=engine_args.disable_log_stats,
     )
-    meter.uncomputed_tokens = partial(_prefill_tokens, engine.output_processor)
+    meter.uncomputed_tokens = partial(prefill_tokens, engine.output_processor)
     meter.kv_tokens = engine.vllm_config.cache_config.kv_cache_size_tokens or 0
     if tier is not None:
         await tier.connect()
@@ -170,97 +176,6 @@ async def start_engine(
     app.state.server = SimpleNamespace(should_exit=False)
     clock.ends(StartStage.APP)
     return VllmEngine(engine=engine, app=app, load=load, meter=meter, tier=tier, parent=parent)
-
-
-def _checked_engine(
-    prompts: SeenPrompts | None = None, tier: TierLink | None = None, meter: WorkMeter | None = None
-) -> Any:
-    from vllm.renderers.inputs.preprocess import extract_prompt_len
-    from vllm.sampling_params import RequestOutputKind
-    from vllm.v1.engine.async_llm import AsyncLLM
-
-    class CheckedEngine(AsyncLLM):  # type: ignore[misc]
-        """AsyncLLM that refuses an output that would not fit, where vLLM would shorten it, and counts every token."""
-
-        def generate(self, prompt: Any, sampling_params: Any, request_id: str, **kwargs: Any) -> Any:
-            # A plain function on purpose: it raises when called, before the caller has sent a response head.
-            call = CURRENT_CALL.get()
-            if call is not None and call.budget is not None:
-                call.budget.check(extract_prompt_len(self.model_config, prompt), self.model_config.max_model_len)
-            if meter is not None:
-                meter.arrived(time.monotonic(), is_alone=not self.output_processor.request_states)
-            if prompts is not None:
-                _note(prompts, prompt)
-            if tier is None:
-                outputs = super().generate(prompt, sampling_params, request_id, **kwargs)
-            else:
-                generate, lora = super().generate, kwargs.get("lora_request")
-                salted = tier.salted(prompt, lora)
-                outputs = tier.outputs(
-                    lambda params: generate(salted, params, request_id, **kwargs), salted, sampling_params, lora
-                )
-            if call is None:
-                return outputs
-            is_delta = sampling_params.output_kind == RequestOutputKind.DELTA
-            # Numbered here and not at the first output: vLLM calls in the order of a request's prompts.
-            return counted(outputs, call, call.tally.begin(sampling_params.n), is_delta=is_delta)
-
-        def encode(self, *args: Any, **kwargs: Any) -> Any:
-            call = CURRENT_CALL.get()
-            outputs = super().encode(*args, **kwargs)
-            return outputs if call is None else pooled(outputs, call, call.tally.begin(0))
-
-    return CheckedEngine
-
-
-def _prefill_tokens(output_processor: Any) -> int:
-    waiting = [state for state in output_processor.request_states.values() if state.is_prefilling]
-    prompts = {id(state.parent_req) if state.parent_req else id(state): state.prompt_len for state in waiting}
-    return sum(prompts.values())
-
-
-def _note(prompts: SeenPrompts, prompt: Any) -> None:
-    """Remember a prompt that was tokenized from text; nothing more happens on a request's path."""
-    if isinstance(prompt, dict) and prompt.get("prompt") and prompt.get("prompt_token_ids"):
-        prompts.note(prompt["prompt_token_ids"], prompt["prompt"])
-
-
-async def counted(
-    outputs: AsyncGenerator[Any, None], call: Call, part: CallTally, *, is_delta: bool
-) -> AsyncGenerator[Any, None]:
-    """The engine's outputs of one prompt, added to the request's tally as they pass."""
-    async with contextlib.aclosing(call.watch(outputs)) as watched:
-        async for output in watched:
-            _count_prompt(call, part, output)
-            stamps = _stamps(output.metrics)
-            for choice in output.outputs:
-                call.tally.output(part, choice.index, choice.token_ids, is_delta=is_delta, stamps=stamps)
-            yield output
-
-
-async def pooled(outputs: AsyncGenerator[Any, None], call: Call, part: CallTally) -> AsyncGenerator[Any, None]:
-    """As `counted`, for one input of a request that generates nothing."""
-    async with contextlib.aclosing(call.watch(outputs)) as watched:
-        async for output in watched:
-            _count_prompt(call, part, output)
-            yield output
-
-
-def _count_prompt(call: Call, part: CallTally, output: Any) -> None:
-    tokens = len(output.prompt_token_ids or ()) + len(getattr(output, "encoder_prompt_token_ids", None) or ())
-    call.tally.prompt(part, prompt_tokens=tokens, cached_tokens=output.num_cached_tokens or 0)
-
-
-def _stamps(metrics: Any) -> Stamps | None:
-    """From vLLM's RequestStateStats; None where it keeps no statistics."""
-    if metrics is None:
-        return None
-    return Stamps(
-        queued_s=metrics.queued_ts,
-        scheduled_s=metrics.scheduled_ts,
-        first_token_s=metrics.first_token_ts,
-        last_token_s=metrics.last_token_ts,
-    )
 
 
 def _load_recorder(load: Load, meter: WorkMeter, tier: TierLink | None = None) -> Any:

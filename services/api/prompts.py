@@ -101,7 +101,7 @@ def _plain(value: Any, field: str, *, add_special_tokens: bool) -> Prompt:
         if _are_ids(value):
             return TokenIds(longest_tokens=len(value))
         if all(isinstance(item, list) and item and _are_ids(item) for item in value):
-            return TokenIds(longest_tokens=max(map(len, value)))
+            return TokenIds(longest_tokens=max(map(len, value)), prompts=len(value))
     raise NotAPromptError(field, f"{field} must be a string, a list of strings, token ids or a list of token id lists.")
 
 

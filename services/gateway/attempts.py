@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from cluster.config import LimitsSection
+from cluster.core import wire
 from cluster.core.lease import PoolName, ReplicaId
 from cluster.core.routing import Choice, Decision
 from services.gateway.outcome import Failed, Overloaded
@@ -18,6 +19,7 @@ MAX_RESETS = 2
 MAX_REFUSALS = 4
 """Pools that may refuse one request as too long for them. Each knows the exact length from then on, so the second
 choice normally holds; more means replicas and configuration disagree."""
+OVERLOAD_STATUSES = frozenset({429, 503})
 RETRY_AFTER_S = 1
 """Where an overloaded endpoint names no time: about one short answer."""
 MAX_RETRY_AFTER_S = 60
@@ -83,6 +85,11 @@ class Attempts:
         pool = choice.endpoint.pool
         self._refusals += 1
         self._refused[pool] = min(choice.output_tokens, self._refused.get(pool, choice.output_tokens))
+
+
+def is_passed_over(answer: UpstreamAnswer) -> bool:
+    """Whether an answer only says that somebody else should give one."""
+    return answer.status in OVERLOAD_STATUSES or answer.headers.get(wire.HEADER_REFUSAL) == wire.REFUSAL_CONTEXT
 
 
 def _retry_after_s(headers: Mapping[str, str]) -> int:

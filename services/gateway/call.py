@@ -23,6 +23,7 @@ PATHS = {route: f"{'' if route in UNPREFIXED_ROUTES else '/v1'}/{route.value}" f
 GENERATING = frozenset(route for route in Route if route.generates)
 USAGE_ROUTES = frozenset({Route.CHAT, Route.COMPLETIONS})
 """Their streams carry usage only when asked."""
+WANTS_BOTH = f"{wire.WANTS_OUTCOME},{wire.WANTS_IDS}"
 _ASK_USAGE = b',"stream_options":{"include_usage":true}}'
 
 
@@ -34,6 +35,8 @@ def call_of(
     *,
     credential: str | None,
     left_s: float,
+    delivered: bytes | None = None,
+    tells_ids: bool = False,
 ) -> UpstreamCall:
     """The call for one choice.
 
@@ -44,6 +47,8 @@ def call_of(
         static: the foreign engine it goes to; None for a replica.
         credential: what this cluster's replicas want to see.
         left_s: seconds until the request's deadline.
+        delivered: what the client of a cut stream has, as a member of the body; None: nothing was cut.
+        tells_ids: whether a replica is to tell the tokens that it generates.
     """
     request = ask.request
     route = request.route
@@ -58,7 +63,13 @@ def call_of(
             lines += f"{name}: {ask.headers[name]}\r\n"
     body = request.body
     if static is None:
-        lines += _decided(ask, resolved, output_tokens, credential, left_s)
+        wants = WANTS_BOTH if tells_ids else wire.WANTS_OUTCOME
+        lines += f"{wire.HEADER_WANTS}: {wants}\r\n" + _decided(ask, resolved, output_tokens, credential, left_s)
+        if delivered is not None:
+            lines += f"{wire.HEADER_RESUME}: 1\r\n"
+            # Without parsing it again: a JSON object's last byte is its brace, and `model` is in it already. Of two
+            # members with one name the last counts.
+            body = b"%b,%b}" % (body.rstrip()[:-1], delivered)
     else:
         if static.api_key is not None:
             lines += f"authorization: Bearer {static.api_key}\r\n"
@@ -68,11 +79,7 @@ def call_of(
 
 def _decided(ask: Ask, resolved: Resolved, output_tokens: int | None, credential: str | None, left_s: float) -> str:
     """What a replica is told."""
-    lines = (
-        f"{wire.HEADER_WANTS}: {wire.WANTS_OUTCOME}\r\n"
-        f"{wire.HEADER_MODEL}: {resolved.engine_name}\r\n"
-        f"{wire.HEADER_DEADLINE}: {left_s:.3f}\r\n"
-    )
+    lines = f"{wire.HEADER_MODEL}: {resolved.engine_name}\r\n{wire.HEADER_DEADLINE}: {left_s:.3f}\r\n"
     if credential is not None:
         lines += f"{wire.HEADER_CREDENTIAL}: {credential}\r\n"
     if output_tokens is not None:

@@ -73,6 +73,8 @@ class Catalog:
         self.from_zero = frozenset(PoolName(pool.name) for pool in served if pool.replicas.min == 0)
         """Pools that may have no replica, and get one when somebody asks."""
         self.autoscaled = tuple(PoolName(pool.name) for pool in served if pool.replicas.is_autoscaled)
+        self.without_resume = frozenset(PoolName(pool.name) for pool in served if not pool.resume)
+        """Pools whose streams end where they are cut."""
         self._statics_by_id = {endpoint.replica_id: endpoint for endpoint in self.statics}
         self._names = {name: resolved for model in self.models for name, resolved in _names(model)}
 

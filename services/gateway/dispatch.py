@@ -20,27 +20,39 @@ from cluster.core.request import ContextNeed, InferenceRequest, OverCap, context
 from cluster.core.routing import Choice, Decision, NoEndpoint, Pool, Saturated, TooLong, session_hash
 from cluster.state.quotas import Quotas
 from services.gateway.ask import Ask
-from services.gateway.attempts import Attempts
+from services.gateway.attempts import OVERLOAD_STATUSES, Attempts, is_passed_over
 from services.gateway.boundary import Boundaries
 from services.gateway.call import call_of
 from services.gateway.catalog import Catalog, Resolved
 from services.gateway.current import Current
 from services.gateway.directory import Directory
-from services.gateway.metrics import Metrics, PromptCounted
+from services.gateway.lengths import lesson, told_length
+from services.gateway.metric_labels import PromptCounted, Resumed
+from services.gateway.metrics import Metrics
 from services.gateway.outcome import Outcome, OverQuota, Served, UnknownModel
 from services.gateway.places import Case, Claim, Line, Places
 from services.gateway.prefix import LEAST_TOKENS, PromptPrefix
 from services.gateway.residency import Residency
+from services.gateway.resuming import ResumableAnswer
+from services.gateway.resumption import Resumption, how_resumed, is_resumable, may_resume
 from services.gateway.tokens import PromptCounter
 from services.gateway.upstream import Upstream, UpstreamAnswer, UpstreamFailure
 
-OVERLOAD_STATUSES = frozenset({429, 503})
+ERROR_STATUS = 400
+"""HTTP's errors begin here."""
 _HOW_COUNTED = {
     CountKind.EXACT: PromptCounted.GIVEN,
     CountKind.AT_MOST: PromptCounted.BOUND,
     CountKind.ABOUT: PromptCounted.INTERVAL,
 }
 LEAVING_REFUSALS = frozenset({wire.REFUSAL_DRAINING, wire.REFUSAL_STALLED})
+
+
+class Answered(NamedTuple):
+    """An endpoint has begun to answer."""
+
+    claim: Claim
+    answer: UpstreamAnswer
 
 
 class _Target(NamedTuple):
@@ -195,6 +207,46 @@ class Dispatcher:
 
     async def _try(self, case: Case) -> Outcome:
         """Attempts, one after another, until one answers or nobody is left."""
+        found = await self._attempt(case)
+        if not isinstance(found, Answered):
+            return found
+        served = self._served(case, found.claim, found.answer)
+        if is_resumable(case, found.claim.choice, found.answer):
+            resumption = Resumption(case, served, self)
+            served.answer = ResumableAnswer(found.answer, resumption.journal, resumption.go_on)
+        return served
+
+    async def resumed(self, case: Case, served: Served, failure: UpstreamFailure) -> UpstreamAnswer | None:
+        """Let another replica go on with a stream that was cut; None where none does.
+
+        Args:
+            case: of the request, with what its client has.
+            served: of the same; is told who goes on.
+            failure: how it was cut.
+        """
+        cut = served.choice
+        self._directory.failed(cut.endpoint.replica_id)
+        case.attempts = Attempts()
+        case.attempts.tried |= {cut.endpoint.replica_id}
+        if case.ask.recording is not None:
+            case.ask.recording.failed(self._clock(), failure.kind.value)
+        found = await self._attempt(case)
+        if not isinstance(found, Answered):
+            self._metrics.resumed(cut.endpoint.pool, Resumed.NOBODY)
+            return None
+        choice, answer = found.claim.choice, found.answer
+        if answer.status >= ERROR_STATUS:
+            self._metrics.resumed(choice.endpoint.pool, Resumed.REFUSED)
+            answer.close()
+            self._places.freed(choice)
+            return None
+        self._metrics.resumed(choice.endpoint.pool, how_resumed(answer))
+        self._places.freed(cut)
+        served.choice, served.resumes = choice, served.resumes + 1
+        served.attempts += case.attempts.sent
+        return answer
+
+    async def _attempt(self, case: Case) -> Answered | Outcome:
         limits = case.catalog.config.gateway.limits
         attempts, recording = case.attempts, case.ask.recording
         while True:
@@ -213,7 +265,7 @@ class Dispatcher:
             elif answer.headers.get(wire.HEADER_REFUSAL) == wire.REFUSAL_CONTEXT:
                 self._passed_over(case, choice, "refused")
                 answer.close()
-                case.need = self._told_length(case, choice, answer)
+                case.need = told_length(case, choice, answer, self._counter)
             elif answer.status in OVERLOAD_STATUSES:
                 self._passed_over(case, choice, "overloaded")
                 answer.close()
@@ -223,13 +275,13 @@ class Dispatcher:
                 attempts.overloaded(choice, answer)
             else:
                 self._metrics.attempt(choice.endpoint.pool, "answered")
-                return self._served(case, found, answer)
+                return Answered(found, answer)
 
     async def _place(self, case: Case, limits: LimitsSection) -> Claim | Outcome:
         """A place for the next attempt, after a wait where need be."""
         recording = case.ask.recording
         found = self._places.claim(case, limits)
-        if case.attempts.sent == 0:
+        if case.attempts.sent == 0 and case.delivered is None:
             self._places.arrived(case, found)
             if recording is not None:
                 recording.decision_s = case.decision_s
@@ -252,13 +304,22 @@ class Dispatcher:
         endpoint = choice.endpoint
         static = case.catalog.static(endpoint.replica_id)
         left_s = case.ask.deadline.left_s(self._clock())
-        call = call_of(case.ask, case.resolved, choice, static, credential=self._credential, left_s=left_s)
+        call = call_of(
+            case.ask,
+            case.resolved,
+            choice,
+            static,
+            credential=self._credential,
+            left_s=left_s,
+            delivered=case.delivered,
+            tells_ids=may_resume(case),
+        )
         is_kept = False
         try:
             answer = await self._upstream.send(call, limits)
             if not isinstance(answer, UpstreamFailure):
                 self._directory.answered(endpoint.replica_id)
-                is_kept = not _is_passed_over(answer)
+                is_kept = not is_passed_over(answer)
             return answer
         finally:
             if is_kept:
@@ -284,37 +345,6 @@ class Dispatcher:
             tenant=case.ask.identity.tenant,
             model=case.resolved.engine_name,
             model_id=case.resolved.model.section.id,
-            prompt=_lesson(case),
+            prompt=lesson(case),
             is_static=case.catalog.static(choice.endpoint.replica_id) is not None,
         )
-
-    def _told_length(self, case: Case, choice: Choice, answer: UpstreamAnswer) -> ContextNeed:
-        """The need as it stands after a replica counted the prompt exactly."""
-        need, pool = case.need, choice.endpoint.pool
-        case.attempts.refused_by(choice)
-        told = answer.headers.get(wire.HEADER_PROMPT_TOKENS, "")
-        if told.isascii() and told.isdigit():
-            lesson = _lesson(case)
-            if lesson is not None:
-                self._counter.learn(case.resolved.model.section.id, lesson, int(told))
-            prompt = PromptTokens(tokens=int(told), kind=CountKind.EXACT)
-        else:
-            limit = next(known.context_tokens for known in case.pools if known.name == pool)
-            over_tokens = limit - choice.output_tokens + 1
-            prompt = PromptTokens(tokens=max(need.prompt_tokens, over_tokens), kind=CountKind.ABOUT)
-        return ContextNeed(
-            prompt_tokens=prompt.tokens,
-            output_tokens=need.output_tokens,
-            is_explicit=need.is_explicit,
-            count=prompt.kind,
-        )
-
-
-def _is_passed_over(answer: UpstreamAnswer) -> bool:
-    return answer.status in OVERLOAD_STATUSES or answer.headers.get(wire.HEADER_REFUSAL) == wire.REFUSAL_CONTEXT
-
-
-def _lesson(case: Case) -> PromptTokens | None:
-    """The estimate that a true length teaches; None where the engine may cut the prompt, or nothing is to learn."""
-    is_cut = case.ask.request.truncate_prompt_tokens is not None
-    return None if is_cut or case.prompt.features is None else case.prompt

@@ -32,7 +32,7 @@ LABELS: dict[str, str] = {
     "pool": "pools of the configuration; `none` where a request reached none",
     "priority": "enum `Priority`",
     "reason": "codes of the gateway's refusals",
-    "result": "`answered`, `refused`, `overloaded`, or enum `FailureKind`",
+    "result": "of attempts: `answered`, `refused`, `overloaded`, or enum `FailureKind`; of resumes: enum `Resumed`",
     "revision": "revisions of the configuration, and `other`",
     "route": "enum `Route`",
     "state": "enum `EndpointState`",
@@ -59,6 +59,12 @@ REQUESTS = CounterSpec(
 ATTEMPTS = CounterSpec(
     name="longreach_attempts",
     help="Requests sent to endpoints, by result",
+    unit=Unit.REQUESTS,
+    labels=("pool", "result"),
+)
+RESUMES = CounterSpec(
+    name="longreach_resumes",
+    help="Streams that were cut under way: result says how another replica went on, or that none did",
     unit=Unit.REQUESTS,
     labels=("pool", "result"),
 )
@@ -294,8 +300,8 @@ INFO = GaugeSpec(
     name="longreach_info", help="Always 1; which version runs", unit=Unit.FLAG, labels=("version",), together=max
 )
 COUNTERS = (
-    REQUESTS, ATTEMPTS, BROKEN, TOKENS, TENANT_TOKENS, TENANT_REQUESTS, TENANT_REFUSED, SPILLED, REVISION_REQUESTS,
-    REFUSED, PROMPT_COUNTS, CPU, USAGE_DROPPED, SPANS,
+    REQUESTS, ATTEMPTS, RESUMES, BROKEN, TOKENS, TENANT_TOKENS, TENANT_REQUESTS, TENANT_REFUSED, SPILLED,
+    REVISION_REQUESTS, REFUSED, PROMPT_COUNTS, CPU, USAGE_DROPPED, SPANS,
 )  # fmt: skip
 HISTOGRAMS = (
     SECONDS, FIRST_BYTE, REVISION_FIRST_BYTE, TENANT_FIRST_BYTE, PROMPT, ADMISSION_WAIT, DECISION, CACHED_ERROR,

@@ -9,7 +9,6 @@ from __future__ import annotations
 from bisect import bisect_left
 from collections import defaultdict
 from collections.abc import Callable, Collection, Iterable, Mapping
-from enum import StrEnum
 
 from prometheus_client import CollectorRegistry, generate_latest
 
@@ -25,21 +24,8 @@ from services.gateway.catalog import ServedModel
 from services.gateway.directory import EndpointState
 from services.gateway.exposition import Snapshot, SnapshotCollector
 from services.gateway.metric_kinds import CounterSpec, GaugeSpec, HistogramSpec, Labels
+from services.gateway.metric_labels import PromptCounted, Resumed
 from services.gateway.zeros import NO_POOL, zeros
-
-
-class PromptCounted(StrEnum):
-    """How a prompt's length was found out."""
-
-    BOUND = "bound"
-    """Its bytes alone bound it: short enough for every pool."""
-    INTERVAL = "interval"
-    """The learned bytes-per-token interval lay on one side of every boundary."""
-    SAMPLED = "sampled"
-    """A part of it was tokenized, in a worker thread."""
-    TOKENIZED = "tokenized"
-    GIVEN = "given"
-    """The client sent token ids, or a replica told the length."""
 
 
 class _Histogram:
@@ -76,6 +62,7 @@ class Metrics:
         self._revisions: frozenset[str] = frozenset()
         self._requests = _counter()
         self._attempts = _counter()
+        self._resumes = _counter()
         self._broken = _counter()
         self._tokens = _counter()
         self._tenant_tokens = _counter()
@@ -139,6 +126,10 @@ class Metrics:
     def attempt(self, pool: PoolName, result: str) -> None:
         """Count one request sent to an endpoint; `result` is a FailureKind or one of the few words of dispatch."""
         self._attempts[pool, result] += 1
+
+    def resumed(self, pool: PoolName, result: Resumed) -> None:
+        """Count a cut stream: how it was gone on with, or why it was not."""
+        self._resumes[pool, result.value] += 1
 
     def broken(self, pool: PoolName, kind: str) -> None:
         """Count an answer that broke off after its first byte."""
@@ -272,6 +263,7 @@ class Metrics:
         return {
             names.REQUESTS: self._requests,
             names.ATTEMPTS: self._attempts,
+            names.RESUMES: self._resumes,
             names.BROKEN: self._broken,
             names.TOKENS: self._tokens,
             names.TENANT_TOKENS: self._tenant_tokens,

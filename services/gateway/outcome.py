@@ -13,6 +13,7 @@ from cluster.core.quota import Granted, LimitKind
 from cluster.core.request import OverCap
 from cluster.core.routing import Choice, Decision, NoEndpoint, TooLong
 from cluster.core.tenant import Tenant
+from services.gateway.resuming import ResumableAnswer
 from services.gateway.upstream import FailureKind, UpstreamAnswer
 
 
@@ -20,8 +21,9 @@ from services.gateway.upstream import FailureKind, UpstreamAnswer
 class Served:
     """An endpoint answers; its first bytes are here."""
 
-    answer: UpstreamAnswer
+    answer: UpstreamAnswer | ResumableAnswer
     choice: Choice
+    """Of whoever answers now."""
     decision: Decision
     """What `choice` came from."""
     attempts: int
@@ -39,6 +41,8 @@ class Served:
     """The estimate that the engine's own count teaches; None where there is nothing to learn."""
     is_static: bool
     """A foreign engine: it tells no outcome beside its answer."""
+    resumes: int = 0
+    """How often another replica went on with it."""
     granted: Granted | None = None
     """What was charged to a tenant with limits."""
 

@@ -30,11 +30,15 @@ READS_ENVIRONMENT = {
     "cluster/engine/replica.py": "sets what vLLM reads at import; LONGREACH_RUN_DIR comes through Ray's workers",
 }
 IMPORTS_VLLM = {
-    "cluster/engine/vllm_engine.py",
+    "cluster/engine/checked.py",
     "cluster/engine/replica.py",
+    "cluster/engine/resume/engine.py",
+    "cluster/engine/resume/forced.py",
+    "cluster/engine/resume/going_on.py",
     "cluster/engine/tier/link.py",
     "cluster/engine/tier/manager.py",
     "cluster/engine/tier/spec.py",
+    "cluster/engine/vllm_engine.py",
 }
 """The engine; the replica, which imports it ahead in a thread; the KV tier, half of which runs inside vLLM."""
 

@@ -19,8 +19,9 @@ from cluster.core.outcome import ReplicaOutcome
 from cluster.core.request import Route
 from cluster.engine.asgi import App
 from cluster.engine.call import CURRENT_CALL, Call
+from cluster.engine.checked import checked_engine
 from cluster.engine.tally import Tally
-from cluster.engine.vllm_engine import Load, VllmEngine, _checked_engine
+from cluster.engine.vllm_engine import Load, VllmEngine
 
 pytest.importorskip("vllm", reason="vLLM is not installed in this environment")
 
@@ -46,7 +47,7 @@ def checked(outputs: list[Any]) -> Any:
     """The engine's wrapper over an engine that gives `outputs`."""
     from vllm.v1.engine.async_llm import AsyncLLM
 
-    made = _checked_engine()
+    made = checked_engine()
     assert made.__mro__[1] is AsyncLLM
 
     class Scripted(AsyncLLM):  # type: ignore[misc]
@@ -88,7 +89,7 @@ async def test_deltas_are_added_up() -> None:
     assert tally.outcome() == ReplicaOutcome(
         prompt_tokens=9, output_tokens=4, cached_tokens=4, queue_s=0.5, prefill_s=2.0, decode_s=0.5
     )
-    assert tally.take_ids() == b": longreach-ids 0:5,8\n\n: longreach-ids 1:6,7\n\n"
+    assert tally.take_ids() == [(0, [5, 8]), (1, [6, 7])]
 
 
 async def test_repeated_outputs_are_not_added_twice() -> None:

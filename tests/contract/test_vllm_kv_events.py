@@ -17,11 +17,11 @@ import pytest
 from cluster.core.lease import ReplicaId
 from cluster.core.prefix import PrefixChain, PrefixFacts, PrefixIndex
 from cluster.engine.arguments import engine_environment
+from cluster.engine.checked import _note
 from cluster.engine.residency import events
 from cluster.engine.residency.events import apply_batch
 from cluster.engine.residency.seen import SeenPrompts
 from cluster.engine.residency.tree import BlockTree
-from cluster.engine.vllm_engine import _note
 from tests.residency import Mirror, entries, paths, root
 from tests.unit.engine.plans import plan
 

@@ -22,8 +22,9 @@ from cluster.core.autoscaling.work import WorkMeter
 from cluster.engine.arguments import engine_environment, vllm_arguments
 from cluster.engine.budget import Budget, ContextRefusedError
 from cluster.engine.call import CURRENT_CALL, Call
+from cluster.engine.checked import checked_engine
 from cluster.engine.plan import ReplicaPlan
-from cluster.engine.vllm_engine import Load, VllmEngine, _checked_engine, _load_recorder
+from cluster.engine.vllm_engine import Load, VllmEngine, _load_recorder
 from tests.unit.engine.plans import CUDA, machine, plan
 
 PARAMETERS = SimpleNamespace(output_kind=None, n=1)
@@ -81,7 +82,7 @@ def parse(async_llm: Any) -> Callable[[ReplicaPlan], Any]:
 def checked(async_llm: Any) -> Any:
     """A CheckedEngine without an engine: 100 tokens of context."""
     del async_llm
-    kind = _checked_engine()
+    kind = checked_engine()
     engine = object.__new__(kind)
     engine.model_config = SimpleNamespace(is_encoder_decoder=False, max_model_len=100)
     return engine

@@ -12,7 +12,7 @@ from cluster.core.request import Route
 from services.api.account import Ending
 from services.gateway import metric_specs
 from services.gateway.directory import EndpointState
-from services.gateway.metrics import PromptCounted
+from services.gateway.metric_labels import PromptCounted
 from services.http1.client import FailureKind
 from tests.kubernetes.metric_sources import Metrics, known
 from tests.kubernetes.promql import grouped_by, selectors, without_braces

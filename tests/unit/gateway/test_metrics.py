@@ -13,7 +13,8 @@ from cluster.core.request import Route
 from cluster.core.tenant import Priority, TenantName
 from services.gateway.directory import EndpointState
 from services.gateway.exposition import Snapshot, combined, merge
-from services.gateway.metrics import Metrics, PromptCounted
+from services.gateway.metric_labels import PromptCounted
+from services.gateway.metrics import Metrics
 
 SHORT, LONG = PoolName("short"), PoolName("long")
 

@@ -1,0 +1,33 @@
+"""Values of labels that the gateway itself decides.
+
+What must not live here: counting (metrics.py).
+"""
+
+from __future__ import annotations
+
+from enum import StrEnum
+
+
+class PromptCounted(StrEnum):
+    """How a prompt's length was found out."""
+
+    BOUND = "bound"
+    """Its bytes alone bound it: short enough for every pool."""
+    INTERVAL = "interval"
+    """The learned bytes-per-token interval lay on one side of every boundary."""
+    SAMPLED = "sampled"
+    """A part of it was tokenized, in a worker thread."""
+    TOKENIZED = "tokenized"
+    GIVEN = "given"
+    """The client sent token ids, or a replica told the length."""
+
+
+class Resumed(StrEnum):
+    """What became of a cut stream; the first two are what a replica calls its ways."""
+
+    APPEND = "append"
+    REPLAY = "replay"
+    REFUSED = "refused"
+    """A replica would not go on with it."""
+    NOBODY = "nobody"
+    """No replica was found in time."""

@@ -1,0 +1,92 @@
+"""Whether a stream is gone on with when it is cut, and how often.
+
+What must not live here: sending (dispatch.py), bytes (resuming.py, journal.py).
+"""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+from cluster.core import wire
+from cluster.core.prompt import Conversation, Texts, TokenIds
+from cluster.core.request import Route
+from cluster.core.routing import Choice
+from services.gateway.journal import Journal
+from services.gateway.metric_labels import Resumed
+from services.gateway.outcome import Served
+from services.gateway.places import Case
+from services.gateway.upstream import UpstreamAnswer, UpstreamFailure
+
+ROUTES = frozenset({Route.CHAT, Route.COMPLETIONS, Route.MESSAGES})
+EVENT_STREAM = "text/event-stream"
+OK_STATUS = 200
+BEAM_SEARCH = "use_beam_search"
+"""vLLM's own field: beams are chosen at the end, so their tokens are no one's until then."""
+
+
+class Dispatches(Protocol):
+    """What is needed of dispatch."""
+
+    async def resumed(self, case: Case, served: Served, failure: UpstreamFailure) -> UpstreamAnswer | None:
+        """Let another replica go on."""
+        ...
+
+
+class Resumption:
+    """One stream's resumes."""
+
+    def __init__(self, case: Case, served: Served, dispatcher: Dispatches) -> None:
+        limits = case.catalog.config.gateway.limits
+        self._case = case
+        self._served = served
+        self._dispatcher = dispatcher
+        self._left = limits.resumes
+        self.journal = Journal(case.ask.request.route, limits.resume_tokens)
+
+    async def go_on(self, failure: UpstreamFailure) -> UpstreamAnswer | None:
+        """Whoever goes on; None: nobody, or it was tried often enough."""
+        if self._left == 0:
+            return None
+        self._left -= 1
+        self._case.delivered = self.journal.delivered()
+        return await self._dispatcher.resumed(self._case, self._served, failure)
+
+
+def may_resume(case: Case) -> bool:
+    """Whether the request is of a kind that can be gone on with, and nobody wants it to end instead."""
+    request = case.ask.request
+    return (
+        request.stream
+        and request.route in ROUTES
+        and case.catalog.config.gateway.limits.resumes > 0
+        and case.ask.headers.get(wire.HEADER_RESUME, "").strip().lower() != wire.RESUME_OFF
+        and BEAM_SEARCH not in request.given
+        and _is_one_prompt(request.prompt)
+    )
+
+
+def is_resumable(case: Case, choice: Choice, answer: UpstreamAnswer) -> bool:
+    """Whether this answer is: a stream of a replica of ours, whose pool does not switch it off."""
+    return (
+        may_resume(case)
+        and answer.status == OK_STATUS
+        and answer.headers.get("content-type", "").startswith(EVENT_STREAM)
+        and case.catalog.static(choice.endpoint.replica_id) is None
+        and choice.endpoint.pool not in case.catalog.without_resume
+    )
+
+
+def how_resumed(answer: UpstreamAnswer) -> Resumed:
+    """As the replica tells it."""
+    return Resumed.REPLAY if answer.headers.get(wire.HEADER_RESUMED) == Resumed.REPLAY else Resumed.APPEND
+
+
+def _is_one_prompt(prompt: Conversation | Texts | TokenIds | None) -> bool:
+    """Of several prompts the order of tokens between them is chance."""
+    match prompt:
+        case Texts():
+            return len(prompt.texts) == 1
+        case TokenIds():
+            return prompt.prompts == 1
+        case _:
+            return True

@@ -1,0 +1,189 @@
+"""A real engine of the tiny model whose streams are cut after every event, or at drawn ones, and gone on with.
+
+Prints as JSON, for each kind of request, how many cuts there were and what differed. A program of its own, as
+tests/tier_engine.py is. What must not live here: what the outcome should be (tests/integration/test_resume_engine.py).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import random
+import re
+import sys
+from pathlib import Path
+from typing import Any
+
+import httpx
+
+from cluster.config import parse_config
+from cluster.core import wire
+from cluster.core.resume import encode_delivered
+from cluster.engine.arguments import engine_environment
+from cluster.engine.gate import Gate
+from cluster.engine.hardware import Hardware
+from cluster.engine.layer import EngineLayer
+from cluster.engine.plan import Accelerator
+from cluster.engine.settings import replica_plan
+from tests.tier_engine import use_fork_server
+from tests.unit.engine.plans import card
+
+ASK_S = 30.0
+CACHED = re.compile(
+    rb'"prompt_tokens_details":\{[^}]*\}|"cache_read_input_tokens":\d+|"input_tokens_details":\{[^}]*\}'
+)
+"""Of the prompt, what was cached: it differs where the first replica had computed it."""
+CREATED = re.compile(rb'"created(?:_at)?":[0-9.]+')
+HEADERS = {"content-type": "application/json", "x-request-id": "one", wire.HEADER_WANTS: "ids,outcome"}
+SCHEMA = {
+    "type": "object",
+    "properties": {"city": {"type": "string", "maxLength": 12}, "people": {"type": "integer"}},
+    "required": ["city", "people"],
+    "additionalProperties": False,
+}
+FUNCTION = {"name": "look_up", "description": "Looks a city up.", "parameters": SCHEMA}
+TOOL = {"type": "function", "function": FUNCTION}
+ENGLISH = [{"role": "user", "content": "Tell me a story of the sea."}]
+CHINESE = [{"role": "user", "content": "请给我讲一个关于大海的故事。"}]
+
+
+def chat(**fields: Any) -> tuple[str, dict[str, Any]]:
+    body = {"messages": ENGLISH, "max_tokens": 24, "temperature": 0.0, "ignore_eos": True, **fields}
+    return "/v1/chat/completions", body
+
+
+KINDS: dict[str, tuple[str, dict[str, Any]]] = {
+    "plain": chat(),
+    "chinese": chat(messages=CHINESE, max_tokens=40),
+    "usage": chat(stream_options={"include_usage": True}),
+    "until_eos": chat(ignore_eos=False, logit_bias={"1": 8.0}, max_tokens=60),
+    "repetition": chat(repetition_penalty=1.3),
+    "penalties": chat(presence_penalty=1.5, frequency_penalty=0.5),
+    "seeded": chat(temperature=1.0, top_p=0.9, seed=7),
+    "logprobs": chat(logprobs=True, top_logprobs=2),
+    "json": chat(
+        response_format={"type": "json_schema", "json_schema": {"name": "city", "schema": SCHEMA}},
+        ignore_eos=False,
+        max_tokens=60,
+    ),
+    "tool": chat(
+        tools=[TOOL],
+        tool_choice={"type": "function", "function": {"name": "look_up"}},
+        ignore_eos=False,
+        max_tokens=60,
+    ),
+    "choices": chat(n=2, temperature=1.0, seed=3, max_tokens=10),
+    "completion": ("/v1/completions", {"prompt": "The sea", "max_tokens": 24, "temperature": 0.0, "ignore_eos": True}),
+    "responses": ("/v1/responses", {"input": "Tell me of the sea.", "max_output_tokens": 16, "temperature": 0.0}),
+    "messages": ("/v1/messages", {"messages": ENGLISH, "max_tokens": 16, "temperature": 0.0}),
+}
+
+
+class Stream:
+    """What came of one stream."""
+
+    def __init__(self, content: bytes) -> None:
+        self.lines: list[list[bytes]] = []
+        """For each event, the groups of tokens told since the one before."""
+        self.events: list[bytes] = []
+        self.outcome = b""
+        waiting: list[bytes] = []
+        for event in content.split(b"\n\n")[:-1]:
+            if event.startswith(wire.COMMENT_IDS):
+                waiting.append(event[len(wire.COMMENT_IDS) :])
+            elif event.startswith(wire.COMMENT_OUTCOME):
+                self.outcome = event
+            else:
+                self.lines.append(waiting)
+                self.events.append(CACHED.sub(b"", CREATED.sub(b"", event)))
+                waiting = []
+
+    def delivered(self, cut: int) -> bytes:
+        """What its client has after so many events, for a body."""
+        groups, events = [], 0
+        for lines in self.lines[:cut]:
+            groups += lines
+            events = 1 if lines else events + 1
+        return encode_delivered(b"\n".join(groups), events)
+
+
+async def ask(client: httpx.AsyncClient, path: str, body: dict[str, Any], delivered: bytes = b"") -> httpx.Response:
+    text = json.dumps({"model": "tiny", "stream": True, **body}).encode()
+    headers = dict(HEADERS)
+    if delivered:
+        text = text[:-1] + b"," + delivered + b"}"
+        headers[wire.HEADER_RESUME] = "1"
+    async with asyncio.timeout(ASK_S):
+        return await client.post(path, content=text, headers=headers)
+
+
+async def trial(client: httpx.AsyncClient, name: str, cuts: int, rng: random.Random) -> dict[str, Any]:
+    path, body = KINDS[name]
+    answer = await ask(client, path, body)
+    whole = Stream(answer.content)
+    places = range(len(whole.events)) if cuts == 0 else sorted(rng.choices(range(len(whole.events)), k=cuts))
+    differing: list[dict[str, Any]] = []
+    ways: set[str] = set()
+    for cut in places:
+        again = await ask(client, path, body, whole.delivered(cut))
+        rest = Stream(again.content)
+        ways.add(again.headers.get(wire.HEADER_RESUMED, ""))
+        if same(name, rest.events) != same(name, whole.events[cut:]):
+            told = (whole.events[max(cut - 1, 0) : cut + 4], rest.events[:5], again.text[:300])
+            differing.append({"cut": cut, "status": again.status_code, "told": repr(told)})
+        elif tokens_of(rest.outcome) != tokens_of(whole.outcome):
+            differing.append({"cut": cut, "outcomes": repr((whole.outcome, rest.outcome))})
+    text = b"".join(whole.events).decode("utf-8", "replace")
+    error = "" if answer.is_success else answer.text[:300]
+    return {
+        "status": answer.status_code, "error": error, "events": len(whole.events), "cuts": len(places),
+        "ways": sorted(ways), "differing": differing, "text": text if len(whole.events) < 3 else text[-300:],
+    }  # fmt: skip
+
+
+def same(name: str, events: list[bytes]) -> Any:
+    """What has to be equal: all events in their order; of several choices, in each one's order."""
+    if name != "choices":
+        return events
+    return sorted((event for event in events), key=lambda event: event.partition(b'"index":')[2][:1])
+
+
+def tokens_of(outcome: bytes) -> list[str]:
+    """Prompt and output tokens."""
+    return re.findall(r"(?:prompt|output|p|o)[a-z_]*=?:?\d+", outcome.decode())[:2]
+
+
+async def run(folder: Path, cuts: int, kinds: list[str]) -> dict[str, Any]:
+    from cluster.engine.vllm_engine import start_engine
+
+    config = parse_config(
+        "models: [{id: tiny, tool_parser: hermes}]\n"
+        "pools: [{name: short, model: tiny, context_tokens: 4096, engine: {dtype: float32, kv_cache_gib: 0.1}}]\n"
+    )
+    cores = tuple(sorted(os.sched_getaffinity(0)))[:1]
+    hardware = Hardware(accelerator=Accelerator.CPU, cores=cores, cpu_flags=frozenset(), memory_bytes=1 << 34)
+    plan = replica_plan(config, config.pools[0], card=card(), folder=str(folder), state_url=None, hardware=hardware)
+    os.environ.update(engine_environment(plan))
+    engine = await start_engine(plan)
+    layer = EngineLayer(engine.app, Gate(engine_is_dead=lambda: False, max_requests=8))
+    transport = httpx.ASGITransport(layer)  # type: ignore[arg-type]
+    rng = random.Random(1)
+    try:
+        async with httpx.AsyncClient(transport=transport, base_url="http://engine", timeout=60.0) as client:
+            found = {}
+            for name in kinds or KINDS:
+                found[name] = await trial(client, name, cuts, rng)
+                sys.stderr.write(f"{name}: {found[name]['cuts']} cuts, {len(found[name]['differing'])} differ\n")
+            return found
+    finally:
+        engine.shutdown()
+
+
+def main() -> None:
+    use_fork_server()
+    sys.stdout.write(json.dumps(asyncio.run(run(Path(sys.argv[1]), int(sys.argv[2]), sys.argv[3:]))) + "\n")
+
+
+if __name__ == "__main__":
+    main()
