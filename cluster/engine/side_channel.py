@@ -6,6 +6,7 @@ server-sent events). What must not live here: counting (tally.py), whether an an
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 
 from cluster.core import wire
@@ -16,6 +17,8 @@ from cluster.engine.resume.skip import Skip
 
 EVENT_STREAM = b"text/event-stream"
 EVENT_END = b"\n\n"
+_CHOICE = re.compile(rb'"choices":\[\{"index":(\d{1,3})')
+"""How vLLM writes the choice of an event."""
 
 
 class SideChannel:
@@ -75,15 +78,22 @@ class SideChannel:
         return {**message, "body": body}
 
     def _with_ids(self, events: bytes) -> bytes:
-        made = self._tally.take_ids()
-        if self._skip is None:
-            return _lines(made) + events
+        if self._skip is None and not self._tally.has_choices:
+            return _lines(self._tally.take_ids()) + events
+        whole, end, rest = events.rpartition(EVENT_END)
         kept = b""
-        for event in events.split(EVENT_END)[:-1]:
-            if not self._skip.keeps_back((choice, len(ids)) for choice, ids in made):
+        for event in whole.split(EVENT_END) if end else ():
+            made = self._made_of(event)
+            if self._skip is None or not self._skip.keeps_back((choice, len(ids)) for choice, ids in made):
                 kept += _lines(made) + event + EVENT_END
-            made = []
-        return kept
+        return kept + rest
+
+    def _made_of(self, event: bytes) -> list[tuple[int, list[int]]]:
+        """The tokens of an event: of several choices' those of its own, since one output may have tokens of all."""
+        if not self._tally.has_choices:
+            return self._tally.take_ids()
+        choice = _CHOICE.search(event)
+        return [] if choice is None else self._tally.take_ids(int(choice[1]))
 
     def _outcome(self) -> bytes:
         self._tally.adopt(self._state)

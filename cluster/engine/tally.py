@@ -92,10 +92,21 @@ class Tally:
         if self._is_beam_search and usage is not None:
             self._adopted = (usage.prompt_tokens or 0, usage.completion_tokens or 0)
 
-    def take_ids(self) -> list[tuple[int, list[int]]]:
-        """Choices with the token ids generated for them since the last call; empty when there are none."""
+    @property
+    def has_choices(self) -> bool:
+        """Whether tokens are of more than one answer, so that each has to be told apart."""
+        return len(self._calls) > 1 or any(call.choices > 1 for call in self._calls)
+
+    def take_ids(self, choice: int | None = None) -> list[tuple[int, list[int]]]:
+        """Choices with the token ids generated for them since the last call; empty when there are none.
+
+        Args:
+            choice: of this one alone; None: of all.
+        """
         if not self._ids:
             return []
+        if choice is not None:
+            return [(choice, self._ids.pop(choice))] if choice in self._ids else []
         taken, self._ids = self._ids, {}
         return sorted(taken.items())
 

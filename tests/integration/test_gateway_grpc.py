@@ -29,7 +29,7 @@ pytestmark = pytest.mark.integration
 
 TRIES = 5
 ABORT_S = 0.1
-IMPATIENT = TWO_POOLS + "gateway: {limits: {idle_s: 0.5}}\n"
+IMPATIENT = TWO_POOLS + "gateway: {limits: {idle_s: 0.5, resumes: 0}}\n"
 
 
 def hello(**more: Any) -> chat_pb2.ChatRequest:

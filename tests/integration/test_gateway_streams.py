@@ -17,7 +17,7 @@ async def test_a_break_in_mid_stream_is_never_passed_off_as_complete(fault: str)
     config = """
     models: [{id: tiny}]
     pools: [{name: short, model: tiny, context_tokens: 4000}]
-    gateway: {limits: {idle_s: 0.4}}
+    gateway: {limits: {idle_s: 0.4, resumes: 0}}
     """
     async with serve(FakeEngine()) as spare:
         engine = FakeEngine(**{fault: "mid-stream"})  # type: ignore[arg-type]

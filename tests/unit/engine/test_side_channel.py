@@ -119,10 +119,14 @@ async def test_every_choice_of_every_prompt_has_ids_of_its_own() -> None:
         await send(head(headers=EVENT_STREAM))
         tally.output(second, 1, [9], is_delta=True, stamps=None)
         tally.output(first, 1, [8], is_delta=True, stamps=None)
-        await send(chunk(b"data: a\n\n", more=False))
+        await send(chunk(b'data: {"choices":[{"index":3,"text":"a"}]}\n\n'))
+        await send(chunk(b'data: {"choices":[{"index":0,"text":"b"}]}\n\n', more=False))
 
     client = await ask(reading(app), gate(), headers=IDS, body=STREAMING)
-    assert client.text == b": longreach-ids 1:8\n\n: longreach-ids 3:9\n\ndata: a\n\n"
+    first, second, third = client.text.split(b"data: ")
+    assert first == b": longreach-ids 3:9\n\n"
+    assert second.endswith(b"\n\n")
+    assert third.endswith(b"\n\n: longreach-ids 1:8\n\n")
 
 
 @pytest.mark.parametrize("kind", [[], EVENT_STREAM], ids=["whole", "stream"])
