@@ -75,7 +75,6 @@ KINDS: dict[str, tuple[str, dict[str, Any]]] = {
     ),
     "choices": chat(n=2, temperature=1.0, seed=3, max_tokens=10),
     "completion": ("/v1/completions", {"prompt": "The sea", "max_tokens": 24, "temperature": 0.0, "ignore_eos": True}),
-    "responses": ("/v1/responses", {"input": "Tell me of the sea.", "max_output_tokens": 16, "temperature": 0.0}),
     "messages": ("/v1/messages", {"messages": ENGLISH, "max_tokens": 16, "temperature": 0.0}),
 }
 

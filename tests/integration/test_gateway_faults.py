@@ -26,7 +26,7 @@ LIMITS = {"idle_s": IDLE_S, "connect_s": 1, "client_stall_s": 1, "header_s": 2, 
 """Short where a dead engine shows, long where a slow one may think."""
 SLOW_LIMITS = {**LIMITS, "idle_s": 3}
 """Still less than what an engine thinks; forty streams that begin in the same moment may take a second in between."""
-ALL_RETRIES = {**LIMITS, "retry_ratio": 1}
+ALL_RETRIES = {**LIMITS, "retry_ratio": 1, "resumes": 0}
 """Every shape fails at once on a gateway that served nothing yet: no share of recent requests would cover that."""
 SLACK_S = 2.0
 """Added to limits of time: this machine runs other things too."""

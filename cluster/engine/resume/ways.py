@@ -18,18 +18,12 @@ class Way(StrEnum):
     REPLAY = "replay"
 
 
-_STATEFUL: tuple[tuple[str, object], ...] = (
-    ("structured_outputs", None),
-    ("logprobs", None),
-    ("prompt_logprobs", None),
-    ("logprob_token_ids", None),
-    ("bad_words", None),
-    ("thinking_token_budget", None),
-    ("repetition_detection", None),
-    ("watermarking", None),
-)
-"""Sampling parameters whose effect depends on which tokens were generated, and the value that switches them off. A
-repetition penalty is none of them: vLLM counts prompt and output alike. Source: vLLM 0.32, v1/sample."""
+_STATEFUL = (
+    "structured_outputs", "logprobs", "prompt_logprobs", "logprob_token_ids", "bad_words", "thinking_token_budget",
+    "repetition_detection", "watermarking",
+)  # fmt: skip
+"""Sampling parameters whose effect depends on which tokens were generated. A repetition penalty is none of them: vLLM
+counts prompt and output alike. Source: vLLM 0.32, v1/sample."""
 _PENALTIES = ("presence_penalty", "frequency_penalty")
 GREEDY_BELOW = 1e-5
 """Temperatures under it are greedy to vLLM, and draw no random numbers (sampling_params.py, _SAMPLING_EPS)."""
@@ -37,9 +31,10 @@ GREEDY_BELOW = 1e-5
 
 def way_of(params: Any) -> tuple[Way, str]:
     """The way for these sampling parameters, and the field that asks for it; empty where none does."""
-    for name, off in _STATEFUL:
+    for name in _STATEFUL:
         value = getattr(params, name, None)
-        if value != off and value not in ([], False):
+        # No logprobs are None; 0 asks for the sampled token's.
+        if value is not None and value is not False and value != []:
             return Way.REPLAY, name
     if getattr(params, "seed", None) is not None and params.temperature >= GREEDY_BELOW:
         return Way.REPLAY, "seed"
