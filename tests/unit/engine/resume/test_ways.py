@@ -30,7 +30,8 @@ def test_what_depends_on_the_tokens_alone_is_appended(fields: dict[str, Any]) ->
 @pytest.mark.parametrize(
     "fields",
     [{"seed": 7}, {"presence_penalty": 0.5}, {"frequency_penalty": -1.0}, {"structured_outputs": object()},
-     {"logprobs": 0}, {"prompt_logprobs": 1}, {"bad_words": ["no"]}, {"thinking_token_budget": 5}, {"watermarking": True}],
+     {"logprobs": 0}, {"prompt_logprobs": 1}, {"bad_words": ["no"]},
+     {"thinking_token_budget": 5}, {"watermarking": True}],
 )  # fmt: skip
 def test_what_counts_generated_tokens_is_replayed(fields: dict[str, Any]) -> None:
     assert way_of(params(**fields)) == (Way.REPLAY, next(iter(fields)))
