@@ -47,6 +47,8 @@ class SideChannel:
             message = self._head(message)
         elif message["type"] == "http.response.body" and self._is_stream:
             message = self._body(message)
+            if not message["body"] and message.get("more_body", False):
+                return
         await self._send(message)
 
     def _head(self, message: Message) -> Message:
