@@ -108,7 +108,7 @@ def test_plots_show_every_run() -> None:
 
 def test_one_core_is_not_enough(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(cores.os, "sched_getaffinity", lambda _: {0})
-    with pytest.raises(cores.SetupError, match="need a core each"):
+    with pytest.raises(cores.SetupError, match="need one each"):
         cores.cores()
 
 
