@@ -50,14 +50,19 @@ class Started:
 
 
 def start(
-    argv: Sequence[str | Path], *, core: int, log: Path, env: Mapping[str, str] | None = None, cwd: Path | None = None
+    argv: Sequence[str | Path],
+    *,
+    core: int | None,
+    log: Path,
+    env: Mapping[str, str] | None = None,
+    cwd: Path | None = None,
 ) -> Started:
-    """Start a program on `core` with its output in `log`.
+    """Start a program on `core`, or wherever it likes, with its output in `log`.
 
     Raises:
         OSError: it cannot be started.
     """
-    with log.open("ab") as out, pinned(core):
+    with log.open("ab") as out, contextlib.nullcontext() if core is None else pinned(core):
         process = subprocess.Popen(
             [str(part) for part in argv],
             env=None if env is None else dict(env),
