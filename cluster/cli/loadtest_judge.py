@@ -34,7 +34,7 @@ def judge(
         int, typer.Option("--prompt-tokens", min=1, help="Of each prompt, template included.")
     ] = 512,
     output_tokens: Annotated[int, typer.Option("--output-tokens", min=2, help="Of each answer.")] = 64,
-    requests: Annotated[int, typer.Option("--requests", min=2, help="In each round, of each tool.")] = 60,
+    requests: Annotated[int, typer.Option("--requests", min=2, help="In each round, of each tool.")] = 50,
     rate: Annotated[
         float | None, typer.Option("--rate", min=0.001, help="Requests a second; default: 2.", show_default=False)
     ] = None,
@@ -44,7 +44,7 @@ def judge(
     concurrency: Annotated[
         int, typer.Option("--concurrency", min=0, help="Closed loop: so many at once instead of a rate.")
     ] = 0,
-    repeats: Annotated[int, typer.Option("--repeats", min=2, help="Rounds; in each both tools run once.")] = 4,
+    repeats: Annotated[int, typer.Option("--repeats", min=2, help="Rounds; in each both tools run once.")] = 5,
     seed: Annotated[int, typer.Option("--seed", help="Of times; words are new each time.")] = 1,
     python: Annotated[
         Path | None,

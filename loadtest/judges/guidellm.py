@@ -26,6 +26,10 @@ VERSION = "0.8.1"
 WORKERS = "1"
 """Its client processes. Ten, its default, poll all the time, and take the cores from a server beside them."""
 
+START_DELAY_S = "10"
+"""From when it has read its prompts to the first request. After 1 s, its default, a client process on a busy machine is
+not ready, and sends what was due meanwhile in one burst."""
+
 
 class _Timings(Part):
     """Seconds since 1970."""
@@ -86,7 +90,10 @@ class GuideLlm:
         key = {} if goal.api_key is None else {"GUIDELLM__SPEC__BACKEND__API_KEY": goal.api_key}
         authority = {} if goal.ca_file is None else {"SSL_CERT_FILE": str(goal.ca_file)}
         arguments = ("-m", "guidellm", "run", "--config", str(order.folder / CONFIGURATION), "--disable-console")
-        workers = {"GUIDELLM__MAX_WORKER_PROCESSES": WORKERS}
+        workers = {
+            "GUIDELLM__MAX_WORKER_PROCESSES": WORKERS,
+            "GUIDELLM__SCHEDULER_START_DELAY_NON_DISTRIBUTED": START_DELAY_S,
+        }
         return Command(arguments=arguments, variables={**OFFLINE, **workers, **key, **authority})
 
     def read(self, folder: Path) -> Taken:

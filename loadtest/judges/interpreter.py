@@ -71,7 +71,7 @@ def _own_environment(judge: Judge, *, cache: Path, variables: Mapping[str, str],
     found = judge.distribution
     folder = cache / f"{found.name}-{found.version}"
     try:
-        with hold(folder.with_suffix(".lock"), purpose=f"installing {found.name}"):
+        with hold(folder.with_name(f"{folder.name}.lock"), purpose=f"installing {found.name}"):
             if (folder / COMPLETE).exists():
                 return folder
             say(f"installing {found.name} {found.version} into an environment of its own, once: some minutes")

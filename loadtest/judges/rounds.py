@@ -121,6 +121,8 @@ class Rounds:
             log=order.folder / LOG,
             env={**self.variables, **command.variables},
             cwd=order.folder,
+            # Else the two tools would have unlike shares of busy cores.
+            own_session=False,
         )
         try:
             status = started.process.wait(self.timeout_s)
