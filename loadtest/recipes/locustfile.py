@@ -34,7 +34,7 @@ DATA = b"data: "
 DONE = b"data: [DONE]"
 
 
-class Chatter(HttpUser):  # type: ignore[misc] - Locust is not installed here
+class Chatter(HttpUser):  # type: ignore[misc]
     """Asks, reads the answer as it comes, thinks, asks again."""
 
     wait_time = between(0.5, 1.5)
