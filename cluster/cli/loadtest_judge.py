@@ -88,6 +88,7 @@ def judge(
         gateway_url(url, config), api_key(api_key_env), ca_file=ca_file, model=model, tokenizer=tokenizer,
         environment=environment,
     )  # fmt: skip
+    _fits(load, goal)
     with contextlib.ExitStack() as stack:
         stack.enter_context(_ending_by_signal())
         with _waiting(f"looking for {found.title}") as say:
@@ -172,6 +173,21 @@ def _goal(
         api_key=key,
         ca_file=ca_file.absolute() if ca_file else None,
     )
+
+
+def _fits(load: Load, goal: Goal) -> None:
+    """Refuse what our client would make smaller, and a judge would not.
+
+    Raises:
+        BadParameter: prompt and answer are longer than the model's context, or the prompt has no room for words.
+    """
+    from loadtest.scenarios.scenario import CONTEXT_SLACK_TOKENS
+
+    most = goal.context_tokens - CONTEXT_SLACK_TOKENS
+    if load.prompt_tokens + load.output_tokens > most:
+        raise typer.BadParameter(f"--prompt-tokens and --output-tokens: together at most {most:,} for {goal.model}")
+    if load.prompt_tokens <= goal.template_tokens:
+        raise typer.BadParameter(f"--prompt-tokens {load.prompt_tokens}: the template alone has {goal.template_tokens}")
 
 
 def _tokenizer_of(model: str, environment: Environment) -> Path:

@@ -12,6 +12,7 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+from cluster.core.errors import SetupError
 from loadtest.bench.processes import start
 from loadtest.client.coordinator import Rules, arguments_of, run_load
 from loadtest.client.job import Job
@@ -62,7 +63,10 @@ class Rounds:
         Raises:
             JudgeError: the judge failed or took too long, or our client was stopped.
             LoadTestError: our client could not do its work.
+            SetupError: the folder has rounds of another run.
         """
+        if [*self.folder.glob("round-*")]:
+            raise SetupError(f"{self.folder} has rounds already", "name another folder with --out")
         ours: list[Figures] = []
         theirs: list[Figures] = []
         self._warm_up(following)

@@ -61,7 +61,8 @@ class VllmBench:
         else:
             burstiness = "inf" if load.spacing is Spacing.CONSTANT else "1"
             arguments += ["--request-rate", f"{load.rate_per_s:g}", "--burstiness", burstiness]
-        key = {} if goal.api_key is None else {"OPENAI_API_KEY": goal.api_key}
+        # Without a key none is sent: one that the user has for somebody else is not this gateway's business.
+        key = {"OPENAI_API_KEY": goal.api_key or ""}
         authority = {} if goal.ca_file is None else {"SSL_CERT_FILE": str(goal.ca_file)}
         quiet = {"VLLM_LOGGING_LEVEL": "WARNING", "VLLM_NO_USAGE_STATS": "1"}
         return Command(arguments=tuple(arguments), variables={**OFFLINE, **quiet, **key, **authority})

@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 
+from cluster.core.errors import SetupError
 from loadtest.bench.processes import Started, start
 from loadtest.client.job import Job
 from loadtest.judges import rounds
@@ -170,6 +171,12 @@ def test_a_run_of_ours_that_was_stopped_is_no_round(tmp_path: Path, monkeypatch:
     monkeypatch.setattr(rounds, "run_load", lambda *_, **_how: run(record(), stopped="interrupted by SIGINT"))
     with pytest.raises(JudgeError, match="interrupted by SIGINT"):
         play(Script("pass"), tmp_path)
+
+
+def test_results_of_another_run_are_not_mixed_in(tmp_path: Path) -> None:
+    play(Script("pass"), tmp_path, repeats=2)
+    with pytest.raises(SetupError, match="has rounds already"):
+        play(Script("pass"), tmp_path, repeats=2)
 
 
 def test_seeds_follow_from_names() -> None:

