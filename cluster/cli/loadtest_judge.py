@@ -21,8 +21,8 @@ if TYPE_CHECKING:
     from cluster.environment import Environment
     from loadtest.judges.load import Goal, Load
 
-EXIT_DIFFERS = 1
-"""The two do not agree."""
+EXIT_NOT_SHOWN = 1
+"""That the two agree was not shown: they differ, it is too noisy to tell, or they cannot be compared."""
 RATE_PER_S = 2.0
 NAME_BYTES = 4
 
@@ -75,7 +75,7 @@ def judge(
     from cluster.cli.loadtest_progress import following
     from cluster.environment import read_environment
     from cluster.simulator.report.table import finite
-    from loadtest.judges.agreement import agreement
+    from loadtest.judges.agreement import Verdict, agreement
     from loadtest.judges.interpreter import find_interpreter
     from loadtest.judges.registry import find_judge
     from loadtest.judges.rounds import Rounds
@@ -114,17 +114,17 @@ def judge(
         ours, theirs = rounds.run(
             following=lambda job, title: following(job, rate_per_s=load.rate_per_s, title=title), waiting=_waiting
         )
-    verdict = agreement(ours, theirs)
+    compared = agreement(ours, theirs)
     if json is not None:
         head = {"judge": found.title, "version": interpreter.version, "load": _told(load), "model": goal.model}
-        write_json(json, finite({**head, **as_json(verdict, ours, theirs)}))
+        write_json(json, finite({**head, **as_json(compared, ours, theirs)}))
     if json != STDOUT:
         from cluster.cli.loadtest_view import show_agreement
 
-        show_agreement(verdict, ours, theirs, title=f"{found.title} {interpreter.version} beside our client")
+        show_agreement(compared, ours, theirs, title=f"{found.title} {interpreter.version} beside our client")
         say_written(json, out)
-    if not verdict.agrees:
-        raise typer.Exit(EXIT_DIFFERS)
+    if compared.verdict is not Verdict.AGREES:
+        raise typer.Exit(EXIT_NOT_SHOWN)
 
 
 def _load(

@@ -20,7 +20,7 @@ JUDGED = (
 TOLERANCE_RATIO = 0.05
 """Medians nearer than this agree however small the noise is: nobody decides by less."""
 NOISE_RATIO_MAX = 0.5
-"""Of a figure: where rounds of one tool lie further apart than this, their overlap says little."""
+"""Of a figure: where rounds of one tool lie further apart than this, that ranges overlap says little."""
 TOKENS_RATIO_MAX = 0.01
 """Of mean lengths: with more, two loads are not the same load."""
 
@@ -30,6 +30,8 @@ class Verdict(StrEnum):
 
     AGREES = "agrees"
     DIFFERS = "differs"
+    NOISY = "too noisy"
+    """No difference is seen, and none would be."""
     UNKNOWN = "not measured"
 
 
@@ -54,16 +56,22 @@ class Comparison:
 
     @property
     def verdict(self) -> Verdict:
-        """Differs where every round of one tool is above every round of the other, and their medians are 5% apart.
+        """Differs where every round of one tool is above every round of the other; agrees where medians are 5% apart
+        at most, or ranges overlap that are narrow enough to say something.
 
         Were both tools the same, ranges of R rounds each would lie apart by chance in 2 of (2R choose R) runs: the
         exact two-sided rank test of Mann and Whitney (1947) at its most extreme value.
         """
         if not all(map(isfinite, (*self.ours, *self.theirs))):
             return Verdict.UNKNOWN
-        lie_apart = max(self.ours) < min(self.theirs) or max(self.theirs) < min(self.ours)
-        is_near = abs(self.ratio - 1) <= TOLERANCE_RATIO
-        return Verdict.DIFFERS if lie_apart and not is_near else Verdict.AGREES
+        if abs(self.ratio - 1) <= TOLERANCE_RATIO:
+            return Verdict.AGREES
+        if max(self.ours) < min(self.theirs) or max(self.theirs) < min(self.ours):
+            return Verdict.DIFFERS
+        return Verdict.NOISY if self.noise_ratio > NOISE_RATIO_MAX else Verdict.AGREES
+
+
+_WORST_FIRST = (Verdict.UNKNOWN, Verdict.DIFFERS, Verdict.NOISY, Verdict.AGREES)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -74,13 +82,14 @@ class Agreement:
     """Those of `JUDGED`."""
     faults: Sequence[str]
     """Why the two runs cannot be compared at all; empty: they can."""
-    cautions: Sequence[str]
-    """What makes the verdict say less."""
 
     @property
-    def agrees(self) -> bool:
-        """Whether all do."""
-        return not self.faults and all(one.verdict is Verdict.AGREES for one in self.figures)
+    def verdict(self) -> Verdict:
+        """Of all: the worst of any, and that nothing is known where the runs cannot be compared."""
+        if self.faults:
+            return Verdict.UNKNOWN
+        found = {one.verdict for one in self.figures}
+        return next(one for one in _WORST_FIRST if one in found)
 
 
 def compared(name: str, ours: Sequence[Figures], theirs: Sequence[Figures]) -> Comparison:
@@ -95,7 +104,7 @@ def compared(name: str, ours: Sequence[Figures], theirs: Sequence[Figures]) -> C
 def agreement(ours: Sequence[Figures], theirs: Sequence[Figures]) -> Agreement:
     """Judge as many rounds of both."""
     figures = tuple(compared(name, ours, theirs) for name in JUDGED)
-    return Agreement(figures=figures, faults=tuple(_faults(ours, theirs)), cautions=tuple(_cautions(figures)))
+    return Agreement(figures=figures, faults=tuple(_faults(ours, theirs)))
 
 
 def chance_ratio(rounds: int) -> float:
@@ -115,13 +124,6 @@ def _faults(ours: Sequence[Figures], theirs: Sequence[Figures]) -> list[str]:
             means = (median(pair.ours), median(pair.theirs))
             found.append(f"{what} have {means[0]:,.1f} tokens here and {means[1]:,.1f} there: two loads, not one")
     return found
-
-
-def _cautions(figures: Sequence[Comparison]) -> list[str]:
-    noisy = [one.name for one in figures if one.noise_ratio > NOISE_RATIO_MAX]
-    if not noisy:
-        return []
-    return [f"rounds of the same tool lie over {NOISE_RATIO_MAX:.0%} apart in {', '.join(noisy)}: repeat it in quiet"]
 
 
 def _range_ratio(values: Sequence[float]) -> float:

@@ -10,7 +10,16 @@ from dataclasses import asdict
 from statistics import median
 from typing import Any
 
-from loadtest.judges.agreement import JUDGED, Agreement, Comparison, chance_ratio, compared
+from loadtest.judges.agreement import (
+    JUDGED,
+    NOISE_RATIO_MAX,
+    TOLERANCE_RATIO,
+    Agreement,
+    Comparison,
+    Verdict,
+    chance_ratio,
+    compared,
+)
 from loadtest.judges.taken import Figures
 from loadtest.report.table import NONE, number, seconds
 
@@ -29,6 +38,15 @@ TITLES: Mapping[str, str] = {
     "output_tokens": "output tokens, mean",
 }
 """In the order of the table; those that are not judged last."""
+SAYINGS: Mapping[Verdict, str] = {
+    Verdict.AGREES: "Both measure the same within noise.",
+    Verdict.DIFFERS: "They do not measure the same.",
+    Verdict.NOISY: (
+        f"No difference is seen, but rounds of the same tool lie over {NOISE_RATIO_MAX:.0%} apart: repeat it in quiet, "
+        "or with more requests."
+    ),
+    Verdict.UNKNOWN: "They cannot be compared.",
+}
 HEADS = ("median of rounds (least to most)", "ours", "theirs", "theirs to ours", "noise", "")
 
 
@@ -41,21 +59,20 @@ def rows(found: Agreement, ours: Sequence[Figures], theirs: Sequence[Figures]) -
 
 def closing(found: Agreement, rounds: int) -> list[str]:
     """What is said below the table."""
-    said = [f"Take care: {one}." for one in (*found.faults, *found.cautions)]
-    verdict = "Both measure the same within noise." if found.agrees else "They do not agree."
+    said = [f"Take care: {one}." for one in found.faults]
     chance = (
-        f"A figure differs where all {rounds} rounds of one lie above all of the other, and the medians are over 5% "
-        f"apart; of tools that are the same, that would be {chance_ratio(rounds):.0%} of figures by chance."
+        f"A figure differs where all {rounds} rounds of one lie above all of the other, and the medians are over "
+        f"{TOLERANCE_RATIO:.0%} apart; of tools that are the same, that would be {chance_ratio(rounds):.1%} of figures "
+        "by chance."
     )
-    return [*said, verdict, chance]
+    return [*said, SAYINGS[found.verdict], chance]
 
 
 def as_json(found: Agreement, ours: Sequence[Figures], theirs: Sequence[Figures]) -> dict[str, Any]:
     """For programs; what was not measured is nan until the caller makes it null."""
     return {
-        "agrees": found.agrees,
+        "verdict": str(found.verdict),
         "faults": list(found.faults),
-        "cautions": list(found.cautions),
         "chance_ratio": chance_ratio(len(ours)),
         "figures": {
             one.name: {

@@ -15,9 +15,10 @@ from typing import Any
 
 import pytest
 
-from loadtest.judges.agreement import JUDGED
+from loadtest.judges.agreement import JUDGED, Verdict
 from loadtest.judges.guidellm import GuideLlm
 from loadtest.judges.judge import Judge
+from loadtest.judges.table import SAYINGS
 from loadtest.judges.vllm_bench import VllmBench
 from loadtest.run_file import read_run
 from tests.cluster_harness import Cluster
@@ -45,7 +46,7 @@ async def judged(judge: Judge, cluster: Cluster, folder: Path, *load: str) -> tu
         pytest.skip(f"no environment of {judge.name} can be made here: {errors.decode()[-400:]}")
     assert (folder / "verdict.json").exists(), (out + errors).decode()
     told: dict[str, Any] = json.loads((folder / "verdict.json").read_text())
-    assert process.returncode == (0 if told["agrees"] else 1)
+    assert process.returncode == (0 if told["verdict"] == "agrees" else 1)
     return told, out.decode()
 
 
@@ -61,7 +62,7 @@ def check(judge: Judge, told: dict[str, Any], out: str, kept: Path) -> None:
     # Nothing was in the prefix cache from the other tool or the round before, but what every prompt begins with.
     assert all(record.cached_tokens < PROMPT_TOKENS / 2 for number in (1, 2) for record in ours(kept, number))
     assert f"{judge.title} " in out
-    assert ("Both measure the same" in out) == told["agrees"]
+    assert SAYINGS[Verdict(told["verdict"])] in out
 
 
 def ours(kept: Path, number: int) -> Any:

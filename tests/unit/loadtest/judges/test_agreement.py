@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from itertools import combinations
 from math import isnan, nan
 
@@ -21,6 +22,8 @@ STEADY = [figures(), figures(), figures()]
         ((0.20, 0.22, 0.24), (0.25, 0.26, 0.27), Verdict.DIFFERS),
         ((0.25, 0.26, 0.27), (0.20, 0.22, 0.24), Verdict.DIFFERS),
         ((0.200, 0.201, 0.202), (0.205, 0.206, 0.207), Verdict.AGREES),  # apart, and by less than anyone asks for
+        ((0.1, 0.2, 0.3), (0.1, 0.4, 0.8), Verdict.NOISY),  # overlap, as nearly anything would
+        ((0.1, 0.2, 0.3), (0.1, 0.2, 0.8), Verdict.AGREES),  # as wide, around the same
         ((0.20, 0.22, nan), (0.23, 0.25, 0.27), Verdict.UNKNOWN),
     ],
 )
@@ -34,16 +37,16 @@ def test_a_figure_differs_where_ranges_lie_apart_by_more_than_matters(
 
 
 def test_one_figure_that_differs_is_a_disagreement() -> None:
-    assert agreement(STEADY, STEADY).agrees
+    assert agreement(STEADY, STEADY).verdict is Verdict.AGREES
     slow = [figures(tpot_mean_s=0.05)] * 3
     found = agreement(STEADY, slow)
-    assert not found.agrees
+    assert found.verdict is Verdict.DIFFERS
     assert [one.name for one in found.figures if one.verdict is Verdict.DIFFERS] == ["tpot_mean_s"]
-    assert "They do not agree." in closing(found, 3)
+    assert "They do not measure the same." in closing(found, 3)
 
 
 def test_what_was_not_measured_is_no_agreement() -> None:
-    assert not agreement(STEADY, [figures(ttft_p95_s=nan)] * 3).agrees
+    assert agreement(STEADY, [figures(ttft_p95_s=nan)] * 3).verdict is Verdict.UNKNOWN
 
 
 @pytest.mark.parametrize(
@@ -56,16 +59,16 @@ def test_what_was_not_measured_is_no_agreement() -> None:
 )
 def test_another_load_cannot_be_compared(theirs: dict[str, float], word: str) -> None:
     found = agreement(STEADY, [figures(**theirs)] * 3)
-    assert not found.agrees
+    assert found.verdict is Verdict.UNKNOWN
     assert any(word in fault for fault in found.faults)
 
 
-def test_noise_is_said_where_it_is_large() -> None:
-    wild = [figures(ttft_p95_s=value) for value in (0.2, 0.4, 0.7)]
+def test_noise_is_no_agreement() -> None:
+    wild = [figures(ttft_p95_s=value) for value in (0.3, 0.5, 0.9)]
     found = agreement(STEADY, wild)
-    assert found.agrees
-    assert "ttft_p95_s" in found.cautions[0]
+    assert found.verdict is Verdict.NOISY
     assert any("repeat it in quiet" in line for line in closing(found, 3))
+    assert agreement(STEADY, [replace(one, tpot_mean_s=1) for one in wild]).verdict is Verdict.DIFFERS
 
 
 @pytest.mark.parametrize("rounds", [2, 3, 4, 5])
@@ -88,7 +91,7 @@ def test_rows_say_both_sides_and_the_verdict() -> None:
 
 def test_json_has_every_round() -> None:
     told = as_json(agreement(STEADY, STEADY), STEADY, STEADY)
-    assert told["agrees"] is True
+    assert told["verdict"] == "agrees"
     assert told["figures"]["requests_per_s"] == {
         "ours": 2, "theirs": 2, "ratio": 1, "noise_ratio": 0, "verdict": "agrees"
     }  # fmt: skip
