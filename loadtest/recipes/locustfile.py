@@ -6,32 +6,24 @@ Run by Locust from its own environment: docs/judges.md. What must not live here:
 from __future__ import annotations
 
 import json
-import os
 import random
 import time
 from typing import Any
 
-from locust import HttpUser, between, task
+from locust import HttpUser, between, events, task
 
-WORDS = (
-    "time",
-    "people",
-    "way",
-    "day",
-    "thing",
-    "life",
-    "child",
-    "world",
-    "school",
-    "state",
-    "group",
-    "country",
-    "problem",
-)
-PROMPT_WORDS = int(os.environ.get("PROMPT_WORDS", "150"))
-OUTPUT_TOKENS = int(os.environ.get("OUTPUT_TOKENS", "32"))
+WORDS = ("time", "people", "way", "day", "thing", "life", "child", "world", "school", "state", "country", "problem")
 DATA = b"data: "
 DONE = b"data: [DONE]"
+
+
+@events.init_command_line_parser.add_listener  # type: ignore[untyped-decorator]
+def options(parser: Any) -> None:
+    """What can be set."""
+    parser.add_argument("--chat-model", required=True, help="Name of the model.")
+    parser.add_argument("--prompt-words", type=int, default=150)
+    parser.add_argument("--output-tokens", type=int, default=32)
+    parser.add_argument("--chat-key", env_var="OPENAI_API_KEY", default="", include_in_web_ui=False)
 
 
 class Chatter(HttpUser):  # type: ignore[misc]
@@ -46,7 +38,12 @@ class Chatter(HttpUser):  # type: ignore[misc]
         first_s: float | None = None
         is_whole = False
         with self.client.post(
-            "/v1/chat/completions", json=self._body(), headers=_headers(), stream=True, catch_response=True, name="chat"
+            "/v1/chat/completions",
+            json=self._body(),
+            headers=self._headers(),
+            stream=True,
+            catch_response=True,
+            name="chat",
         ) as response:
             if response.status_code != 200:  # noqa: PLR2004 - HTTP's OK
                 response.failure(f"status {response.status_code}")
@@ -63,25 +60,25 @@ class Chatter(HttpUser):  # type: ignore[misc]
                 response.failure("the stream broke off")
 
     def _body(self) -> dict[str, Any]:
-        text = " ".join(random.choices(WORDS, k=PROMPT_WORDS))  # noqa: S311 - words
+        told = self.environment.parsed_options
+        text = " ".join(random.choices(WORDS, k=told.prompt_words))  # noqa: S311 - words
         return {
-            "model": os.environ["MODEL"],
+            "model": told.chat_model,
             "messages": [{"role": "user", "content": text}],
-            "max_tokens": OUTPUT_TOKENS,
+            "max_tokens": told.output_tokens,
             "ignore_eos": True,
             "temperature": 0,
             "stream": True,
         }
 
+    def _headers(self) -> dict[str, str]:
+        key = self.environment.parsed_options.chat_key
+        return {"Authorization": f"Bearer {key}"} if key else {}
+
     def _count(self, name: str, took_s: float) -> None:
         self.environment.events.request.fire(
             request_type="stream", name=name, response_time=1000 * took_s, response_length=0, exception=None, context={}
         )
-
-
-def _headers() -> dict[str, str]:
-    key = os.environ.get("OPENAI_API_KEY")
-    return {"Authorization": f"Bearer {key}"} if key else {}
 
 
 def _has_text(event: bytes) -> bool:
