@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from math import comb, isfinite, nan
-from statistics import median
+from statistics import median, quantiles
 
 from loadtest.judges.taken import Figures
 
@@ -20,7 +20,7 @@ JUDGED = (
 TOLERANCE_RATIO = 0.05
 """Medians nearer than this agree however small the noise is: nobody decides by less."""
 NOISE_RATIO_MAX = 0.5
-"""Of a figure: where rounds of one tool lie further apart than this, that ranges overlap says little."""
+"""Of a figure: in more noise, that medians are no further apart says little."""
 TOKENS_RATIO_MAX = 0.01
 """Of mean lengths: with more, two loads are not the same load."""
 
@@ -31,7 +31,7 @@ class Verdict(StrEnum):
     AGREES = "agrees"
     DIFFERS = "differs"
     NOISY = "too noisy"
-    """No difference is seen, and none would be."""
+    """No difference is shown, and no agreement."""
     UNKNOWN = "not measured"
 
 
@@ -50,25 +50,30 @@ class Comparison:
         return median(self.theirs) / ours if ours else nan
 
     @property
+    def apart_ratio(self) -> float:
+        """By how much the larger median is larger, whichever tool's it is; nan where there is no ratio."""
+        return max(self.ratio, 1 / self.ratio) - 1 if self.ratio else nan
+
+    @property
     def noise_ratio(self) -> float:
-        """The larger of both tools' ranges, to its median: how far apart rounds of the same tool lie."""
-        return max(_range_ratio(self.ours), _range_ratio(self.theirs))
+        """How far apart rounds of the same tool lie: the middle half of them, to the median, of the noisier tool."""
+        return max(_spread_ratio(self.ours), _spread_ratio(self.theirs))
 
     @property
     def verdict(self) -> Verdict:
-        """Differs where every round of one tool is above every round of the other; agrees where medians are 5% apart
-        at most, or ranges overlap that are narrow enough to say something.
+        """Differs where every round of one tool is above every round of the other, and medians are over 5% apart.
 
-        Were both tools the same, ranges of R rounds each would lie apart by chance in 2 of (2R choose R) runs: the
+        Agrees where they are no further apart than the noise, of a noise that is small enough to say something, or than
+        5%. Were both tools the same, ranges of R rounds each would lie apart by chance in 2 of (2R choose R) runs: the
         exact two-sided rank test of Mann and Whitney (1947) at its most extreme value.
         """
-        if not all(map(isfinite, (*self.ours, *self.theirs))):
+        if not all(map(isfinite, (*self.ours, *self.theirs, self.apart_ratio))):
             return Verdict.UNKNOWN
-        if abs(self.ratio - 1) <= TOLERANCE_RATIO:
+        if self.apart_ratio <= TOLERANCE_RATIO:
             return Verdict.AGREES
         if max(self.ours) < min(self.theirs) or max(self.theirs) < min(self.ours):
             return Verdict.DIFFERS
-        return Verdict.NOISY if self.noise_ratio > NOISE_RATIO_MAX else Verdict.AGREES
+        return Verdict.AGREES if self.apart_ratio <= self.noise_ratio <= NOISE_RATIO_MAX else Verdict.NOISY
 
 
 _WORST_FIRST = (Verdict.UNKNOWN, Verdict.DIFFERS, Verdict.NOISY, Verdict.AGREES)
@@ -126,6 +131,6 @@ def _faults(ours: Sequence[Figures], theirs: Sequence[Figures]) -> list[str]:
     return found
 
 
-def _range_ratio(values: Sequence[float]) -> float:
-    middle = median(values)
-    return (max(values) - min(values)) / middle if middle else nan
+def _spread_ratio(values: Sequence[float]) -> float:
+    low, middle, high = quantiles(values, n=4, method="inclusive")
+    return (high - low) / middle if middle else nan

@@ -12,7 +12,6 @@ from typing import Any
 
 from loadtest.judges.agreement import (
     JUDGED,
-    NOISE_RATIO_MAX,
     TOLERANCE_RATIO,
     Agreement,
     Comparison,
@@ -42,8 +41,8 @@ SAYINGS: Mapping[Verdict, str] = {
     Verdict.AGREES: "Both measure the same within noise.",
     Verdict.DIFFERS: "They do not measure the same.",
     Verdict.NOISY: (
-        f"No difference is seen, but rounds of the same tool lie over {NOISE_RATIO_MAX:.0%} apart: repeat it in quiet, "
-        "or with more requests."
+        "It is too noisy to tell: no figure differs, but rounds of the same tool lie too far apart, or medians further "
+        "than the noise. Repeat it in quiet, or with more requests."
     ),
     Verdict.UNKNOWN: "They cannot be compared.",
 }

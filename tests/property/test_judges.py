@@ -11,6 +11,7 @@ from loadtest.judges.taken import Figures, Taken, Timed, figures_of
 from tests.judged import figures
 
 VALUES = st.floats(1e-3, 1e3)
+ROUNDING = 1e-9
 ROUNDS = st.integers(2, 6).flatmap(
     lambda count: st.tuples(*(st.lists(VALUES, min_size=count, max_size=count) for _ in range(2)))
 )
@@ -27,8 +28,9 @@ def test_who_is_called_ours_does_not_matter(values: tuple[list[float], list[floa
     one, other = compared("ttft_mean_s", ours, theirs), compared("ttft_mean_s", theirs, ours)
     assert one.ratio == pytest.approx(1 / other.ratio)
     assert one.noise_ratio == other.noise_ratio
-    # 5% of the smaller is a little less than 5% of the larger: only there may both ways differ.
-    if not 1 / 1.06 < one.ratio < 1.06:
+    assert one.apart_ratio == pytest.approx(other.apart_ratio, abs=1e-9)
+    # Where it is a matter of the last digit, either may be.
+    if abs(one.apart_ratio - TOLERANCE_RATIO) > ROUNDING and abs(one.apart_ratio - one.noise_ratio) > ROUNDING:
         assert one.verdict is other.verdict
 
 
@@ -55,7 +57,7 @@ def test_an_agreement_is_that_of_its_figures(values: tuple[list[float], list[flo
     assert [one.name for one in found.figures] == list(JUDGED)
     one = compared("ttft_mean_s", ours, theirs)
     assert found.verdict is one.verdict
-    if abs(one.ratio - 1) <= TOLERANCE_RATIO:
+    if one.apart_ratio <= TOLERANCE_RATIO:
         assert found.verdict is Verdict.AGREES
 
 

@@ -18,11 +18,12 @@ STEADY = [figures(), figures(), figures()]
 @pytest.mark.parametrize(
     ("ours", "theirs", "verdict"),
     [
-        ((0.20, 0.22, 0.24), (0.23, 0.25, 0.27), Verdict.AGREES),  # ranges overlap
+        ((0.16, 0.22, 0.28), (0.18, 0.25, 0.32), Verdict.AGREES),  # medians are nearer than the noise
+        ((0.21, 0.22, 0.26), (0.25, 0.30, 0.31), Verdict.NOISY),  # ranges overlap, and medians are further than it
         ((0.20, 0.22, 0.24), (0.25, 0.26, 0.27), Verdict.DIFFERS),
         ((0.25, 0.26, 0.27), (0.20, 0.22, 0.24), Verdict.DIFFERS),
         ((0.200, 0.201, 0.202), (0.205, 0.206, 0.207), Verdict.AGREES),  # apart, and by less than anyone asks for
-        ((0.1, 0.2, 0.3), (0.1, 0.4, 0.8), Verdict.NOISY),  # overlap, as nearly anything would
+        ((0.1, 0.2, 0.4), (0.1, 0.3, 0.8), Verdict.NOISY),  # nearer, as nearly anything would be
         ((0.1, 0.2, 0.3), (0.1, 0.2, 0.8), Verdict.AGREES),  # as wide, around the same
         ((0.20, 0.22, nan), (0.23, 0.25, 0.27), Verdict.UNKNOWN),
     ],
@@ -67,7 +68,7 @@ def test_noise_is_no_agreement() -> None:
     wild = [figures(ttft_p95_s=value) for value in (0.3, 0.5, 0.9)]
     found = agreement(STEADY, wild)
     assert found.verdict is Verdict.NOISY
-    assert any("repeat it in quiet" in line for line in closing(found, 3))
+    assert any("Repeat it in quiet" in line for line in closing(found, 3))
     assert agreement(STEADY, [replace(one, tpot_mean_s=1) for one in wild]).verdict is Verdict.DIFFERS
 
 
@@ -99,4 +100,4 @@ def test_json_has_every_round() -> None:
 
 
 def test_nothing_to_a_ratio_is_no_ratio() -> None:
-    assert isnan(compared("ttft_mean_s", [figures(ttft_mean_s=0.0)], STEADY).ratio)
+    assert isnan(compared("ttft_mean_s", [figures(ttft_mean_s=0.0)] * 3, STEADY).ratio)
