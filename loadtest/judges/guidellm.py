@@ -24,7 +24,7 @@ RESULT = "result.json"
 LOCK = Path(__file__).with_name("guidellm.txt")
 VERSION = "0.8.1"
 WORKERS = "1"
-"""Its client processes. Ten, its default, poll all the time, and take the cores from a server beside them."""
+"""Its client processes. Ten, its default, took over a minute to start on two busy cores that the server needs, too."""
 
 START_DELAY_S = "10"
 """From when it has read its prompts to the first request. After 1 s, its default, a client process on a busy machine is
