@@ -91,10 +91,10 @@ def compare(
         if html is not None:
             write(html, comparison_page(here, there, found, names))
     if json is not None:
-        _write_json(json, comparison_json(found))
+        write_json(json, comparison_json(found))
     if json != STDOUT:
         show_comparison(found, names)
-        _say_written(html, json)
+        say_written(html, json)
 
 
 def tell(
@@ -115,23 +115,29 @@ def tell(
         if html is not None:
             write(html, run_page(run, found, misses))
     if json is not None:
-        _write_json(json, {**as_json(found), "missed": [str(one) for one in misses]})
+        write_json(json, {**as_json(found), "missed": [str(one) for one in misses]})
     if json != STDOUT:
         show_run(found)
-        _say_written(html, json)
+        say_written(html, json)
     for one in misses:
         typer.echo(f"missed: {one}", err=True)
     return misses
 
 
-def _write_json(path: Path, data: Any) -> None:
+def write_json(path: Path, data: Any) -> None:
+    """Write figures, or print them where `STDOUT` is named.
+
+    Raises:
+        SetupError: the file cannot be written.
+    """
     if path == STDOUT:
         print_json(data)
     else:
         write(path, json_format.dumps(data, indent=1) + "\n")
 
 
-def _say_written(*paths: Path | None) -> None:
+def say_written(*paths: Path | None) -> None:
+    """Say what was written."""
     for path in paths:
         if path is not None:
             typer.echo(f"Wrote {path}")
