@@ -70,7 +70,14 @@ def quality(
             "machine whose pools have dtype float32.",
         ),
     ] = None,
-    load: Annotated[str, typer.Option("--load", help="For loaded: a scenario, sent meanwhile.")] = "mixed",
+    load: Annotated[
+        str | None,
+        typer.Option(
+            "--load",
+            help="For loaded: a scenario, sent meanwhile. Default: chats as long as the question.",
+            metavar="SCENARIO",
+        ),
+    ] = None,
     load_settings: Annotated[
         list[str] | None,
         typer.Option("--load-set", help="An option of that scenario; repeatable.", metavar="KEY=VALUE"),
@@ -108,7 +115,7 @@ def quality(
     from loadtest.client.runner import Pace
     from loadtest.quality.answered import Condition, QualityRun
     from loadtest.quality.options import read_conditions, read_set
-    from loadtest.quality.passes import Setting, arguments_of, ask_all
+    from loadtest.quality.passes import ALIKE, Setting, arguments_of, ask_all
     from loadtest.quality.question_set import fitted, make_set
     from loadtest.scenarios import find_scenario
 
@@ -124,7 +131,9 @@ def quality(
     asked_under = read_conditions(conditions)
     if (Condition.SINGLE in asked_under) != (single_url is not None):
         raise typer.BadParameter("the condition single and --single-url go together: name both, or neither")
-    find_scenario(load).read_options(load_settings or ())
+    find_scenario(load or ALIKE).read_options(load_settings or ())
+    if load is None and load_settings:
+        raise typer.BadParameter("--load-set sets an option of a scenario: name one with --load")
     key = api_key(api_key_env)
     address = grpc_url(url, config) if grpc else gateway_url(url, config)
     target = look_at(address, is_grpc=grpc, key=key, ca_file=ca_file, model=model, counts=tokenizer is None)
@@ -135,7 +144,7 @@ def quality(
     aim = Aim(url=address, model=target.model, is_grpc=grpc, timeout_s=timeout_s, api_key=key, ca_file=ca_file)
     job = Job(
         name=name,
-        scenario=load,
+        scenario=load or ALIKE,
         settings=tuple(load_settings or ()),
         aim=aim,
         pace=Pace(concurrency=load_concurrency),
@@ -159,6 +168,7 @@ def quality(
         aim=aim,
         single=None if single_url is None else replace(aim, url=single_url),
         load=job,
+        is_load_alike=load is None,
         name=name,
         output_tokens=output_tokens,
     )

@@ -34,7 +34,7 @@ async def ask(
     aim: Aim,
     name: str,
     output_tokens: int,
-    keep: Callable[[int, Told], None],
+    keep: Callable[[Told], None],
 ) -> None:
     """Ask each question when the one before was answered, greedily.
 
@@ -43,7 +43,7 @@ async def ask(
         aim: where to.
         name: of the run; request ids begin with it.
         output_tokens: the most of an answer.
-        keep: gets the place of a question and what was answered.
+        keep: gets what was answered, in the questions' order.
 
     Raises:
         SetupError: a file of TLS cannot be read.
@@ -55,7 +55,7 @@ async def ask(
         last[0] = answer
 
     def keep_record(record: Record) -> None:
-        keep(record.session, _told(asked[record.session], last[0], record))
+        keep(_told(asked[record.session], last[0], record))
 
     aim = replace(aim, temperature=0.0, wants_token_ids=True)
     transport = open_transport(aim)

@@ -70,7 +70,7 @@ def _single(replies: Sequence[Reply], baseline: Sequence[Reply]) -> tuple[str, .
 
 def _loaded(replies: Sequence[Reply]) -> tuple[str, ...]:
     alone = sum(not one.beside for one in replies)
-    if alone <= (1 - BESIDE_RATIO_MIN) * len(replies):
+    if len(replies) - alone >= BESIDE_RATIO_MIN * len(replies):
         return ()
     why = (
         f"{alone} of {len(replies)} answers had no request of the load beside them on their replica: raise "

@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
+from itertools import groupby
 from typing import Any
 
 from loadtest.client.aim import Aim
@@ -19,6 +20,9 @@ from loadtest.quality.question import Question
 from loadtest.quality.question_set import SetOptions
 from loadtest.scenarios import Context
 
+ALIKE = "short-chat"
+"""The scenario of a load of prompts as long as the questions."""
+ALIKE_OUTPUT_TOKENS = 64
 Watch = Callable[[Condition, Reply], None]
 
 
@@ -31,6 +35,8 @@ class Setting:
     """Of `single`; needed for it alone."""
     load: Job
     """Of `loaded`, a closed loop."""
+    is_load_alike: bool
+    """Whether the load is chats as long as the question under way, whatever the job's scenario: they go to its pool."""
     name: str
     """Of the run; request ids begin with it."""
     output_tokens: int
@@ -40,16 +46,22 @@ class Setting:
 def arguments_of(options: SetOptions, setting: Setting, context: Context, *, is_exact: bool) -> dict[str, Any]:
     """Everything it takes to ask the same again, without secrets, as JSON can hold it."""
     job = setting.load
+    is_alike = setting.is_load_alike
     return {
-        **asdict(options),
+        "lengths": list(options.lengths),
+        "depths": list(options.depths),
+        "kinds": [str(kind) for kind in options.kinds],
+        "languages": [str(language) for language in options.languages],
+        "repeats": options.repeats,
+        "output_tokens": options.output_tokens,
         "seed": context.seed,
         "salt": context.salt,
         "url": setting.aim.url,
         "single_url": None if setting.single is None else setting.single.url,
         "model": setting.aim.model,
         "tokenizer": None if job.tokenizer is None else str(job.tokenizer),
-        "load": job.scenario,
-        "load_settings": list(job.settings),
+        "load": f"{ALIKE}, as long as the question" if is_alike else job.scenario,
+        "load_settings": [] if is_alike else list(job.settings),
         "load_concurrency": job.pace.concurrency,
         "exact": is_exact,
     }
@@ -104,24 +116,58 @@ def _groups(conditions: Sequence[Condition]) -> list[tuple[Condition, ...]]:
 def _ask_group(
     questions: Sequence[Question], group: Sequence[Condition], setting: Setting, watch: Watch
 ) -> Iterator[tuple[Question, Condition, Reply]]:
-    rows = [(question, condition) for question in questions for condition in group]
-    told: dict[int, Told] = {}
+    if group != (Condition.LOADED,):
+        aim = setting.single if group == (Condition.SINGLE,) else setting.aim
+        assert aim is not None
+        asking = _Asking(questions, group, aim, setting, watch)
+        asyncio.run(asking.run())
+        yield from asking.replies()
+        return
+    for job, among in _loads(questions, setting):
+        asking = _Asking(among, group, setting.aim, setting, watch)
+        beside = run_beside(job, asking.run)
+        asking.told = with_company(asking.told, beside)
+        yield from asking.replies()
 
-    def keep(place: int, one: Told) -> None:
-        told[place] = one
-        watch(rows[place][1], one.reply)
 
-    aim = setting.single if group[0] is Condition.SINGLE else setting.aim
-    assert aim is not None
+def _loads(questions: Sequence[Question], setting: Setting) -> Iterator[tuple[Job, list[Question]]]:
+    """Each load with the questions that are asked beside it."""
+    load = replace(setting.load, name=f"{setting.name}-load")
+    if not setting.is_load_alike:
+        yield load, [*questions]
+        return
+    for length, among in groupby(questions, lambda one: one.prompt_tokens):
+        settings = (f"prompt_tokens={length}", f"output_tokens={ALIKE_OUTPUT_TOKENS}", "spread=0")
+        # Else a shorter prompt would be the beginning of a longer one, and cached.
+        yield replace(load, scenario=ALIKE, settings=settings, salt=f"{load.salt}-{length}"), [*among]
 
-    async def asking() -> None:
-        asked = [question for question, _ in rows]
-        name = f"{setting.name}-{group[0]}"
-        await ask(asked, aim=aim, name=name, output_tokens=setting.output_tokens, keep=keep)
 
-    if group[0] is Condition.LOADED:
-        beside = run_beside(replace(setting.load, name=f"{setting.name}-load"), asking)
-        told = dict(zip(told, with_company([*told.values()], beside), strict=True))
-    else:
-        asyncio.run(asking())
-    return ((question, condition, told[place].reply) for place, (question, condition) in enumerate(rows))
+class _Asking:
+    """One pass: the rows that are asked, and what was told."""
+
+    def __init__(
+        self, questions: Sequence[Question], group: Sequence[Condition], aim: Aim, setting: Setting, watch: Watch
+    ) -> None:
+        self._rows = [(question, condition) for question in questions for condition in group]
+        self._aim = aim
+        self._setting = setting
+        self._watch = watch
+        self.told: list[Told] = []
+
+    async def run(self) -> None:
+        """Ask."""
+        await ask(
+            [question for question, _ in self._rows],
+            aim=self._aim,
+            name=f"{self._setting.name}-{self._rows[0][1]}",
+            output_tokens=self._setting.output_tokens,
+            keep=self._keep,
+        )
+
+    def replies(self) -> Iterator[tuple[Question, Condition, Reply]]:
+        """By question and condition."""
+        return ((*row, told.reply) for row, told in zip(self._rows, self.told, strict=True))
+
+    def _keep(self, told: Told) -> None:
+        self._watch(self._rows[len(self.told)][1], told.reply)
+        self.told.append(told)

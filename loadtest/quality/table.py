@@ -95,7 +95,8 @@ def comparison_row(found: Comparison) -> tuple[str, ...]:
     """Under `COMPARISON_HEADS`."""
     count = found.pairs.count
     interval = NONE if isnan(found.low) else f"{found.low:+.1%} to {found.high:+.1%}"
-    verdict = f"{len(found.unanswered)} unanswered" if found.unanswered else "agrees" if found.agrees else "DIFFERS"
+    agrees = "equal" if found.is_exact else "agrees"
+    verdict = f"{len(found.unanswered)} unanswered" if found.unanswered else agrees if found.agrees else "DIFFERS"
     return (
         found.first,
         found.second,
