@@ -113,7 +113,7 @@ def quality(
     from loadtest.client.aim import Aim
     from loadtest.client.job import Job, Times, open_context
     from loadtest.client.runner import Pace
-    from loadtest.quality.answered import Condition, QualityRun
+    from loadtest.quality.answered import Condition, QualityRun, write_quality
     from loadtest.quality.options import read_conditions, read_set
     from loadtest.quality.passes import ALIKE, Setting, arguments_of, ask_all
     from loadtest.quality.question_set import fitted, make_set
@@ -174,14 +174,17 @@ def quality(
     )
     begun = datetime.now(UTC).isoformat(timespec="seconds")
     with following(len(questions) * len(asked_under)) as watch:
-        asked = ask_all(questions, asked_under, setting, watch)
-    made = QualityRun(
-        begun=begun,
-        api="grpc" if grpc else "rest",
-        arguments=arguments_of(options, setting, context, is_exact=is_exact),
-        conditions=asked_under,
-        asked=asked,
-    )
+        for so_far, asked in ask_all(questions, asked_under, setting, watch):
+            made = QualityRun(
+                begun=begun,
+                api="grpc" if grpc else "rest",
+                arguments=arguments_of(options, setting, context, is_exact=is_exact),
+                conditions=so_far,
+                asked=asked,
+            )
+            # After each pass: whatever becomes of the next, this one took long.
+            if out is not None:
+                write_quality(out, made)
     if not _tell(made, is_exact=is_exact, out=out, html=html, json=json):
         raise typer.Exit(EXIT_DIFFERS)
 
@@ -220,14 +223,10 @@ def quality_compare(
 def _tell(run: QualityRun, *, is_exact: bool, out: Path | None, html: Path | None, json: Path | None) -> bool:
     """Show a run, and write what was asked for; whether it passes."""
     from cluster.cli.loadtest_quality_view import show_quality
-    from loadtest.quality.answered import write_quality
     from loadtest.quality.figures import as_json
     from loadtest.quality.page import quality_page
     from loadtest.quality.verdict import judge
 
-    # The answers first: whatever becomes of the rest, they took long to get.
-    if out is not None:
-        write_quality(out, run)
     verdict = judge(run, is_exact=is_exact)
     if html is not None:
         write(html, quality_page(run, verdict))

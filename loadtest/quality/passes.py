@@ -6,7 +6,7 @@ What must not live here: one pass (asking.py), whether conditions held (held.py)
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import groupby
 from typing import Any
@@ -69,8 +69,8 @@ def arguments_of(options: SetOptions, setting: Setting, context: Context, *, is_
 
 def ask_all(
     questions: Sequence[Question], conditions: Sequence[Condition], setting: Setting, watch: Watch
-) -> tuple[Asked, ...]:
-    """Ask every question under every condition.
+) -> Iterator[tuple[tuple[Condition, ...], tuple[Asked, ...]]]:
+    """Ask every question under every condition; gives after each pass the conditions so far and all that was answered.
 
     `cached` right after `uncached` is asked question by question with it: a cache that holds one prompt is enough then,
     however large the set is.
@@ -85,21 +85,24 @@ def ask_all(
         LongreachError: a load or a transport could not be had.
     """
     found: dict[str, dict[Condition, Reply]] = {question.id: {} for question in questions}
+    so_far: tuple[Condition, ...] = ()
     for group in _groups(conditions):
         for question, condition, reply in _ask_group(questions, group, setting, watch):
             found[question.id][condition] = reply
-    return tuple(
-        Asked(
-            id=question.id,
-            digest=question.digest,
-            kind=question.kind,
-            language=question.language,
-            prompt_tokens=question.prompt_tokens,
-            depth=question.depth,
-            right=question.right,
-            replies=found[question.id],
-        )
-        for question in questions
+        so_far += group
+        yield so_far, tuple(_asked(question, found[question.id]) for question in questions)
+
+
+def _asked(question: Question, replies: Mapping[Condition, Reply]) -> Asked:
+    return Asked(
+        id=question.id,
+        digest=question.digest,
+        kind=question.kind,
+        language=question.language,
+        prompt_tokens=question.prompt_tokens,
+        depth=question.depth,
+        right=question.right,
+        replies=dict(replies),
     )
 
 
