@@ -61,7 +61,7 @@ def report(
     # Before a long file is read: a mistake in one is told at once.
     for text in threshold or ():
         parse_threshold(text)
-    with _working(f"reading {run}"):
+    with working(f"reading {run}"):
         found = read_run(run)
     if tell(found, level=level, thresholds=threshold or (), html=html, json=json):
         raise typer.Exit(EXIT_MISSED)
@@ -85,7 +85,7 @@ def compare(
 
     level = parse_level(slo)
     names = (first.name, second.name) if first.name != second.name else (str(first), str(second))
-    with _working("comparing"):
+    with working("comparing"):
         here, there = read_run(first), read_run(second)
         found = compared(here, there, level, seed=seed)
         if html is not None:
@@ -109,7 +109,7 @@ def tell(
     from loadtest.report import as_json, missed, parse_threshold, summary
     from loadtest.report.page import run_page
 
-    with _working("summing up"):
+    with working("summing up"):
         found = summary(run, level)
         misses = missed(found, [parse_threshold(text) for text in thresholds])
         if html is not None:
@@ -144,7 +144,7 @@ def say_written(*paths: Path | None) -> None:
 
 
 @contextmanager
-def _working(what: str) -> Iterator[None]:
+def working(what: str) -> Iterator[None]:
     """A line on standard error while a long run is read or summed up."""
     from rich.console import Console
 
