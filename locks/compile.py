@@ -20,7 +20,12 @@ WHERE = {
     "cpu": "the environment on a machine without a GPU, pinned exactly",
     "gpu": "the environment on a machine with an NVIDIA GPU, pinned exactly",
     "gateway": "the gateway's image, pinned exactly, at the versions of cpu.txt",
+    "guidellm": "guidellm's own environment, pinned exactly",
 }
+PLACES = {"guidellm": HERE.parent / "loadtest" / "judges"}
+"""Of locks that a program installs from: within its package. The others are here."""
+CPU_ONLY = ("cpu", "guidellm")
+"""Locks with the CPU build of torch."""
 FOLLOWS = {"gateway": "cpu"}
 """Locks that take every version they share from another one, compiled before them."""
 LOCAL_PART = re.compile(r"^(\S+==[^+\s]+)\+\S+$")
@@ -34,19 +39,21 @@ def main() -> int:
         subprocess.run([python, "-m", "pip", "install", "--quiet", "uv"], check=True)
         for name, where in WHERE.items():
             pinned = _compile(python, name)
-            if name == "cpu" and any(line.startswith("nvidia-") for line in pinned):
+            if name in CPU_ONLY and any(line.startswith("nvidia-") for line in pinned):
                 print(
-                    "cpu: uv found no CPU build of torch and would pin CUDA's libraries; nothing was changed.\n"
+                    f"{name}: uv found no CPU build of torch and would pin CUDA's libraries; it was not changed.\n"
                     '  remedy: LONGREACH_UV_ARGS="--find-links FOLDER_OR_URL" make lock',
                     file=sys.stderr,
                 )
                 return 1
+            how = "Installed as pip's constraints" if name in PLACES else "Installed with --no-deps: it is complete"
             header = (
-                f"# Every package of {where}. Installed with --no-deps: it is complete.\n"
+                f"# Every package of {where}. {how}.\n"
                 f"# Regenerate with `make lock` (from locks/{name}.in); do not edit.\n"
             )
-            (HERE / f"{name}.txt").write_text(header + "\n".join(pinned) + "\n", encoding="utf-8")
-            print(f"locks/{name}.txt: {len(pinned)} packages")
+            place = PLACES.get(name, HERE) / f"{name}.txt"
+            place.write_text(header + "\n".join(pinned) + "\n", encoding="utf-8")
+            print(f"{place.relative_to(HERE.parent)}: {len(pinned)} packages")
     return 0
 
 

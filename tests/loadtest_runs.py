@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
+import pytest
 from hypothesis import strategies as st
 
 from cluster.core.prompt import Conversation
+from cluster.environment import read_environment
+from cluster.models.tiny import write_small_files
 from loadtest.plan import Session
 from loadtest.record import Record, Run
 from services.gateway.tokenizer import Counting
@@ -113,3 +117,15 @@ def first_prompt_tokens(session: Session, counting: Counting) -> int:
     )
     assert texts is not None
     return counting.longest(texts)
+
+
+def tokenizer_folder(model: str, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Where `tiny` or `demo` has its tokenizer; skips where the demo model is not on this machine."""
+    if model == "tiny":
+        folder = tmp_path_factory.mktemp("tiny")
+        write_small_files(folder)
+        return folder
+    found = sorted((read_environment().cache_home / "models").glob("demo/*/tokenizer.json"))
+    if not found:
+        pytest.skip("the demo model was not pulled: longreach models pull demo")
+    return found[0].parent

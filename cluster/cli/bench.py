@@ -11,6 +11,7 @@ from cluster.cli import (
     bench_gateway,
     bench_grpc,
     bench_loadclient,
+    bench_pools,
     bench_prefix,
     bench_route,
     bench_simulate,
@@ -18,8 +19,8 @@ from cluster.cli import (
 )
 
 app = typer.Typer(
-    help="Measure the gateway beside its peers, gRPC, routing, prefix caches, starts of replicas, the load client, "
-    "and the simulator.",
+    help="Measure the gateway beside its peers, gRPC, routing, prefix caches, pools, starts of replicas, the load "
+    "client, and the simulator.",
     no_args_is_help=True,
 )
 app.command()(bench_gateway.gateway)
@@ -29,3 +30,4 @@ app.command()(bench_prefix.prefix)
 app.command()(bench_simulate.simulate)
 app.command()(bench_start.start)
 app.command()(bench_loadclient.loadclient)
+app.command()(bench_pools.pools)

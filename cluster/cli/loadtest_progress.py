@@ -18,12 +18,13 @@ if TYPE_CHECKING:
 
 
 @contextmanager
-def following(job: Job, *, rate_per_s: float | None) -> Iterator[Callable[[Snapshot], None]]:
+def following(job: Job, *, rate_per_s: float | None, title: str = "") -> Iterator[Callable[[Snapshot], None]]:
     """Draw what a run is doing until it ends.
 
     Args:
         job: the run.
         rate_per_s: sessions a second that were asked for; None: not one rate.
+        title: of a run that is one of several.
     """
     from rich.console import Console
     from rich.live import Live
@@ -32,10 +33,10 @@ def following(job: Job, *, rate_per_s: float | None) -> Iterator[Callable[[Snaps
     begun = Text(f"starting {job.parts} client {'process' if job.parts == 1 else 'processes'}")
     # Drawn when there is news, and by no thread of its own: the client shares these cores.
     with Live(begun, console=Console(stderr=True), transient=True, auto_refresh=False) as live:
-        yield lambda now: live.update(_table(now, job, rate_per_s), refresh=True)
+        yield lambda now: live.update(_table(now, job, rate_per_s, title), refresh=True)
 
 
-def _table(now: Snapshot, job: Job, rate_per_s: float | None) -> Table:
+def _table(now: Snapshot, job: Job, rate_per_s: float | None, title: str) -> Table:
     from rich.table import Table
 
     aimed = "" if rate_per_s is None else f" of {rate_per_s:,.4g} sessions"
@@ -43,6 +44,7 @@ def _table(now: Snapshot, job: Job, rate_per_s: float | None) -> Table:
     of = "" if math.isinf(seconds) else f" of {seconds:,.0f} s"
     table = Table(box=None, pad_edge=False, header_style="dim", padding=(0, 2, 0, 0))
     cells = {
+        **({"": title} if title else {}),
         "time": f"{max(now.elapsed_s, 0):,.0f} s{of}",
         "sent": f"{now.counts.sent:,}",
         "in flight": f"{now.counts.in_flight:,}",

@@ -61,7 +61,7 @@ def report(
     # Before a long file is read: a mistake in one is told at once.
     for text in threshold or ():
         parse_threshold(text)
-    with _working(f"reading {run}"):
+    with working(f"reading {run}"):
         found = read_run(run)
     if tell(found, level=level, thresholds=threshold or (), html=html, json=json):
         raise typer.Exit(EXIT_MISSED)
@@ -85,16 +85,16 @@ def compare(
 
     level = parse_level(slo)
     names = (first.name, second.name) if first.name != second.name else (str(first), str(second))
-    with _working("comparing"):
+    with working("comparing"):
         here, there = read_run(first), read_run(second)
         found = compared(here, there, level, seed=seed)
         if html is not None:
             write(html, comparison_page(here, there, found, names))
     if json is not None:
-        _write_json(json, comparison_json(found))
+        write_json(json, comparison_json(found))
     if json != STDOUT:
         show_comparison(found, names)
-        _say_written(html, json)
+        say_written(html, json)
 
 
 def tell(
@@ -109,36 +109,42 @@ def tell(
     from loadtest.report import as_json, missed, parse_threshold, summary
     from loadtest.report.page import run_page
 
-    with _working("summing up"):
+    with working("summing up"):
         found = summary(run, level)
         misses = missed(found, [parse_threshold(text) for text in thresholds])
         if html is not None:
             write(html, run_page(run, found, misses))
     if json is not None:
-        _write_json(json, {**as_json(found), "missed": [str(one) for one in misses]})
+        write_json(json, {**as_json(found), "missed": [str(one) for one in misses]})
     if json != STDOUT:
         show_run(found)
-        _say_written(html, json)
+        say_written(html, json)
     for one in misses:
         typer.echo(f"missed: {one}", err=True)
     return misses
 
 
-def _write_json(path: Path, data: Any) -> None:
+def write_json(path: Path, data: Any) -> None:
+    """Write figures, or print them where `STDOUT` is named.
+
+    Raises:
+        SetupError: the file cannot be written.
+    """
     if path == STDOUT:
         print_json(data)
     else:
         write(path, json_format.dumps(data, indent=1) + "\n")
 
 
-def _say_written(*paths: Path | None) -> None:
+def say_written(*paths: Path | None) -> None:
+    """Say what was written."""
     for path in paths:
         if path is not None:
             typer.echo(f"Wrote {path}")
 
 
 @contextmanager
-def _working(what: str) -> Iterator[None]:
+def working(what: str) -> Iterator[None]:
     """A line on standard error while a long run is read or summed up."""
     from rich.console import Console
 

@@ -5,11 +5,14 @@ What must not live here: reckoning (loadtest/report).
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from cluster.cli.simulate_view import wide_console
 
 if TYPE_CHECKING:
+    from loadtest.judges.agreement import Agreement
+    from loadtest.judges.taken import Figures
     from loadtest.report import Summary
     from loadtest.report.compare import Comparison
 
@@ -40,3 +43,16 @@ def show_comparison(found: Comparison, names: tuple[str, str]) -> None:
     console.print(as_table(DIFFERENCE_HEADS, difference_rows(found), texts=2))
     for warning in found.warnings:
         console.print(f"\nTake care: {warning}.", markup=False)
+
+
+def show_agreement(found: Agreement, ours: Sequence[Figures], theirs: Sequence[Figures], *, title: str) -> None:
+    """Both tools' figures, how far apart they are, and the verdict."""
+    from loadtest.judges.table import HEADS, closing, rows
+    from loadtest.report.table import as_table
+
+    console = wide_console()
+    console.print(f"{title}\n", markup=False, highlight=False)
+    console.print(as_table(HEADS, rows(found, ours, theirs)))
+    console.print()
+    for line in closing(found, len(ours)):
+        console.print(line, markup=False, highlight=False)

@@ -6,8 +6,6 @@ They run as they come, with access logs off and no authentication. What must not
 from __future__ import annotations
 
 import shutil
-import subprocess
-import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +14,7 @@ from urllib.parse import urlsplit
 from cluster.sockets import free_port
 from loadtest.bench.processes import start
 from loadtest.bench.routers import Place, Serving
+from loadtest.own_environment import make_environment
 
 INSTALL_TIMEOUT_S = 600
 """The packages are some 30 MB with what they need; a slow line takes minutes."""
@@ -123,21 +122,10 @@ def _package_peer(
 
 def _install(package: Package, environment: Path, variables: Mapping[str, str]) -> str | None:
     """Install a package; why that failed, None when it did not."""
-    environment.parent.mkdir(parents=True, exist_ok=True)
-    pip = ["-m", "pip", "install", "--quiet", "--no-input", "--disable-pip-version-check", package.requirement]
-    for argv in ([sys.executable, "-m", "venv", str(environment)], [str(environment / "bin" / "python"), *pip]):
-        try:
-            result = subprocess.run(
-                argv, capture_output=True, text=True, check=False, timeout=INSTALL_TIMEOUT_S, env=dict(variables)
-            )
-        except subprocess.TimeoutExpired:
-            return f"installing {package.requirement} took more than {INSTALL_TIMEOUT_S} s"
-        if result.returncode != 0:
-            last = (result.stderr.strip() or result.stdout.strip()).splitlines()[-1:]
-            return f"{package.requirement} cannot be installed: {' '.join(last)}"
-    if not (environment / "bin" / package.program).exists():
+    why = make_environment(environment, [package.requirement], variables=variables, timeout_s=INSTALL_TIMEOUT_S)
+    if why is None and not (environment / "bin" / package.program).exists():
         return f"{package.requirement} has no program {package.program}"
-    return None
+    return why
 
 
 def _addresses(place: Place) -> list[str]:

@@ -22,7 +22,7 @@ KILL_WAIT_S = 10
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Started:
-    """A process of its own session, with its log."""
+    """A process of its own session or group, with its log."""
 
     process: subprocess.Popen[bytes]
     log: Path
@@ -43,21 +43,36 @@ class Started:
         return "\n".join(lines[-LOG_TAIL_LINES:])
 
     def end(self) -> None:
-        """Kill it and everything in its session; nothing it holds is needed any more."""
+        """Kill it and everything in its group; nothing it holds is needed any more."""
         with contextlib.suppress(ProcessLookupError):
             os.killpg(self.process.pid, signal.SIGKILL)
         self.process.wait(KILL_WAIT_S)
 
 
 def start(
-    argv: Sequence[str | Path], *, core: int, log: Path, env: Mapping[str, str] | None = None, cwd: Path | None = None
+    argv: Sequence[str | Path],
+    *,
+    core: int | None,
+    log: Path,
+    env: Mapping[str, str] | None = None,
+    cwd: Path | None = None,
+    own_session: bool = True,
 ) -> Started:
-    """Start a program on `core` with its output in `log`.
+    """Start a program with its output in `log`.
+
+    Args:
+        argv: what is started.
+        core: where it runs; None: anywhere.
+        log: gets its output.
+        env: its environment; None: this process's.
+        cwd: where it starts.
+        own_session: whether Linux gives it a share of the cores of its own (autogroup). Without, it shares this
+            process's, as its children do, and has only a process group of its own.
 
     Raises:
         OSError: it cannot be started.
     """
-    with log.open("ab") as out, pinned(core):
+    with log.open("ab") as out, contextlib.nullcontext() if core is None else pinned(core):
         process = subprocess.Popen(
             [str(part) for part in argv],
             env=None if env is None else dict(env),
@@ -65,6 +80,7 @@ def start(
             stdin=subprocess.DEVNULL,
             stdout=out,
             stderr=subprocess.STDOUT,
-            start_new_session=True,
+            start_new_session=own_session,
+            process_group=None if own_session else 0,
         )
     return Started(process=process, log=log)

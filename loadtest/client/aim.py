@@ -43,6 +43,8 @@ class Aim:
     ca_file: Path | None = None
     """Vouches for a gateway with TLS; None: the usual authorities."""
     temperature: float = 0.0
+    wants_token_ids: bool = False
+    """Asks for the ids of generated tokens (vLLM's `return_token_ids`), where somebody reads the answer's text."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

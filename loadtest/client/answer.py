@@ -6,7 +6,7 @@ What must not live here: bytes, sockets.
 from __future__ import annotations
 
 from array import array
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from http import HTTPStatus
@@ -61,6 +61,8 @@ class Answer:
     is_stream: bool = False
     said: Callable[[], str] = str
     """Gives its text, where that was asked for: read only when somebody needs it."""
+    token_ids: Callable[[], Sequence[int]] = tuple
+    """Gives the ids of its tokens, where those were asked for too; empty where the server tells none."""
     prompt_tokens: int = 0
     cached_tokens: int = 0
     output_tokens: int = 0

@@ -54,6 +54,7 @@ def run_load(
     arguments: dict[str, Any],
     watch: Callable[[Snapshot], None],
     sampler: Sampler | None = None,
+    ending: Callable[[], str] = str,
 ) -> Run:
     """Run a job in `job.parts` processes.
 
@@ -63,6 +64,7 @@ def run_load(
         arguments: for the record of the run.
         watch: told a few times a second.
         sampler: of the server's metrics; ended with the run.
+        ending: asked a few times a second; ends the run with the reason that it gives, if it gives one.
 
     Ctrl-C and other signals that end a process end the run with what there is; a second one at once, with nothing.
 
@@ -72,7 +74,7 @@ def run_load(
     """
     with _Processes(job) as processes:
         processes.wait_until_ready()
-        run = _Gathering(job, rules, processes, watch, sampler).run(arguments)
+        run = _Gathering(job, rules, processes, watch, sampler, ending=ending).run(arguments)
     if sampler is None:
         return run
     return replace(run, metrics=sampler.end())
@@ -135,12 +137,15 @@ class _Gathering:
         processes: _Processes,
         watch: Callable[[Snapshot], None],
         sampler: Sampler | None,
+        *,
+        ending: Callable[[], str],
     ) -> None:
         self._job = job
         self._sampler = sampler
         self._rules = rules
         self._processes = processes
         self._watch = watch
+        self._ending = ending
         self._records: list[Record] = []
         self._tokens = 0
         self._live = Live(job.parts)
@@ -190,7 +195,7 @@ class _Gathering:
                 raise LoadTestError(f"a client process did not stop within {STOP_TIMEOUT_S:g} s")
             return
         recent = [one for one in self._live.recent.until(now_s) if one.due_s >= self._rules.warmup_s]
-        if why := verdict(self._rules.stop, recent):
+        if why := verdict(self._rules.stop, recent) or self._ending():
             self._stop(why)
         elif self._tokens > TOKENS_MAX:
             self._stop(f"over {TOKENS_MAX:,} tokens have come, and their times fill this machine's memory")

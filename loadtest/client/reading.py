@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from array import array
 from collections import deque
-from collections.abc import Iterator, Mapping, MutableSequence
+from collections.abc import Iterator, Mapping, MutableSequence, Sequence
 from typing import Any
 
 import orjson
@@ -81,12 +81,15 @@ class StreamReader:
 
     def text(self) -> str:
         """All its text."""
-        parts = []
+        return "".join(said_in(choice) for choice in self._choices())
+
+    def token_ids(self) -> list[int]:
+        """The ids of all its tokens; empty where the server tells none."""
+        return [one for choice in self._choices() for one in ids_in(choice)]
+
+    def _choices(self) -> Iterator[Mapping[str, Any]]:
         for line in _data_lines(self._kept):
-            for choice in _loaded(line).get("choices") or ():
-                told = choice.get("delta") or choice
-                parts.append(told.get("content") or told.get("text") or "")
-        return "".join(parts)
+            yield from _loaded(line).get("choices") or ()
 
     def _last_data(self) -> Iterator[bytes]:
         tail = [*self._kept][-KEPT_READS:]
@@ -121,6 +124,18 @@ def code_in(answer: Mapping[str, Any]) -> str:
     if not isinstance(error, dict):
         return ""
     return str(error.get("code") or error.get("type") or "")
+
+
+def said_in(choice: Mapping[str, Any]) -> str:
+    """The text of one choice: of a chat or a completion, whole or a part of a stream."""
+    told = choice.get("message") or choice.get("delta") or choice
+    return str(told.get("content") or told.get("text") or "")
+
+
+def ids_in(choice: Mapping[str, Any]) -> Sequence[int]:
+    """The ids of its tokens; empty where the server does not tell them."""
+    found = choice.get("token_ids")
+    return found if isinstance(found, list) else ()
 
 
 def tokens_in(usage: Mapping[str, Any]) -> tuple[int, int, int]:

@@ -17,7 +17,7 @@ import orjson
 from cluster.core.wire import HEADER_POOL, HEADER_REPLICA
 from loadtest.client.aim import ANSWER_BYTES_MAX, CONNECT_TIMEOUT_S, Aim, Ask
 from loadtest.client.answer import Answer, ErrorKind, kind_of
-from loadtest.client.reading import StreamReader, code_in, loaded, tokens_in
+from loadtest.client.reading import StreamReader, code_in, ids_in, loaded, said_in, tokens_in
 from loadtest.plan import Kind
 from services.http1.client import NEVER_S, ClientConnection, FailureKind
 from services.http1.pool import ConnectionPool, Origin
@@ -166,7 +166,7 @@ class _Arriving:
         if code is not None:
             answer.fail(ErrorKind.BROKEN, code)
         if self._keeps_text:
-            answer.said = reader.text
+            answer.said, answer.token_ids = reader.text, reader.token_ids
 
     def _read_whole(self, told: Any, now_s: float) -> None:
         answer = self.answer
@@ -179,10 +179,9 @@ class _Arriving:
             answer.fail(ErrorKind.BROKEN, "no_choices")
             return
         answer.event_times.append(now_s)
-        told = choices[0].get("message") or choices[0]
-        said = str(told.get("content") or told.get("text") or "")
         if self._keeps_text:
-            answer.said = lambda: said
+            said, ids = said_in(choices[0]), ids_in(choices[0])
+            answer.said, answer.token_ids = lambda: said, lambda: ids
 
     def _end(self, now_s: float) -> None:
         self.answer.ended_s = now_s
@@ -209,6 +208,8 @@ def body_of(ask: Ask, aim: Aim) -> dict[str, Any]:
     body["temperature"] = aim.temperature
     if ask.is_exact:
         body["ignore_eos"] = True
+    if aim.wants_token_ids:
+        body["return_token_ids"] = True
     if aim.streams:
         body["stream"] = True
         body["stream_options"] = {"include_usage": True}

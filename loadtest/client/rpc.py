@@ -117,6 +117,7 @@ class GrpcTransport:
 
 async def _read_stream(call: Any, answer: Answer, *, keeps_text: bool) -> None:
     texts: list[str] = []
+    ids: list[int] = []
     held = 0
     async for message in call:
         now_s = time.monotonic()
@@ -129,6 +130,7 @@ async def _read_stream(call: Any, answer: Answer, *, keeps_text: bool) -> None:
             answer.event_times.append(now_s)
         if keeps_text:
             texts.append(said)
+            ids += [one for delta in message.deltas for one in delta.token_ids]
             held += len(said)
         if message.HasField("usage"):
             _read_usage(answer, message.usage)
@@ -137,7 +139,7 @@ async def _read_stream(call: Any, answer: Answer, *, keeps_text: bool) -> None:
             answer.fail(ErrorKind.CLIENT, "answer_too_long")
             break
     if keeps_text:
-        answer.said = lambda: "".join(texts)
+        answer.said, answer.token_ids = lambda: "".join(texts), lambda: ids
 
 
 async def _read_whole(call: Any, answer: Answer, *, keeps_text: bool) -> None:
@@ -149,7 +151,7 @@ async def _read_whole(call: Any, answer: Answer, *, keeps_text: bool) -> None:
     if keeps_text and message.choices:
         choice = message.choices[0]
         said = choice.text if isinstance(message, complete_pb2.CompleteResponse) else choice.message.content
-        answer.said = lambda: str(said)
+        answer.said, answer.token_ids = lambda: str(said), lambda: list(choice.token_ids)
 
 
 def _read_metadata(answer: Answer, metadata: Any) -> None:
@@ -192,6 +194,7 @@ def message_of(ask: Ask, aim: Aim) -> Message:
             max_completion_tokens=ask.output_tokens,
             temperature=aim.temperature,
             ignore_eos=ask.is_exact or None,
+            return_token_ids=aim.wants_token_ids or None,
         )
     return complete_pb2.CompleteRequest(
         model=aim.model,
@@ -199,4 +202,5 @@ def message_of(ask: Ask, aim: Aim) -> Message:
         max_tokens=ask.output_tokens,
         temperature=aim.temperature,
         ignore_eos=ask.is_exact or None,
+        return_token_ids=aim.wants_token_ids or None,
     )

@@ -38,18 +38,18 @@ STYLE = (
 def run_page(run: Run, found: Summary, misses: Sequence[Missed] = ()) -> str:
     """The page of one run."""
     title = f"Load test: {found.scenario}"
-    parts = [STYLE, f"<h1>{escape(title)}</h1>", _texts(table_html(("", ""), totals(found)))]
-    parts += _told("Thresholds missed", [str(one) for one in misses]) + _told("Take care", warnings(found))
+    parts = [STYLE, f"<h1>{escape(title)}</h1>", facts(totals(found))]
+    parts += told("Thresholds missed", [str(one) for one in misses]) + told("Take care", warnings(found))
     parts.append("<h2>Requests</h2>")
     for name, rows in sections(found):
-        parts.append(_wide(table_html((name or " ", *GROUP_HEADS), rows)))
+        parts.append(wide(table_html((name or " ", *GROUP_HEADS), rows)))
     if found.errors:
         parts += ["<h2>Errors</h2>", _texts(table_html(ERROR_HEADS, error_rows(found)))]
-    parts += ["<h2>Over time</h2>", _plots(over_time({"": run}) + sampled(run.metrics))]
+    parts += ["<h2>Over time</h2>", plots(over_time({"": run}) + sampled(run.metrics))]
     if found.knee is not None:
-        parts += ["<h2>The knee</h2>", _plots([knee_plot(found.knee)])]
-    parts += ["<h2>Distributions</h2>", _plots(distributions({"": run}))]
-    parts += ["<h2>The run</h2>", _texts(table_html(("", ""), _arguments(run)))]
+        parts += ["<h2>The knee</h2>", plots([knee_plot(found.knee)])]
+    parts += ["<h2>Distributions</h2>", plots(distributions({"": run}))]
+    parts += ["<h2>The run</h2>", facts(_arguments(run))]
     return HEAD.format(title=escape(title), body="\n".join(parts))
 
 
@@ -64,33 +64,41 @@ def comparison_page(first: Run, second: Run, found: Comparison, names: tuple[str
     """
     one, other = names if names[0] != names[1] else ("first", "second")
     title = f"Load tests: {one} and {other}"
-    parts = [STYLE, f"<h1>{escape(title)}</h1>", *_told("Take care", list(found.warnings))]
+    parts = [STYLE, f"<h1>{escape(title)}</h1>", *told("Take care", list(found.warnings))]
     parts.append(
-        _wide(table_html((DIFFERENCE_HEADS[0], "of", one, other, *DIFFERENCE_HEADS[4:]), difference_rows(found)))
+        wide(table_html((DIFFERENCE_HEADS[0], "of", one, other, *DIFFERENCE_HEADS[4:]), difference_rows(found)))
     )
     rows = [(name, *group_row(summary.every)[1:]) for name, summary in ((one, found.first), (other, found.second))]
-    parts += ["<h2>Requests</h2>", _wide(table_html((" ", *GROUP_HEADS), rows))]
-    parts += ["<h2>Distributions</h2>", _plots(distributions({one: first, other: second}))]
-    parts += ["<h2>Over time</h2>", _plots(over_time({one: first, other: second}))]
+    parts += ["<h2>Requests</h2>", wide(table_html((" ", *GROUP_HEADS), rows))]
+    parts += ["<h2>Distributions</h2>", plots(distributions({one: first, other: second}))]
+    parts += ["<h2>Over time</h2>", plots(over_time({one: first, other: second}))]
     for name, run, summary in ((one, first, found.first), (other, second, found.second)):
-        parts += [f"<h2>{escape(name)}</h2>", _texts(table_html(("", ""), [*totals(summary), *_arguments(run)]))]
-        parts += _told("Take care", warnings(summary))
+        parts += [f"<h2>{escape(name)}</h2>", facts([*totals(summary), *_arguments(run)])]
+        parts += told("Take care", warnings(summary))
     return HEAD.format(title=escape(title), body="\n".join(parts))
 
 
-def _wide(table: str) -> str:
+def wide(table: str) -> str:
+    """A table with many columns."""
     return f'<div class="wide">{table}</div>'
+
+
+def facts(rows: Sequence[tuple[str, str]]) -> str:
+    """What is said once: names and values."""
+    return _texts(table_html(("", ""), rows))
 
 
 def _texts(table: str) -> str:
     return f'<div class="texts">{table}</div>'
 
 
-def _plots(plots: Sequence[str]) -> str:
-    return f'<div class="plots">{"".join(plots)}</div>'
+def plots(drawn: Sequence[str]) -> str:
+    """Side by side, where there is room."""
+    return f'<div class="plots">{"".join(drawn)}</div>'
 
 
-def _told(head: str, lines: Sequence[str]) -> list[str]:
+def told(head: str, lines: Sequence[str]) -> list[str]:
+    """Sentences under a head; nothing where there are none."""
     if not lines:
         return []
     return [f"<h2>{escape(head)}</h2>", "<ul>", *(f"<li>{escape(line)}</li>" for line in lines), "</ul>"]

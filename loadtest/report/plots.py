@@ -141,7 +141,7 @@ def _curves(
             curves.append(
                 Series(
                     name=" ".join(filter(None, (run_name, name))) or "all",
-                    points=_distribution(values(rows[name])),
+                    points=distribution_points(values(rows[name])),
                     # Two runs: a label has one colour, and the first run is dashed.
                     is_dashed=len(runs) > 1 and place == 0,
                     colour=colour,
@@ -158,7 +158,8 @@ def _gaps(records: Iterable[Record]) -> list[float]:
     return list(chain.from_iterable(record.gaps_s for record in records))
 
 
-def _distribution(values: Sequence[float]) -> list[tuple[float, float]]:
+def distribution_points(values: Iterable[float]) -> list[tuple[float, float]]:
+    """The curve of these values: each with the share that does not exceed it, thinned where they are many."""
     ordered = sorted(values)
     step = max(len(ordered) // CURVE_POINTS, 1)
     places = sorted({*range(0, len(ordered), step), len(ordered) - 1}) if ordered else []

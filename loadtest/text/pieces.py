@@ -51,9 +51,13 @@ class Pieces:
             rng: draws the pieces.
             tokens: how many; a ratio comes as near as it can.
         """
-        many = max(int((tokens - 1) // self.bulk_tokens), 0)
-        left = max(tokens - 1 - int(many * self.bulk_tokens), 0) if self.rest else 0
-        drawn = [rng.choice(self.first), *rng.choices(self.bulk, k=many)]
+        return str(rng.choice(self.first)) + self.continued(rng, tokens - 1)
+
+    def continued(self, rng: random.Random, tokens: int) -> str:
+        """So many tokens more, to follow a text; empty where none are left."""
+        many = max(int(tokens // self.bulk_tokens), 0)
+        left = max(tokens - int(many * self.bulk_tokens), 0) if self.rest else 0
+        drawn = rng.choices(self.bulk, k=many)
         if left:
             drawn += rng.choices(self.rest, k=left)
         return "".join(drawn)

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from cluster.core.errors import SetupError
 from loadtest.text.candidates import ENGLISH_PIECES, ENGLISH_WORDS
-from loadtest.text.pieces import Pieces, Style, find_pieces
+from loadtest.text.pieces import Count, Pieces, Style, find_pieces
 from loadtest.text.wrapping import Wrapping, measured_wrapping
 from services.gateway.tokenizer import load_counting
 
@@ -31,10 +31,22 @@ class Writer:
     wrapping: Wrapping
     is_exact: bool
     """Whether a text has exactly as many tokens as were asked for, and a template adds what `wrapping` says."""
+    count: Count | None = None
+    """The tokenizer's own; None where nobody has it here."""
 
     def text(self, rng: random.Random, tokens: int, style: Style = Style.ENGLISH) -> str:
         """A text of so many tokens, or of one where fewer are asked for."""
         return self.pieces.get(style, self.pieces[Style.ENGLISH]).text(rng, tokens)
+
+    def more(self, rng: random.Random, tokens: int, style: Style = Style.ENGLISH) -> str:
+        """So many tokens to follow a text of this style; empty where none are asked for."""
+        return self.pieces.get(style, self.pieces[Style.ENGLISH]).continued(rng, tokens)
+
+    def tokens(self, text: str) -> int:
+        """How many a text has; of a writer with a ratio, about."""
+        if self.count is not None:
+            return self.count([text])[0]
+        return round(len(text.split()) * self.pieces[Style.ENGLISH].bulk_tokens)
 
     def words(self, rng: random.Random, count: int) -> list[str]:
         """So many pieces of one token each (about, without a tokenizer), to be joined as they are, from anywhere."""
@@ -60,7 +72,7 @@ def load_writer(folder: Path) -> Writer:
     if Style.ENGLISH not in found or wrapping is None:
         what = "words of one token" if Style.ENGLISH not in found else "a chat template that wraps all texts alike"
         raise SetupError(f"the tokenizer in {folder} has no {what}", "leave its folder out: tokens are then estimated")
-    return Writer(pieces=found, wrapping=wrapping, is_exact=True)
+    return Writer(pieces=found, wrapping=wrapping, is_exact=True, count=count)
 
 
 def ratio_writer(samples: Sequence[tuple[int, int]] = ()) -> Writer:

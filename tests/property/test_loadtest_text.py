@@ -10,10 +10,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cluster.core.prompt import Conversation
-from cluster.environment import read_environment
-from cluster.models.tiny import write_small_files
 from loadtest.text import Style, Writer, load_writer
 from services.gateway.tokenizer import Counting, load_counting
+from tests.loadtest_runs import tokenizer_folder
 
 
 class Model(NamedTuple):
@@ -23,14 +22,7 @@ class Model(NamedTuple):
 
 @pytest.fixture(scope="module", params=["tiny", "demo"])
 def model(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Model:
-    if request.param == "tiny":
-        folder = tmp_path_factory.mktemp("tiny")
-        write_small_files(folder)
-    else:
-        found = sorted((read_environment().cache_home / "models").glob("demo/*/tokenizer.json"))
-        if not found:
-            pytest.skip("the demo model was not pulled: longreach models pull demo")
-        folder = found[0].parent
+    folder = tokenizer_folder(request.param, tmp_path_factory)
     counting = load_counting(folder)
     assert counting is not None
     return Model(load_writer(folder), counting)

@@ -11,6 +11,7 @@ import yaml
 
 from cluster.config import parse_config
 from cluster.config.keys import load_keys
+from loadtest import own_environment
 from loadtest.bench import peers
 from loadtest.bench.engines import POOLS, Engines, leases_of
 from loadtest.bench.peers import PEERS, Missing, Package, Peer, find_peer
@@ -88,7 +89,7 @@ def test_a_package_that_cannot_be_installed_is_missing_and_leaves_nothing(
         Path(argv[-1]).mkdir(parents=True)
         return subprocess.CompletedProcess(argv, 1, "", "trace\nERROR: no such thing")
 
-    monkeypatch.setattr(peers.subprocess, "run", refuse)
+    monkeypatch.setattr(own_environment.subprocess, "run", refuse)
     found = peer("vllm-router", tmp_path)
     assert isinstance(found, Missing)
     assert "ERROR: no such thing" in found.why
