@@ -51,9 +51,9 @@ class Reading:
 
 
 def unnamed(value: Any) -> Any:
-    """Without ids, which are each request's own."""
+    """Without ids, which are each request's own, and the fingerprint, which is each engine's."""
     if isinstance(value, dict):
-        return {key: unnamed(one) for key, one in value.items() if key != "id"}
+        return {key: unnamed(one) for key, one in value.items() if key not in {"id", "system_fingerprint"}}
     return [unnamed(one) for one in value] if isinstance(value, list) else value
 
 
