@@ -23,7 +23,7 @@ def conversation(route: Route, body: dict[str, Any]) -> Conversation:
         ("a", Texts(texts=("a",))),
         (["a", "bb"], Texts(texts=("a", "bb"))),
         ([1, 2, 3], TokenIds(longest_tokens=3)),
-        ([[1], [1, 2]], TokenIds(longest_tokens=2)),
+        ([[1], [1, 2]], TokenIds(longest_tokens=2, prompts=2)),
     ],
 )
 def test_completions_take_four_forms(prompt: object, expected: Texts | TokenIds) -> None:
