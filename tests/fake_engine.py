@@ -67,6 +67,8 @@ class FakeEngine:
     """How the connection goes then: "reset", or "close", an orderly end in the wrong place."""
     hang: str = ""
     """"before-head", "after-head", "mid-stream" (half an event, or half an answer) or "half-chunk" (half of HTTP's)."""
+    resumes: bool = True
+    """Whether it says that it goes on with a cut stream; a replica of before that began anew."""
     tokens: int = 5
     cached_tokens: int = 0
     token_delay_s: float = 0.0
@@ -147,7 +149,10 @@ class FakeEngine:
     async def _stream(self, request: web.Request, body: dict[str, Any], usage: Usage) -> web.StreamResponse:
         if not self.thinks_after_head:
             await asyncio.sleep(self.think_s)
-        response = web.StreamResponse(headers={"content-type": "text/event-stream", "x-secret": "1"})
+        headers = {"content-type": "text/event-stream", "x-secret": "1"}
+        if request.headers.get(wire.HEADER_RESUME) == "1" and self.resumes:
+            headers[wire.HEADER_RESUMED] = "append"
+        response = web.StreamResponse(headers=headers)
         await response.prepare(request)
         if "after-head" in {self.reset, self.hang}:
             return await self._fail(request, response)

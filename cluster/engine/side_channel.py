@@ -17,6 +17,13 @@ from cluster.engine.resume.skip import Skip
 
 EVENT_STREAM = b"text/event-stream"
 EVENT_END = b"\n\n"
+COMMENT = b":"
+_EVENT = re.compile(rb".+?\n\n|.+", re.DOTALL)
+"""Events, and the begin of one."""
+_TOKENLESS = re.compile(
+    rb':|data: \{[^}]*"delta":\{"role"|event: (?:message_start|content_block_start|content_block_stop|ping)\n'
+)
+"""Events with no token's text, which vLLM writes when it has the first tokens already, and comments."""
 _CHOICE = re.compile(rb'"choices":\[\{"index":(\d{1,3})')
 """How vLLM writes the choice of an event."""
 
@@ -80,15 +87,14 @@ class SideChannel:
         return {**message, "body": body}
 
     def _with_ids(self, events: bytes) -> bytes:
-        if self._skip is None and not self._tally.has_choices:
-            return _lines(self._tally.take_ids()) + events
-        whole, end, rest = events.rpartition(EVENT_END)
         kept = b""
-        for event in whole.split(EVENT_END) if end else ():
-            made = self._made_of(event)
-            if self._skip is None or not self._skip.keeps_back((choice, len(ids)) for choice, ids in made):
-                kept += _lines(made) + event + EVENT_END
-        return kept + rest
+        for event in _EVENT.findall(events):
+            made = [] if _TOKENLESS.match(event) else self._made_of(event)
+            if event.startswith(COMMENT):
+                kept += event
+            elif self._skip is None or not self._skip.keeps_back((choice, len(ids)) for choice, ids in made):
+                kept += _lines(made) + event
+        return kept
 
     def _made_of(self, event: bytes) -> list[tuple[int, list[int]]]:
         """The tokens of an event: of several choices' those of its own, since one output may have tokens of all."""

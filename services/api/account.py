@@ -165,6 +165,13 @@ class Account:
         self.expects_redis = fetched_tokens > 0
         self.attempts = served.attempts
 
+    def went_on(self, served: Served) -> None:
+        """The answer has ended: at whoever went on with it last, where it was cut."""
+        self.pool = served.choice.endpoint.pool
+        self.replica = served.choice.endpoint.replica_id
+        self.revision = served.choice.endpoint.revision
+        self.attempts = served.attempts
+
     def refused(self, refusal: Refusal) -> None:
         """The answer is an error of ours."""
         self.status = refusal.status

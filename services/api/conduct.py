@@ -114,6 +114,7 @@ class Conduct:
                 if not delivery.is_over:
                     await delivery.ended()
             finally:
+                account.went_on(outcome)
                 if account.delivery is not None:
                     account.delivered(account.delivery)
                 dispatcher.release(outcome, account.outcome)

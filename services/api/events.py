@@ -16,8 +16,6 @@ from cluster.core.request import Route
 
 HELD_MAX_BYTES = 4 * 1024 * 1024
 """Of a stream whose events only pass: a longer one passes in parts."""
-IDS_MAX_BYTES = 16 * 1024 * 1024
-"""Token ids kept of one stream: a million tokens. Beyond it the stream cannot be resumed, and goes on."""
 _ENDS = (b"\n\n", b"\r\n\r\n")
 _MARK = b": longreach-"
 _USAGE = b'"usage"'
@@ -32,7 +30,7 @@ _CACHED = re.compile(rb'"cached_tokens"\s*:\s*(\d{1,12})')
 class EventFilter:
     """One stream's bytes in, the client's bytes out."""
 
-    __slots__ = ("_held_max_bytes", "_hides_usage", "_is_foreign", "_needs_done", "_rest", "ids", "is_done", "outcome")
+    __slots__ = ("_held_max_bytes", "_hides_usage", "_is_foreign", "_needs_done", "_rest", "is_done", "outcome")
 
     def __init__(
         self, route: Route, *, is_foreign: bool, hides_usage: bool, held_max_bytes: int = HELD_MAX_BYTES
@@ -53,8 +51,6 @@ class EventFilter:
         self.is_done = not self._needs_done
         """Whether the stream's own terminator has passed."""
         self.outcome: ReplicaOutcome | None = None
-        self.ids: list[bytes] = []
-        """Token ids as the replica told them, `choice:id,id,…`, in order: what resuming the stream needs."""
 
     def take(self, payload: bytes) -> bytes:
         """The whole events in what has come; the beginning of the next one is kept."""
@@ -87,15 +83,9 @@ class EventFilter:
         for event in _events(payload):
             if event.startswith(wire.COMMENT_OUTCOME):
                 self.outcome = decode_outcome(event[len(wire.COMMENT_OUTCOME) :]) or self.outcome
-            elif event.startswith(wire.COMMENT_IDS):
-                self._keep_ids(event[len(wire.COMMENT_IDS) :].strip())
             elif not event.startswith(_MARK):
                 kept.append(event)
         return b"".join(kept)
-
-    def _keep_ids(self, ids: bytes) -> None:
-        if sum(map(len, self.ids)) + len(ids) <= IDS_MAX_BYTES:
-            self.ids.append(ids)
 
     def _with_usage_read(self, payload: bytes) -> bytes:
         kept: list[bytes] = []

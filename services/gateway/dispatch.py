@@ -31,15 +31,13 @@ from services.gateway.metric_labels import PromptCounted, Resumed
 from services.gateway.metrics import Metrics
 from services.gateway.outcome import Outcome, OverQuota, Served, UnknownModel
 from services.gateway.places import Case, Claim, Line, Places
-from services.gateway.prefix import LEAST_TOKENS, PromptPrefix
+from services.gateway.prefix import LEAST_TOKENS, prefix_of
 from services.gateway.residency import Residency
 from services.gateway.resuming import ResumableAnswer
 from services.gateway.resumption import Resumption, how_resumed, is_resumable, may_resume
 from services.gateway.tokens import PromptCounter
 from services.gateway.upstream import Upstream, UpstreamAnswer, UpstreamFailure
 
-ERROR_STATUS = 400
-"""HTTP's errors begin here."""
 _HOW_COUNTED = {
     CountKind.EXACT: PromptCounted.GIVEN,
     CountKind.AT_MOST: PromptCounted.BOUND,
@@ -182,7 +180,10 @@ class Dispatcher:
     def _case(self, ask: Ask, target: _Target, counted: tuple[ContextNeed, PromptTokens]) -> Case:
         session = None if ask.session is None else session_hash(ask.identity.tenant.name, ask.session)
         need, prompt = counted
-        prefix = self._prefix(ask, target.resolved) if need.expected_prompt_tokens >= LEAST_TOKENS else None
+        prefix = None
+        if need.expected_prompt_tokens >= LEAST_TOKENS and self._residency.is_useful(target.resolved.model.section.id):
+            text = self._counter.text(target.resolved.model.section.id, ask.request.prompt)
+            prefix = prefix_of(text, salt=ask.cache_salt, adapter=target.resolved.adapter)
         return Case(
             ask=ask,
             catalog=target.catalog,
@@ -196,15 +197,6 @@ class Dispatcher:
             prefix=prefix,
         )
 
-    def _prefix(self, ask: Ask, resolved: Resolved) -> PromptPrefix | None:
-        model_id = resolved.model.section.id
-        if not self._residency.is_useful(model_id):
-            return None
-        text = self._counter.text(model_id, ask.request.prompt)
-        if text is None:
-            return None
-        return PromptPrefix(text.encode("utf-8", "replace"), salt=ask.cache_salt, adapter=resolved.adapter)
-
     async def _try(self, case: Case) -> Outcome:
         """Attempts, one after another, until one answers or nobody is left."""
         found = await self._attempt(case)
@@ -216,35 +208,40 @@ class Dispatcher:
             served.answer = ResumableAnswer(found.answer, resumption.journal, resumption.go_on)
         return served
 
-    async def resumed(self, case: Case, served: Served, failure: UpstreamFailure) -> UpstreamAnswer | None:
+    async def resumed(
+        self, case: Case, served: Served, failure: UpstreamFailure, *, is_transports: bool
+    ) -> UpstreamAnswer | None:
         """Let another replica go on with a stream that was cut; None where none does.
 
-        Args:
-            case: of the request, with what its client has.
-            served: of the same; is told who goes on.
-            failure: how it was cut.
+        `served` is told who goes on; `is_transports`: the connection broke, not the engine's work on this one request.
         """
         cut = served.choice
-        self._directory.failed(cut.endpoint.replica_id)
-        case.attempts = Attempts()
-        case.attempts.tried |= {cut.endpoint.replica_id}
+        if case.ask.deadline.left_s(self._clock()) <= 0:
+            return None
+        self._directory.suspect(cut.endpoint.replica_id)
+        case.cut |= {cut.endpoint.replica_id}
+        case.attempts = attempts = Attempts()
+        attempts.tried |= case.cut
         if case.ask.recording is not None:
             case.ask.recording.failed(self._clock(), failure.kind.value)
-        found = await self._attempt(case)
-        if not isinstance(found, Answered):
-            self._metrics.resumed(cut.endpoint.pool, Resumed.NOBODY)
-            return None
-        choice, answer = found.claim.choice, found.answer
-        if answer.status >= ERROR_STATUS:
-            self._metrics.resumed(choice.endpoint.pool, Resumed.REFUSED)
+        while isinstance(found := await self._attempt(case), Answered):
+            choice, answer = found.claim.choice, found.answer
+            how = how_resumed(answer)
+            self._metrics.resumed(cut.endpoint.pool, how)
+            if how is not Resumed.REFUSED:
+                # Where nobody goes on, the books count all of this.
+                self._metrics.broken(cut.endpoint.pool, failure.kind.value)
+                if is_transports:
+                    self._directory.failed(cut.endpoint.replica_id)
+                self._places.freed(cut)
+                served.choice, served.resumes = choice, served.resumes + 1
+                served.attempts += attempts.sent
+                return answer
             answer.close()
             self._places.freed(choice)
-            return None
-        self._metrics.resumed(choice.endpoint.pool, how_resumed(answer))
-        self._places.freed(cut)
-        served.choice, served.resumes = choice, served.resumes + 1
-        served.attempts += case.attempts.sent
-        return answer
+            attempts.tried |= {choice.endpoint.replica_id}
+        self._metrics.resumed(cut.endpoint.pool, Resumed.NOBODY)
+        return None
 
     async def _attempt(self, case: Case) -> Answered | Outcome:
         limits = case.catalog.config.gateway.limits
@@ -312,7 +309,7 @@ class Dispatcher:
             credential=self._credential,
             left_s=left_s,
             delivered=case.delivered,
-            tells_ids=may_resume(case),
+            tells_ids=may_resume(case) and endpoint.pool not in case.catalog.without_resume,
         )
         is_kept = False
         try:

@@ -17,15 +17,17 @@ IDS_BYTES_PER_TOKEN = 7
 """A token's id in decimal and what parts it from the next: of vocabularies up to a million."""
 HELD_MAX_BYTES = 4 * 2**20
 """Of one event: a stream with a longer one is passed on, and cannot be gone on with."""
-_SIDE_CHANNEL = b": longreach-"
+COMMENT = b":"
+"""No event (HTML standard, server-sent events): the outcome's line, and an engine's signs of life."""
 _ERROR = {
     Route.CHAT: b'data: {"error"',
     Route.COMPLETIONS: b'data: {"error"',
     Route.RESPONSES: b"event: error",
     Route.MESSAGES: b"event: error",
 }
-_ENGINES_FAULT = re.compile(rb'"code":\s*5\d\d|"type":\s*"(?:internal_|Internal)?[sS]erver_?[eE]rror"')
-"""An error that another replica may not have; what is wrong with the request is wrong there too."""
+_ENGINES_FAULT = re.compile(rb'"code":\s*5\d\d|"type":\s*"(?:internal_error|api_error)"')
+"""An error that another replica may not have; what is wrong with the request is wrong there too. vLLM's messages call
+every error under way an `internal_error`."""
 _ENDS = {
     Route.CHAT: (b"data: [DONE]",),
     Route.COMPLETIONS: (b"data: [DONE]",),
@@ -93,6 +95,11 @@ class Journal:
         self.has_failed = False
         self._is_resumed = True
 
+    @property
+    def noted_bytes(self) -> int:
+        """Grows with every token that the client gets."""
+        return len(self._groups)
+
     def delivered(self) -> bytes:
         """For the body of a request to whoever goes on."""
         return encode_delivered(bytes(self._groups), self._events)
@@ -106,11 +113,15 @@ class Journal:
             begin = end
             if event.startswith(wire.COMMENT_IDS):
                 self._pending.append(event[len(wire.COMMENT_IDS) : -len(EVENT_END)])
-            elif event.startswith(_SIDE_CHANNEL):
+            elif event.startswith(COMMENT):
                 kept.append(event)
-            elif event.startswith(self._error) and _ENGINES_FAULT.search(event):
-                self.has_failed = True
-                break
+            elif event.startswith(self._error):
+                if _ENGINES_FAULT.search(event):
+                    self.has_failed = True
+                    break
+                # Nothing goes on after it.
+                self.is_complete = True
+                kept.append(event)
             else:
                 kept.append(self._noted(event))
         return b"".join(kept)

@@ -67,6 +67,8 @@ class Case:
     waited_s: float = 0.0
     delivered: bytes | None = None
     """Of a cut stream, what its client has; None: nothing was cut."""
+    cut: frozenset[ReplicaId] = frozenset()
+    """Replicas that the stream was cut at."""
 
 
 class Claim(NamedTuple):

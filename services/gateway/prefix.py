@@ -137,3 +137,8 @@ def _shared(one: PrefixChain, other: PrefixChain) -> int:
         else:
             high = middle
     return low
+
+
+def prefix_of(text: str | None, *, salt: str | None, adapter: str | None) -> PromptPrefix | None:
+    """Of a prompt's text; None where it is not known."""
+    return None if text is None else PromptPrefix(text.encode("utf-8", "replace"), salt=salt, adapter=adapter)

@@ -48,12 +48,15 @@ class ResumableAnswer:
     def pause(self) -> None:
         """Let the replica wait, and whoever goes on."""
         self._is_paused = True
-        self._answer.pause()
+        if self._task is None:
+            # Else the connection of the answer that was cut may be somebody else's by now.
+            self._answer.pause()
 
     def resume(self) -> None:
         """Let it go on."""
         self._is_paused = False
-        self._answer.resume()
+        if self._task is None:
+            self._answer.resume()
 
     def close(self) -> None:
         """As `UpstreamAnswer.close`; nobody goes on."""
@@ -90,7 +93,8 @@ class ResumableAnswer:
             reader.data(passed, is_last=False)
 
     def _cut(self, failure: UpstreamFailure) -> None:
-        if self._reader is None:
+        if self._reader is None or self._task is not None:
+            # A connection may break behind an error that its engine told.
             return
         if self._go_on is None or not self._journal.is_open:
             self._end(failure)

@@ -27,7 +27,9 @@ BEAM_SEARCH = "use_beam_search"
 class Dispatches(Protocol):
     """What is needed of dispatch."""
 
-    async def resumed(self, case: Case, served: Served, failure: UpstreamFailure) -> UpstreamAnswer | None:
+    async def resumed(
+        self, case: Case, served: Served, failure: UpstreamFailure, *, is_transports: bool
+    ) -> UpstreamAnswer | None:
         """Let another replica go on."""
         ...
 
@@ -41,15 +43,20 @@ class Resumption:
         self._served = served
         self._dispatcher = dispatcher
         self._left = limits.resumes
+        self._noted_bytes = -1
         self.journal = Journal(case.ask.request.route, limits.resume_tokens)
 
     async def go_on(self, failure: UpstreamFailure) -> UpstreamAnswer | None:
         """Whoever goes on; None: nobody, or it was tried often enough."""
-        if self._left == 0:
+        case, journal = self._case, self.journal
+        pools = tuple(pool for pool in case.pools if pool.verifies and pool.name not in case.catalog.without_resume)
+        # A request under which two engines broke off without a token between them may be what breaks them.
+        if self._left == 0 or not pools or journal.noted_bytes == self._noted_bytes:
             return None
         self._left -= 1
-        self._case.delivered = self.journal.delivered()
-        return await self._dispatcher.resumed(self._case, self._served, failure)
+        self._noted_bytes = journal.noted_bytes
+        case.pools, case.delivered = pools, journal.delivered()
+        return await self._dispatcher.resumed(case, self._served, failure, is_transports=not journal.has_failed)
 
 
 def may_resume(case: Case) -> bool:
@@ -77,8 +84,11 @@ def is_resumable(case: Case, choice: Choice, answer: UpstreamAnswer) -> bool:
 
 
 def how_resumed(answer: UpstreamAnswer) -> Resumed:
-    """As the replica tells it."""
-    return Resumed.REPLAY if answer.headers.get(wire.HEADER_RESUMED) == Resumed.REPLAY else Resumed.APPEND
+    """As the replica tells it; one that does not began from the start, or has an error."""
+    told = answer.headers.get(wire.HEADER_RESUMED)
+    if answer.status != OK_STATUS or told not in {Resumed.APPEND, Resumed.REPLAY}:
+        return Resumed.REFUSED
+    return Resumed(told)
 
 
 def _is_one_prompt(prompt: Conversation | Texts | TokenIds | None) -> bool:

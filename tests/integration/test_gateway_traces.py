@@ -24,7 +24,7 @@ from tests.spans import MemorySink, Seen
 pytestmark = pytest.mark.integration
 
 ALL = f"{TWO_POOLS}telemetry: {{traces: {{sampling_ratio: 1.0}}}}\n"
-NONE = f"{TWO_POOLS}telemetry: {{traces: {{sampling_ratio: 0.0}}}}\n"
+NONE = f"{TWO_POOLS}telemetry: {{traces: {{sampling_ratio: 0.0}}}}\ngateway: {{limits: {{resumes: 0}}}}\n"
 TRACE, CALLER = "0af7651916cd43dd8448eb211c80319c", "b7ad6b7169203331"
 PARENT = f"00-{TRACE}-{CALLER}-01"
 

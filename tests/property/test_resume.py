@@ -90,7 +90,7 @@ def test_an_output_that_is_too_long_passes_and_is_not_kept() -> None:
             True,
         ),
         (Route.CHAT, b'data: {"error":{"message":"no","type":"BadRequestError","param":null,"code":400}}\n\n', False),
-        (Route.MESSAGES, b'event: error\ndata: {"type":"error","error":{"type":"internal_server_error"}}\n\n', True),
+        (Route.MESSAGES, b'event: error\ndata: {"type":"error","error":{"type":"internal_error"}}\n\n', True),
     ],
 )
 def test_an_engines_own_error_is_no_part_of_the_answer(route: Route, error: bytes, is_the_engines: bool) -> None:

@@ -27,8 +27,8 @@ NEVER = float("-inf")
 class ForcedTokens(FirstRunners, SecondRunners):  # type: ignore[misc]
     """Leaves one token possible at each step, for the requests that ask for it, until their tokens are used up.
 
-    Grammars and penalties work before it, so they may have ruled the token out; it is possible again. Log
-    probabilities of raw logits are taken before it.
+    Grammars work before it, so they may have ruled the token out; it is possible again. Penalties come after it, and
+    change nothing where one token is left. Log probabilities of raw logits are taken before it.
     """
 
     def __init__(self, vllm_config: Any, where: Any, is_pin_memory: bool | None = None) -> None:  # noqa: FBT001 - vLLM's

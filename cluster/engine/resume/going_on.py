@@ -112,11 +112,15 @@ class _Text:
         """The stop string that was found."""
         self.text = ""
         """All that was given out."""
+        self.kept = 0
+        """Of the latest tokens, those up to the stop string's end."""
 
     def add(self, ids: Sequence[int], *, is_end: bool = False, reason: tuple[str, Any] | None = None) -> str:
         """The next text: what these tokens add, less what is held back."""
         is_token = is_end and reason is not None and reason[0] == STOP and not isinstance(reason[1], str)
+        before = self._detokenizer.num_output_tokens()
         self.stop = self._detokenizer.update(list(ids), is_token)
+        self.kept = self._detokenizer.num_output_tokens() - before
         found: str = self._detokenizer.get_next_output_text(is_end or self.stop is not None, True)
         self.text += found
         return found
@@ -183,6 +187,7 @@ def _adapted(output: Any, prompt_ids: Sequence[int], text: _Text) -> Any:
     choice.text = text.add(choice.token_ids, is_end=output.finished, reason=(STOP, None) if is_token else None)
     if text.stop is not None:
         choice.finish_reason, choice.stop_reason, output.finished = STOP, text.stop, True
+        choice.token_ids = choice.token_ids[: text.kept]
     output.prompt_token_ids = prompt_ids
     output.num_cached_tokens = min(output.num_cached_tokens or 0, len(prompt_ids))
     return output
