@@ -48,6 +48,10 @@ ENGLISH = [{"role": "user", "content": "Tell me a story of the sea."}]
 CHINESE = [{"role": "user", "content": "请给我讲一个关于大海的故事。"}]
 
 
+PICKED = "picked"
+"""Stands for a stop string from the undisturbed answer, across tokens."""
+
+
 def chat(**fields: Any) -> tuple[str, dict[str, Any]]:
     body = {"messages": ENGLISH, "max_tokens": 24, "temperature": 0.0, "ignore_eos": True, **fields}
     return "/v1/chat/completions", body
@@ -74,6 +78,11 @@ KINDS: dict[str, tuple[str, dict[str, Any]]] = {
         max_tokens=60,
     ),
     "choices": chat(n=2, temperature=1.0, seed=3, max_tokens=10),
+    "stop": chat(stop=PICKED, max_tokens=40),
+    "stop_kept": chat(stop=PICKED, include_stop_str_in_output=True, max_tokens=40),
+    "auto_tools": chat(tools=[TOOL]),
+    "at_least": chat(ignore_eos=False, logit_bias={"1": 8.0}, min_tokens=12, max_tokens=40),
+    "echo": ("/v1/completions", {"prompt": "The sea", "echo": True, "max_tokens": 12, "temperature": 0.0}),
     "completion": ("/v1/completions", {"prompt": "The sea", "max_tokens": 24, "temperature": 0.0, "ignore_eos": True}),
     "messages": ("/v1/messages", {"messages": ENGLISH, "max_tokens": 16, "temperature": 0.0}),
 }
@@ -119,6 +128,10 @@ async def ask(client: httpx.AsyncClient, path: str, body: dict[str, Any], delive
 
 async def trial(client: httpx.AsyncClient, name: str, cuts: int, rng: random.Random) -> dict[str, Any]:
     path, body = KINDS[name]
+    if body.get("stop") == PICKED:
+        rows = same(path, Stream((await ask(client, path, {**body, "stop": None})).content).events)
+        text = max((row for row in rows if isinstance(row, str)), key=len)
+        body = {**body, "stop": [text[len(text) * 2 // 3 :][:7]]}
     answer = await ask(client, path, body)
     whole = Stream(answer.content)
     places = range(len(whole.events)) if cuts == 0 else sorted(rng.choices(range(len(whole.events)), k=cuts))
