@@ -5,14 +5,13 @@ What must not live here: measuring (loadtest/pools).
 
 from __future__ import annotations
 
-import json as json_format
 import time
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from cluster.cli.bench_prefix import PLAIN_WIDTH, check_json_file, drawn
+from cluster.cli.bench_prefix import check_json_file, consoles, drawn, tell
 from cluster.cli.bench_route import JsonFileOption
 
 TOKENS_MAX = 30_000
@@ -49,8 +48,6 @@ def pools(
     seed: Annotated[int, typer.Option("--seed", help="Of times and lengths; the next round takes the next.")] = 1,
 ) -> None:
     """Time short requests with and without long ones, on two pools and on one of two replicas (about 25 minutes)."""
-    from rich.console import Console
-
     from cluster.environment import read_environment
     from cluster.local.interrupt import InterruptedBySignal, raising
     from loadtest.pools.bench import measure_pools, setup_of
@@ -58,10 +55,7 @@ def pools(
     from loadtest.pools.report import plots, print_report
     from loadtest.pools.results import rows
 
-    console, progress = Console(), Console(stderr=True)
-    if not console.is_terminal:
-        # A file or a pipe has no width of its own; the default would break every line in two.
-        console = Console(width=PLAIN_WIDTH)
+    console, progress = consoles()
     plan = Plan(
         model=model,
         rate_per_s=rate,
@@ -87,11 +81,4 @@ def pools(
     if svg is not None:
         for name, drawing in plots(measured).items():
             (svg / name).write_text(drawing, encoding="utf-8")
-    text = json_format.dumps(report, indent=2)
-    if str(json) == "-":
-        typer.echo(text)
-        return
-    if json is not None:
-        json.write_text(f"{text}\n", encoding="utf-8")
-    print_report(console, report)
-    console.print(f"Took {report['took_s']:.0f} s.", style="dim", highlight=False)
+    tell(console, report, json, print_report)

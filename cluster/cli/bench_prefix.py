@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json as json_format
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -71,8 +71,6 @@ def prefix(
     seed: Annotated[int, typer.Option("--seed", help="Of every word and of the turns' order.")] = 1,
 ) -> None:
     """Start two replicas; measure TTFT cold, cached and from Redis, and compare routing policies (about 15 minutes)."""
-    from rich.console import Console
-
     from cluster.environment import read_environment
     from cluster.local.interrupt import InterruptedBySignal, raising
     from loadtest.prefix.bench import PrefixBench
@@ -80,10 +78,7 @@ def prefix(
     from loadtest.prefix.report import print_report
     from loadtest.prefix.workload import Shape
 
-    console, progress = Console(), Console(stderr=True)
-    if not console.is_terminal:
-        # A file or a pipe has no width of its own; the default would break every line in two.
-        console = Console(width=PLAIN_WIDTH)
+    console, progress = consoles()
     plan = Plan(
         model=model,
         dtype=one_of(dtype, "--dtype", ("auto", "bfloat16", "float16", "float32")),
@@ -111,6 +106,25 @@ def prefix(
     except InterruptedBySignal as signal:
         raise typer.Exit(signal.exit_status) from None
     report["took_s"] = round(time.monotonic() - started_s, 1)
+    tell(console, report, json, print_report)
+
+
+def consoles() -> tuple[Console, Console]:
+    """For tables, on standard output, and for progress, on standard error."""
+    from rich.console import Console
+
+    console = Console()
+    # A file or a pipe has no width of its own; the default would break every line in two.
+    return console if console.is_terminal else Console(width=PLAIN_WIDTH), Console(stderr=True)
+
+
+def tell(
+    console: Console,
+    report: dict[str, Any],
+    json: Path | None,
+    print_report: Callable[[Console, dict[str, Any]], None],
+) -> None:
+    """A report with its `took_s`: as JSON to the file, or instead of tables for `-`, and as tables."""
     text = json_format.dumps(report, indent=2)
     if str(json) == "-":
         typer.echo(text)

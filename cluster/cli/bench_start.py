@@ -5,13 +5,12 @@ What must not live here: measuring (loadtest/start).
 
 from __future__ import annotations
 
-import json as json_format
 import time
 from typing import Annotated
 
 import typer
 
-from cluster.cli.bench_prefix import PLAIN_WIDTH, check_json_file, drawn, one_of
+from cluster.cli.bench_prefix import check_json_file, consoles, drawn, one_of, tell
 from cluster.cli.bench_route import JsonFileOption
 
 
@@ -24,18 +23,13 @@ def start(
     dtype: Annotated[str, typer.Option("--dtype", help="As pools[].engine.dtype.", metavar="TYPE")] = "auto",
 ) -> None:
     """Kill replicas and time the new ones to their first token, spawned and forked in turns (about 5 minutes)."""
-    from rich.console import Console
-
     from cluster.environment import read_environment
     from cluster.local.interrupt import InterruptedBySignal, raising
     from loadtest.start.bench import measure_starts
     from loadtest.start.configuration import Plan
     from loadtest.start.report import print_report
 
-    console, progress = Console(), Console(stderr=True)
-    if not console.is_terminal:
-        # A file or a pipe has no width of its own; the default would break every line in two.
-        console = Console(width=PLAIN_WIDTH)
+    console, progress = consoles()
     plan = Plan(model=model, dtype=one_of(dtype, "--dtype", ("auto", "bfloat16", "float16", "float32")), rounds=rounds)
     check_json_file(json)
     started_s = time.monotonic()
@@ -45,11 +39,4 @@ def start(
     except InterruptedBySignal as signal:
         raise typer.Exit(signal.exit_status) from None
     report["took_s"] = round(time.monotonic() - started_s, 1)
-    text = json_format.dumps(report, indent=2)
-    if str(json) == "-":
-        typer.echo(text)
-        return
-    if json is not None:
-        json.write_text(f"{text}\n", encoding="utf-8")
-    print_report(console, report)
-    console.print(f"Took {report['took_s']:.0f} s.", style="dim", highlight=False)
+    tell(console, report, json, print_report)
