@@ -15,6 +15,7 @@ from cluster.cli import (
     autoscale,
     bench,
     cache,
+    chaos,
     chat,
     config,
     demo,
@@ -81,6 +82,7 @@ app.command()(drain.drain)
 app.add_typer(autoscale.app, name="autoscale")
 app.add_typer(bench.app, name="bench")
 app.add_typer(cache.app, name="cache")
+app.add_typer(chaos.app, name="chaos")
 app.add_typer(k8s.app, name="k8s")
 app.add_typer(keys.app, name="keys")
 app.add_typer(loadtest.app, name="loadtest")

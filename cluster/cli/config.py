@@ -16,6 +16,7 @@ from cluster.cli.target import ConfigOption, JsonOption, print_json, run_dir
 
 app = typer.Typer(help="Check, show and reload the configuration.", no_args_is_help=True)
 EXIT_MISTAKES = 2
+AFTER_RESTART = "longreach down, longreach up"
 
 
 @app.command()
@@ -72,18 +73,25 @@ def show(config: ConfigOption = None, json: JsonOption = False) -> None:
 
 
 @app.command()
-def reload(config: ConfigOption = None, json: JsonOption = False) -> None:
+def reload(
+    config: ConfigOption = None,
+    json: JsonOption = False,
+    roll: Annotated[
+        bool, typer.Option("--roll", help="Replace replicas, one after another, where pools[].engine has changed.")
+    ] = False,
+) -> None:
     """Make the running cluster read its file again: what can change without a restart does."""
     from cluster.environment import read_environment
     from cluster.local.reload import reload as apply_changes
 
-    result = apply_changes(run_dir(config), config, read_environment())
+    result = apply_changes(run_dir(config), config, read_environment(), rolls=roll)
     if json:
         print_json(asdict(result))
         return
     for change in result.applied:
         typer.echo(f"changed   {change}")
     for change in result.waiting:
-        typer.echo(f"waits     {change} (takes effect after longreach down, longreach up)")
+        remedy = "--roll, or after longreach down, longreach up" if change.endswith(".engine") else AFTER_RESTART
+        typer.echo(f"waits     {change} (takes effect with {remedy})")
     if not result.applied and not result.waiting:
         typer.echo("nothing has changed")

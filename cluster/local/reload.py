@@ -1,8 +1,9 @@
 """Reading a running cluster's configuration again, and changing what can change under load.
 
 The gateway takes new limits, aliases, output rules, log levels and whole static pools on SIGHUP. Replica counts and
-what autoscaling aims at go to Ray Serve. What an engine is built from waits for a restart, and so does what the gateway
-reads once; what waits keeps its running value. What must not live here: how the gateway reloads.
+what autoscaling aims at go to Ray Serve, and so do the settings of a pool's engines where that is asked for: Serve then
+replaces its replicas one after another. What else an engine is built from waits for a restart, and so does what the
+gateway reads once; what waits keeps its running value. What must not live here: how the gateway reloads.
 """
 
 from __future__ import annotations
@@ -31,6 +32,8 @@ ENGINE_KEYS = frozenset(
 """Parts of a pool that its engines are built from."""
 SERVE_KEYS = ("autoscaling", "replicas")
 """Parts of a served pool that Ray Serve alone reads; no replica goes because they change."""
+ROLLED_KEYS = ("engine",)
+"""Parts of a served pool for which Ray Serve replaces its replicas, where that is wanted."""
 GATEWAY_POOL_KEYS = ("traffic",)
 """Parts of a served pool that the gateway alone reads."""
 ENGINE_MODEL_KEYS = frozenset({"source", "revision", "sampling", "lora", "tool_parser"})
@@ -50,13 +53,14 @@ class Reloaded:
     """Changed in the file, in force only after a restart."""
 
 
-def reload(run_dir: RunDir, source: Path | None, environment: Environment) -> Reloaded:
+def reload(run_dir: RunDir, source: Path | None, environment: Environment, *, rolls: bool = False) -> Reloaded:
     """Put the file's changes in force.
 
     Args:
         run_dir: of the running cluster.
         source: the file; None takes the one `up` was given.
         environment: for the processes this may start.
+        rolls: replace replicas of pools whose engines have other settings.
 
     Raises:
         ConfigError: the file has mistakes; nothing was changed.
@@ -69,7 +73,7 @@ def reload(run_dir: RunDir, source: Path | None, environment: Environment) -> Re
             raise SetupError("no cluster is running", "start one with `longreach up`")
         running = load_config(run_dir.config)
         wanted = load_config(source or Path(journal.source))
-        merged, result, scales = merge(running, wanted, dropped=frozenset(journal.dropped_pools))
+        merged, result, scales = merge(running, wanted, dropped=frozenset(journal.dropped_pools), rolls=rolls)
         if not result.applied:
             return result
         write_config(merged, run_dir.config, origin=str(source or journal.source))
@@ -83,13 +87,16 @@ def reload(run_dir: RunDir, source: Path | None, environment: Environment) -> Re
         return result
 
 
-def merge(running: Config, wanted: Config, *, dropped: frozenset[str]) -> tuple[Config, Reloaded, bool]:
+def merge(
+    running: Config, wanted: Config, *, dropped: frozenset[str], rolls: bool = False
+) -> tuple[Config, Reloaded, bool]:
     """The configuration to put in force.
 
     Args:
         running: what is in force.
         wanted: what the file says.
         dropped: pools that this machine had no memory for; they stay away.
+        rolls: whether pools take over `ROLLED_KEYS`.
 
     Returns:
         The new configuration, what changed, and whether Ray Serve has to hear of it.
@@ -111,7 +118,9 @@ def merge(running: Config, wanted: Config, *, dropped: frozenset[str]) -> tuple[
     waiting += _changed("telemetry", wanted.telemetry, telemetry)
     applied += _changed("telemetry", running.telemetry, telemetry)
 
-    pools, pool_applied, pool_waiting, scales = _merge_pools(running, wanted, dropped)
+    pools, pool_applied, pool_waiting, scales = _merge_pools(
+        running, wanted, dropped, SERVE_KEYS + ROLLED_KEYS if rolls else SERVE_KEYS
+    )
     models, model_applied, model_waiting = _merge_models(running, wanted, pools)
     applied += pool_applied + model_applied
     waiting += pool_waiting + model_waiting
@@ -120,7 +129,7 @@ def merge(running: Config, wanted: Config, *, dropped: frozenset[str]) -> tuple[
 
 
 def _merge_pools(
-    running: Config, wanted: Config, dropped: frozenset[str]
+    running: Config, wanted: Config, dropped: frozenset[str], serve_keys: Sequence[str]
 ) -> tuple[list[Any], list[str], list[str], bool]:
     before = {pool.name: pool for pool in running.pools}
     after = {pool.name: pool for pool in wanted.pools if pool.name not in dropped}
@@ -138,10 +147,10 @@ def _merge_pools(
             applied += _changed(f"pools.{name}", pool, new) if name in after else [f"pools.{name}"]
             pools += [new] if name in after else []
             continue
-        for key in sorted(ENGINE_KEYS):
+        for key in sorted(ENGINE_KEYS.difference(serve_keys)):
             waiting += [f"pools.{name}.{key}"] if getattr(pool, key) != getattr(new, key) else []
-        scales = scales or any(getattr(pool, key) != getattr(new, key) for key in SERVE_KEYS)
-        fresh = {key: getattr(new, key) for key in (*SERVE_KEYS, *GATEWAY_POOL_KEYS)}
+        scales = scales or any(getattr(pool, key) != getattr(new, key) for key in serve_keys)
+        fresh = {key: getattr(new, key) for key in (*serve_keys, *GATEWAY_POOL_KEYS)}
         applied += [f"pools.{name}.{key}" for key, value in fresh.items() if getattr(pool, key) != value]
         pools.append(pool.model_copy(update=fresh))
     for name, pool in after.items():

@@ -27,8 +27,8 @@ POLL_S = 0.25
 SUSPECT_S = 2.0
 """How long an endpoint that failed comes last. Bounded, because a lease says it lives: the failure may be over."""
 RETURN_GRACE_S = LEASE_TTL_S
-"""After an outage Redis may come back empty: replicas get this long to write their leases again before an absent
-lease counts as a dead replica."""
+"""After an outage Redis may come back empty, and it may lose everything without one: replicas get this long to write
+their leases again before an absent lease counts as a dead replica."""
 
 
 class LeaseReader(Protocol):
@@ -115,6 +115,10 @@ class Directory:
             self._is_away = False
             self._returned_s = now_s
             logger.info("state store is back", extra={"leases": len(leases)})
+        elif len(self._leases) > 1 and not leases:
+            # Several replicas do not die in one moment: the store was emptied, or its clock was set.
+            self._returned_s = now_s
+            logger.warning("state store has lost every lease", extra={"replicas": len(self._leases)})
         self._read_s = now_s
         self._take_over({lease.replica_id: lease for lease in leases}, now_s)
 

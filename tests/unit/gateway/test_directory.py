@@ -63,6 +63,26 @@ async def test_an_outage_freezes_and_a_return_gives_time() -> None:
     assert ids(directory) == {"short-//a"}
 
 
+async def test_a_store_that_loses_everything_at_once_is_not_believed() -> None:
+    clock = Clock()
+    held = [lease("short", "http://a"), lease("long", "http://b")]
+    store = Leases(list(held))
+    directory = Directory(store, clock=clock)
+    gone: list[str] = []
+    directory.on_gone = lambda lease: gone.append(lease.replica_id)
+    await directory.refresh()
+    store.held = []
+    await directory.refresh()
+    assert len(ids(directory)) == 2
+    store.held = held[:1]
+    clock.now_s += RETURN_GRACE_S / 2
+    await directory.refresh()
+    assert (len(ids(directory)), gone) == (2, [])
+    clock.now_s += RETURN_GRACE_S
+    await directory.refresh()
+    assert (ids(directory), gone) == ({"short-//a"}, ["long-//b"])
+
+
 async def test_an_endpoint_that_failed_is_suspect_for_a_while() -> None:
     clock = Clock()
     directory = Directory(Leases([lease("short", "http://a", name="a")]), clock=clock)

@@ -1,0 +1,134 @@
+"""`longreach chaos`: what faults cost, on a cluster of its own.
+
+What must not live here: the faults and their cost (loadtest/chaos).
+"""
+
+from __future__ import annotations
+
+import json as json_format
+import sys
+import time
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from cluster.cli.bench_prefix import check_json_file, consoles, drawn, tell
+from cluster.cli.bench_route import JsonFileOption
+
+app = typer.Typer(help="Break a cluster of its own, and count what it costs.", no_args_is_help=True)
+ALL = "all"
+
+
+@app.command("list")
+def faults(
+    json: Annotated[bool, typer.Option("--json", help="Print as JSON.")] = False,
+) -> None:
+    """List the faults."""
+    from loadtest.chaos.faults import FAULTS
+
+    rows = [{"name": fault.name, "does": fault.does, "lacks": fault.lacks()} for fault in FAULTS]
+    if json:
+        sys.stdout.write(json_format.dumps(rows, indent=1) + "\n")
+        return
+    width = max(len(fault.name) for fault in FAULTS)
+    for row in rows:
+        lacks = f" (not here: {row['lacks']})" if row["lacks"] else ""
+        typer.echo(f"{row['name']:<{width}}  {row['does']}{lacks}")
+
+
+@app.command()
+def run(
+    names: Annotated[list[str], typer.Argument(help="Faults by name, or `all`.", metavar="NAME…")],
+    json: JsonFileOption = None,
+    table: Annotated[
+        Path | None, typer.Option("--markdown", help="Write the table into this file as Markdown.", metavar="FILE")
+    ] = None,
+    rate: Annotated[
+        float, typer.Option("--rate", min=0.1, max=100, help="Requests a second of the steady load.")
+    ] = 1.5,
+    before: Annotated[float, typer.Option("--before", min=1, max=600, help="Seconds of load before each fault.")] = 10,
+    after: Annotated[float, typer.Option("--after", min=1, max=600, help="Seconds of load after it is over.")] = 10,
+) -> None:
+    """Start two pools of two replicas, make faults under load, and compare every answer (about 25 minutes for all)."""
+    import asyncio
+
+    from cluster.environment import read_environment
+    from cluster.local.interrupt import InterruptedBySignal, raising
+    from loadtest.chaos.bench import Suite, chaos_cluster
+    from loadtest.chaos.faults import FAULTS
+    from loadtest.chaos.plan import Plan
+    from loadtest.chaos.report import markdown, print_report
+
+    known = {fault.name: fault for fault in FAULTS}
+    chosen = list(known) if ALL in names else names
+    unknown = [name for name in chosen if name not in known]
+    if unknown:
+        raise typer.BadParameter(f"{unknown[0]!r} is none of {', '.join(known)}, {ALL}", param_hint="NAME")
+    console, progress = consoles()
+    check_json_file(json)
+    plan = Plan(rate_per_s=rate, before_s=before, after_s=after)
+    started_s = time.monotonic()
+    try:
+        with (
+            raising(),
+            chaos_cluster(environment=read_environment(), console=progress) as target,
+            drawn(progress, unit="steps") as watcher,
+        ):
+            outcomes = asyncio.run(Suite(target, plan, watcher).measure([known[name] for name in chosen]))
+    except InterruptedBySignal as signal:
+        raise typer.Exit(signal.exit_status) from None
+    rows = [outcome.row() for outcome in outcomes]
+    if table is not None:
+        table.write_text(markdown(rows), encoding="utf-8")
+    report = {"setup": plan.as_data(), "rows": rows, "took_s": round(time.monotonic() - started_s, 1)}
+    tell(console, report, json, print_report)
+    if not all(outcome.is_clean for outcome in outcomes):
+        raise typer.Exit(1)
+
+
+@app.command()
+def soak(
+    json: JsonFileOption = None,
+    duration: Annotated[float, typer.Option("--duration", min=60, help="Seconds of load.")] = 3600,
+    every: Annotated[float, typer.Option("--every", min=10, help="Seconds from one fault to the next.")] = 60,
+    rate: Annotated[
+        float, typer.Option("--rate", min=0.1, max=100, help="Requests a second of the steady load.")
+    ] = 0.7,
+    seed: Annotated[int, typer.Option("--seed", help="Of the faults that are drawn.")] = 1,
+) -> None:
+    """Load for an hour with a drawn fault a minute; compare every answer, and show whether anything grows."""
+    import asyncio
+
+    from cluster.environment import read_environment
+    from cluster.local.interrupt import InterruptedBySignal, raising
+    from loadtest.chaos.bench import chaos_cluster
+    from loadtest.chaos.faults import FAULTS
+    from loadtest.chaos.plan import Plan
+    from loadtest.chaos.report import print_soak
+    from loadtest.chaos.soak import soak as run_soak
+
+    console, progress = consoles()
+    check_json_file(json)
+    drawable = [fault for fault in FAULTS if fault.is_short and not fault.lacks()]
+    started_s = time.monotonic()
+    plan = Plan(rate_per_s=rate)
+    try:
+        with (
+            raising(),
+            chaos_cluster(environment=read_environment(), console=progress) as target,
+            drawn(progress, unit="faults") as watcher,
+        ):
+            found = asyncio.run(run_soak(target, drawable, plan, watcher, seconds=duration, every_s=every, seed=seed))
+    except InterruptedBySignal as signal:
+        raise typer.Exit(signal.exit_status) from None
+    report = {
+        "setup": plan.as_data() | {"duration_s": duration, "every_s": every, "seed": seed},
+        "rows": [found.outcome.row()],
+        "faults": dict(found.faults),
+        "growth": found.growth(),
+        "took_s": round(time.monotonic() - started_s, 1),
+    }
+    tell(console, report, json, print_soak)
+    if not found.outcome.is_clean:
+        raise typer.Exit(1)

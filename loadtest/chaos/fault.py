@@ -1,0 +1,35 @@
+"""One thing that can go wrong, and what is promised then.
+
+What must not live here: the faults themselves (faults/).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass, field
+
+from loadtest.chaos.target import Target
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Fault:
+    """A fault that the suite can make."""
+
+    name: str
+    does: str
+    """In a line, for people who choose."""
+    run: Callable[[Target], Awaitable[list[str] | None]]
+    """Breaks something and returns once everything is well again, by itself or by what a supervisor does;
+    what else there is to tell."""
+    tries: int = 1
+    """How often clients ask: more than once where connections of theirs die with what is killed."""
+    headers: Mapping[str, str] = field(default_factory=dict)
+    """Of the steady load's requests."""
+    prepare: Callable[[Target], Awaitable[None]] | None = None
+    """Before the load begins."""
+    restore: Callable[[Target], Awaitable[None]] | None = None
+    """After the last answer, whatever happened."""
+    is_short: bool = True
+    """Whether it is over within a minute or two, and the soak may draw it."""
+    lacks: Callable[[], str] = lambda: ""
+    """Why it cannot be made on this machine; empty: it can."""

@@ -1,0 +1,18 @@
+"""Every fault the suite knows, by name.
+
+What must not live here: how they are made (the modules beside).
+"""
+
+from __future__ import annotations
+
+from loadtest.chaos.fault import Fault
+from loadtest.chaos.faults import changes, clients, gateways, machine, replicas, stores
+
+FAULTS: tuple[Fault, ...] = (
+    *replicas.FAULTS,
+    *gateways.FAULTS,
+    *stores.FAULTS,
+    *changes.FAULTS,
+    *clients.FAULTS,
+    *machine.FAULTS,
+)

@@ -1,0 +1,94 @@
+"""Replicas, their engines, and Serve's controller.
+
+What must not live here: other processes.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+
+import psutil
+
+from loadtest.chaos.fault import Fault
+from loadtest.chaos.plan import LONG, SHORT
+from loadtest.chaos.target import HEAL_LIMIT_S, ChaosError, Target
+
+CONTROLLER = "ServeController"
+
+
+async def _replica(target: Target, pool: str, number: signal.Signals) -> None:
+    victim = await target.busiest(pool)
+    await _hit(target, victim.pid, number, victim.replica_id)
+
+
+async def _engine(target: Target, pool: str, number: signal.Signals) -> None:
+    victim = await target.busiest(pool)
+    await _hit(target, target.engine_core(victim).pid, number, victim.replica_id)
+
+
+async def _hit(target: Target, pid: int, number: signal.Signals, replica_id: str) -> None:
+    os.kill(pid, number)
+    try:
+        await target.whole(without=replica_id)
+    finally:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGCONT)
+
+
+async def kill_replica(target: Target) -> None:
+    """The replica's process, under streams of the short pool."""
+    await _replica(target, SHORT, signal.SIGKILL)
+
+
+async def kill_long_replica(target: Target) -> None:
+    """The same where only the other replica of the pool can hold the documents."""
+    await _replica(target, LONG, signal.SIGKILL)
+
+
+async def kill_engine(target: Target) -> None:
+    """The engine's core process; the replica lives on."""
+    await _engine(target, SHORT, signal.SIGKILL)
+
+
+async def freeze_engine(target: Target) -> None:
+    """The engine's core process stops without ending."""
+    await _engine(target, SHORT, signal.SIGSTOP)
+
+
+async def freeze_replica(target: Target) -> None:
+    """The replica's process stops: its kernel goes on answering for it."""
+    await _replica(target, SHORT, signal.SIGSTOP)
+
+
+async def kill_controller(target: Target) -> None:
+    """Serve's controller; Ray starts another one."""
+    old = _controller(target)
+    old.kill()
+
+    async def is_new() -> bool:
+        with contextlib.suppress(ChaosError):
+            return _controller(target).pid != old.pid
+        return False
+
+    await target.until(is_new, limit_s=HEAL_LIMIT_S, what="another Serve controller")
+    await target.whole()
+
+
+def _controller(target: Target) -> psutil.Process:
+    for process in target.processes():
+        with contextlib.suppress(psutil.Error):
+            if CONTROLLER in "".join(process.cmdline()) and process.status() != psutil.STATUS_ZOMBIE:
+                return process
+    raise ChaosError("Serve's controller does not run")
+
+
+FAULTS = (
+    Fault(name="replica-killed", does="kill -9 of a replica's process, in the short pool", run=kill_replica),
+    Fault(name="long-replica-killed", does="the same in the long pool", run=kill_long_replica),
+    Fault(name="engine-killed", does="kill -9 of a replica's EngineCore", run=kill_engine),
+    Fault(name="engine-frozen", does="SIGSTOP of a replica's EngineCore", run=freeze_engine),
+    Fault(name="replica-frozen", does="SIGSTOP of a replica's process", run=freeze_replica, is_short=False),
+    Fault(name="controller-killed", does="kill -9 of Ray Serve's controller", run=kill_controller),
+)

@@ -1,0 +1,107 @@
+"""What one fault cost: sums over the answers, and what an operator saw.
+
+What must not live here: running it (bench.py), tables (report.py).
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from loadtest.chaos.answer import Answer, End
+from loadtest.chaos.judge import Verdict, judge
+from loadtest.chaos.kinds import KINDS
+
+EXAMPLES_MAX = 5
+FAILINGS = ("lost", "refused", "wrong", "missing_tokens", "duplicated_tokens", "invalid_json")
+"""Each counts something that should not be."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Outcome:
+    """One fault, over and judged."""
+
+    fault: str
+    requests: int = 0
+    lost: int = 0
+    refused: int = 0
+    wrong: int = 0
+    missing_tokens: int = 0
+    duplicated_tokens: int = 0
+    invalid_json: int = 0
+    asked_again: int = 0
+    """Requests whose client needed more than one try."""
+    longest_gap_s: float = 0.0
+    """Between two pieces of an answer that was complete in the end."""
+    usual_gap_s: float = 0.0
+    """The longest before the fault."""
+    recovered_s: float = 0.0
+    """From the fault to the last missing replica's first lease, or what else was broken being back."""
+    seen: Sequence[str] = ()
+    """Metrics of the gateway that moved, and warnings in its log."""
+    examples: Sequence[str] = ()
+    """Of what was not right."""
+    skipped: str = ""
+    """Why it could not be made here; then there are no figures."""
+
+    @property
+    def is_clean(self) -> bool:
+        """Whether no client had to notice anything but a pause, or asking again where that is how it goes."""
+        return not any(getattr(self, name) for name in FAILINGS)
+
+    def row(self) -> dict[str, Any]:
+        """As data."""
+        return asdict(self) | {"is_clean": self.is_clean}
+
+
+def outcome_of(
+    fault: str,
+    answers: Sequence[Answer],
+    expected: Mapping[str, Answer],
+    *,
+    broken_s: float,
+    recovered_s: float,
+    seen: Sequence[str],
+) -> Outcome:
+    """Judge every answer.
+
+    Args:
+        fault: its name.
+        answers: of the whole run of load.
+        expected: undisturbed, by kind.
+        broken_s: when the fault was made, on the answers' clock.
+        recovered_s: how long it lasted.
+        seen: by the operator.
+    """
+    kinds = {kind.name: kind for kind in KINDS}
+    verdicts = [(answer, judge(answer, expected[answer.kind], kinds[answer.kind])) for answer in answers]
+    complete = [answer for answer in answers if answer.end is End.COMPLETE]
+    after = [answer.longest_gap_s for answer in complete if answer.longest_gap_at_s >= broken_s]
+    before = [answer.longest_gap_s for answer in complete if answer.longest_gap_at_s < broken_s]
+    return Outcome(
+        fault=fault,
+        requests=len(answers),
+        lost=_count(verdicts, "lost"),
+        refused=_count(verdicts, "refused"),
+        wrong=_count(verdicts, "wrong"),
+        missing_tokens=_count(verdicts, "missing_tokens"),
+        duplicated_tokens=_count(verdicts, "duplicated_tokens"),
+        invalid_json=_count(verdicts, "invalid_json"),
+        asked_again=sum(answer.attempts > 1 for answer in answers),
+        longest_gap_s=max(after, default=0.0),
+        usual_gap_s=max(before, default=0.0),
+        recovered_s=recovered_s,
+        seen=tuple(seen),
+        examples=_examples(verdicts),
+    )
+
+
+def _count(verdicts: Sequence[tuple[Answer, Verdict]], name: str) -> int:
+    return sum(int(getattr(verdict, name)) for _, verdict in verdicts)
+
+
+def _examples(verdicts: Sequence[tuple[Answer, Verdict]]) -> tuple[str, ...]:
+    found = Counter(f"{answer.kind}: {verdict.why}" for answer, verdict in verdicts if not verdict.is_right)
+    return tuple(f"{text} ({count})" if count > 1 else text for text, count in found.most_common(EXAMPLES_MAX))
