@@ -119,7 +119,8 @@ def soak(
             chaos_cluster(environment=read_environment(), console=progress) as target,
             drawn(progress, unit="faults") as watcher,
         ):
-            found = asyncio.run(run_soak(target, drawable, plan, watcher, seconds=duration, every_s=every, seed=seed))
+            run = run_soak(target, drawable, plan, watcher, seconds=duration, every_s=every, seed=seed)
+            found = asyncio.run(run)
     except InterruptedBySignal as signal:
         raise typer.Exit(signal.exit_status) from None
     report = {

@@ -81,6 +81,14 @@ def test_what_engines_are_built_from_waits() -> None:
     assert merged.gateway.port == 8080
 
 
+def test_engines_settings_go_to_serve_where_replicas_may_be_replaced() -> None:
+    wanted = changed("context_tokens: 100}", "context_tokens: 200, engine: {max_running: 3}}")
+    merged, result, scales = merge(running(), wanted, dropped=frozenset(), rolls=True)
+    assert (result.applied, result.waiting) == (("pools.short.engine",), ("pools.short.context_tokens",))
+    assert scales
+    assert (merged.pool("short").engine.max_running, merged.pool("short").context_tokens) == (3, 100)
+
+
 def test_static_members_come_and_go() -> None:
     wanted = changed("http://127.0.0.1:1", "http://127.0.0.1:2")
     merged, result, scales = merge(running(), wanted, dropped=frozenset())
