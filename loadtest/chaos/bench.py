@@ -18,6 +18,7 @@ from cluster.environment import Environment
 from loadtest.chaos.answer import Answer
 from loadtest.chaos.asking import Asker
 from loadtest.chaos.fault import Fault
+from loadtest.chaos.kinds import KINDS, Kind
 from loadtest.chaos.outcome import Outcome, outcome_of
 from loadtest.chaos.plan import CLUSTER, POOLS, REPLICAS, Plan, configuration
 from loadtest.chaos.seen import Sight
@@ -61,15 +62,16 @@ def chaos_cluster(*, environment: Environment, console: Console) -> Iterator[Tar
 class Suite:
     """Makes faults on one cluster."""
 
-    def __init__(self, target: Target, plan: Plan, watcher: Watcher) -> None:
+    def __init__(self, target: Target, plan: Plan, watcher: Watcher, kinds: Sequence[Kind] = KINDS) -> None:
         """Prepare.
 
         Args:
             target: the cluster.
             plan: of the load.
             watcher: told of the progress.
+            kinds: what is asked.
         """
-        self._target, self._plan, self._watcher = target, plan, watcher
+        self._target, self._plan, self._watcher, self._kinds = target, plan, watcher, kinds
         self._asker = Asker(target.url, target.grpc_address)
         self._expected: Mapping[str, Answer] = {}
 
@@ -83,7 +85,7 @@ class Suite:
             self._watcher.begins("undisturbed answers", 1)
             self._watcher.step("each kind, twice")
             await self._target.whole()
-            self._expected = await undisturbed(self._asker)
+            self._expected = await undisturbed(self._asker, self._kinds)
             self._watcher.ends()
             return [await self._one(fault) for fault in faults]
         finally:
@@ -94,7 +96,9 @@ class Suite:
         if lacking:
             return Outcome(fault=fault.name, skipped=lacking)
         self._watcher.begins(fault.name, STEPS)
-        traffic = Traffic(self._asker, self._plan.rate_per_s, tries=fault.tries, headers=fault.headers)
+        traffic = Traffic(
+            self._asker, self._plan.rate_per_s, kinds=self._kinds, tries=fault.tries, headers=fault.headers
+        )
         sight = Sight(self._target)
         try:
             self._watcher.step("load")

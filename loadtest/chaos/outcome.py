@@ -5,6 +5,7 @@ What must not live here: running it (bench.py), tables (report.py).
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -37,6 +38,10 @@ class Outcome:
     """Between two pieces of an answer that was complete in the end."""
     usual_gap_s: float = 0.0
     """The longest before the fault."""
+    ttft_p95_s: float = 0.0
+    """Time to the first token, of requests sent once the fault was made; of whole answers, to their end."""
+    usual_ttft_p95_s: float = 0.0
+    """Of those sent before."""
     recovered_s: float = 0.0
     """From the fault to the last missing replica's first lease, or what else was broken being back."""
     seen: Sequence[str] = ()
@@ -92,6 +97,8 @@ def outcome_of(
         asked_again=sum(answer.attempts > 1 for answer in answers),
         longest_gap_s=max(after, default=0.0),
         usual_gap_s=max(before, default=0.0),
+        ttft_p95_s=_ttft_p95_s(complete, broken_s, math.inf),
+        usual_ttft_p95_s=_ttft_p95_s(complete, -math.inf, broken_s),
         recovered_s=recovered_s,
         seen=tuple(seen),
         examples=_examples(verdicts),
@@ -100,6 +107,12 @@ def outcome_of(
 
 def _count(verdicts: Sequence[tuple[Answer, Verdict]], name: str) -> int:
     return sum(int(getattr(verdict, name)) for _, verdict in verdicts)
+
+
+def _ttft_p95_s(answers: Sequence[Answer], since_s: float, until_s: float) -> float:
+    chosen = (one for one in answers if since_s <= one.sent_s < until_s)
+    times = sorted(one.first_s - one.sent_s for one in chosen if one.first_s is not None)
+    return times[min(int(0.95 * len(times)), len(times) - 1)] if times else 0.0
 
 
 def _examples(verdicts: Sequence[tuple[Answer, Verdict]]) -> tuple[str, ...]:

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 HEADS = (
     "fault", "requests", "lost", "refused", "wrong", "tokens missing", "twice", "bad JSON", "asked again",
-    "longest gap s", "before s", "well after s",
+    "longest gap s", "before s", "TTFT p95 s", "before s", "well after s",
 )  # fmt: skip
 GROWTH_HEADS = ("value", "first third", "last third", "most")
 
@@ -56,7 +56,7 @@ def cells(row: Mapping[str, Any]) -> tuple[str, ...]:
                 "asked_again",
             )
         ),
-        *(f"{row[name]:.2f}" for name in ("longest_gap_s", "usual_gap_s")),
+        *(f"{row[name]:.2f}" for name in ("longest_gap_s", "usual_gap_s", "ttft_p95_s", "usual_ttft_p95_s")),
         f"{row['recovered_s']:.0f}",
     )  # fmt: skip
 

@@ -115,12 +115,12 @@ class Target:
             and pool in {None, lease.pool}
         ]
 
-    async def busiest(self, pool: str) -> Replica:
-        """The replica of a pool with the most sequences under way; waits until one has several."""
+    async def busiest(self, pool: str, *, at_least: int = SEVERAL) -> Replica:
+        """The replica of a pool with the most sequences under way; waits until one has `at_least`."""
 
         async def look() -> Replica | None:
             found = max(await self.replicas(pool), key=lambda replica: replica.running, default=None)
-            return found if found is not None and found.running >= SEVERAL else None
+            return found if found is not None and found.running >= at_least else None
 
         found: Replica = await self.until(look, limit_s=PATIENT_S, what=f"work at a replica of {pool}")
         return found

@@ -16,14 +16,14 @@ from loadtest.chaos.kinds import KINDS, Kind
 from loadtest.chaos.target import ChaosError
 
 
-async def undisturbed(asker: Asker) -> dict[str, Answer]:
+async def undisturbed(asker: Asker, kinds: Sequence[Kind] = KINDS) -> dict[str, Answer]:
     """The answer of each kind from a cluster that nothing disturbs, asked twice.
 
     Raises:
         ChaosError: one fails, or two are not the same, so that nothing could be compared.
     """
     found: dict[str, Answer] = {}
-    for kind in KINDS:
+    for kind in kinds:
         first, second = await asker.ask(kind), await asker.ask(kind)
         if first.end != "complete" or not first.ids:
             raise ChaosError(f"the undisturbed cluster does not answer {kind.name}: {first.end} {first.detail}")

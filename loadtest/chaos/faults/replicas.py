@@ -13,13 +13,14 @@ import psutil
 
 from loadtest.chaos.fault import Fault
 from loadtest.chaos.plan import LONG, SHORT
-from loadtest.chaos.target import HEAL_LIMIT_S, ChaosError, Target
+from loadtest.chaos.target import HEAL_LIMIT_S, SEVERAL, ChaosError, Target
 
 CONTROLLER = "ServeController"
 
 
 async def _replica(target: Target, pool: str, number: signal.Signals) -> None:
-    victim = await target.busiest(pool)
+    # Few requests are documents.
+    victim = await target.busiest(pool, at_least=1 if pool == LONG else SEVERAL)
     await _hit(target, victim.pid, number, victim.replica_id)
 
 

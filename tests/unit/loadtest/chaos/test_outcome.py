@@ -35,6 +35,12 @@ def test_gaps_before_and_after_the_fault_are_told_apart() -> None:
     assert (found.usual_gap_s, found.longest_gap_s) == (0.2, 2.0)
 
 
+def test_first_tokens_before_and_after_the_fault_are_told_apart() -> None:
+    answers = [replace(EXPECTED, sent_s=sent_s, first_s=sent_s + 0.01 * sent_s) for sent_s in range(1, 30)]
+    found = of(*answers)
+    assert (round(found.usual_ttft_p95_s, 2), round(found.ttft_p95_s, 2)) == (0.09, 0.29)
+
+
 def test_pieces_make_gaps() -> None:
     answer = Answer(kind=KIND, sent_s=0.0)
     for now_s, ids in ((1.0, [1]), (1.5, [2]), (4.0, [3]), (4.1, [])):
