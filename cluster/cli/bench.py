@@ -13,14 +13,15 @@ from cluster.cli import (
     bench_loadclient,
     bench_pools,
     bench_prefix,
+    bench_resume,
     bench_route,
     bench_simulate,
     bench_start,
 )
 
 app = typer.Typer(
-    help="Measure the gateway beside its peers, gRPC, routing, prefix caches, pools, starts of replicas, the load "
-    "client, and the simulator.",
+    help="Measure the gateway beside its peers, gRPC, routing, prefix caches, pools, cut streams, starts of replicas, "
+    "the load client, and the simulator.",
     no_args_is_help=True,
 )
 app.command()(bench_gateway.gateway)
@@ -31,3 +32,4 @@ app.command()(bench_simulate.simulate)
 app.command()(bench_start.start)
 app.command()(bench_loadclient.loadclient)
 app.command()(bench_pools.pools)
+app.command()(bench_resume.resume)

@@ -48,6 +48,8 @@ class Answer:
     finish: str = ""
     output_tokens: int | None = None
     """As the usage told."""
+    cached_tokens: int = 0
+    """Of the prompt, as the usage told."""
     longest_gap_s: float = 0.0
     """Between two pieces, once the first has come."""
     longest_gap_at_s: float = 0.0

@@ -64,7 +64,8 @@ class Asker:
         key = {"idempotency-key": uuid.uuid4().hex} if tries > 1 else {}
         begun_s = time.monotonic()
         for number in range(1, tries + 1):
-            answer = await self._try(kind, {**headers, **key})
+            answer = Answer(kind=kind.name, sent_s=time.monotonic())
+            await self.fill(answer, kind, {**headers, **key})
             answer.attempts, answer.sent_s = number, begun_s
             if answer.end not in AGAIN:
                 break
@@ -72,8 +73,8 @@ class Asker:
                 await asyncio.sleep(AGAIN_AFTER_S)
         return answer
 
-    async def _try(self, kind: Kind, headers: Mapping[str, str]) -> Answer:
-        answer = Answer(kind=kind.name, sent_s=time.monotonic())
+    async def fill(self, answer: Answer, kind: Kind, headers: Mapping[str, str] = NO_HEADERS) -> None:
+        """Ask once; `answer` can be watched meanwhile."""
         try:
             async with asyncio.timeout(ANSWER_LIMIT_S):
                 if kind.api is Api.GRPC:
@@ -87,7 +88,6 @@ class Asker:
         except TimeoutError:
             answer.end, answer.detail = End.LATE, f"nothing within {ANSWER_LIMIT_S:g} s"
         answer.ended_s = time.monotonic()
-        return answer
 
     async def _ask_rest(self, kind: Kind, answer: Answer, headers: Mapping[str, str]) -> None:
         async with self._http.stream("POST", kind.path, json=kind.body, headers=headers) as response:
@@ -157,6 +157,7 @@ def _event(data: Mapping[str, Any], answer: Answer) -> None:
     usage = data.get("usage")
     if usage:
         answer.output_tokens = usage["completion_tokens"]
+        answer.cached_tokens = (usage.get("prompt_tokens_details") or {}).get("cached_tokens") or 0
 
 
 def _name(part: Any) -> str:
