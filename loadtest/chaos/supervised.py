@@ -11,6 +11,7 @@ import contextlib
 import os
 import signal
 from collections.abc import Mapping
+from dataclasses import replace
 
 import psutil
 
@@ -55,4 +56,6 @@ class Supervised:
         """
         journal = read_journal(self._run_dir.journal)
         assert journal is not None
+        others = tuple(entry for entry in journal.processes if entry.name != self._name)
+        journal = replace(journal, processes=others)
         launch.start(self._name, self._argv, {**self._env, **(variables or {})}, run_dir=self._run_dir, journal=journal)
