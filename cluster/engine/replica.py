@@ -34,6 +34,7 @@ from cluster.engine.order import ReplicaOrder
 from cluster.engine.plan import ReplicaPlan
 from cluster.engine.residency.opening import ReplicaResidency
 from cluster.engine.seal import bind_handle_server_to_loopback
+from cluster.engine.serve_log import kept_serve_log
 from cluster.engine.start_clock import StartClock, process_age_s
 from cluster.engine.vitals import Vitals
 from cluster.engine.vllm_engine import VllmEngine, start_engine
@@ -84,7 +85,8 @@ class EngineReplica:
                 self._start_clock.ends(StartStage.MODEL)
             self._plan = wanted
             self._host = node if wanted.replica_host == "node" else wanted.replica_host
-            await self._start()
+            with kept_serve_log():
+                await self._start()
         except BaseException as error:
             await self._heart.report(ReplicaPhase.FAILED, "did not start", error=_short(error))
             raise

@@ -5,6 +5,7 @@ What must not live here: other processes.
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import os
 import signal
@@ -16,6 +17,7 @@ from loadtest.chaos.plan import LONG, SHORT
 from loadtest.chaos.target import HEAL_LIMIT_S, SEVERAL, ChaosError, Target
 
 CONTROLLER = "ServeController"
+TAKEN_OVER_S = 10.0
 
 
 async def _replica(target: Target, pool: str, number: signal.Signals) -> None:
@@ -63,8 +65,9 @@ async def freeze_replica(target: Target) -> None:
     await _replica(target, SHORT, signal.SIGSTOP)
 
 
-async def kill_controller(target: Target) -> None:
-    """Serve's controller; Ray starts another one."""
+async def kill_controller(target: Target) -> list[str]:
+    """Serve's controller; Ray starts another one, which takes the replicas over as they are."""
+    before = {replica.replica_id for replica in await target.replicas()}
     old = _controller(target)
     old.kill()
 
@@ -74,7 +77,11 @@ async def kill_controller(target: Target) -> None:
         return False
 
     await target.until(is_new, limit_s=HEAL_LIMIT_S, what="another Serve controller")
+    # It looks at every replica at first, and stops those that it does not understand.
+    await asyncio.sleep(TAKEN_OVER_S)
     await target.whole()
+    kept = before & {replica.replica_id for replica in await target.replicas()}
+    return [f"the new controller kept {len(kept)} of {len(before)} replicas"]
 
 
 def _controller(target: Target) -> psutil.Process:
