@@ -22,6 +22,9 @@ class LimitsSection(Section):
     header_s: float = Field(default=10, gt=0, description="Longest a client may take to send its request's head")
     concurrent_requests: int = Field(default=4096, ge=1, description="In flight in one worker; over it: 429")
     queued_requests: int = Field(default=1024, ge=0, description="Waiting in one worker for a free replica; over: 429")
+    queued_high_requests: int = Field(
+        default=256, ge=0, description="Of class high, waiting in one worker beyond queued_requests; over: 429"
+    )
     queue_s: float = Field(default=30, ge=0, description="Longest wait for a free replica; over it: 429")
     hold_s: float = Field(
         default=900, ge=0, description="Longest wait for the first replica of a pool that had none; over it: 503"

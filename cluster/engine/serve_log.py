@@ -1,7 +1,7 @@
 """Ray Serve's own log of a replica, kept whole while vLLM sets logging up for itself.
 
-`logging.config.dictConfig`, which vLLM calls when it is imported, closes every handler there is, and a MemoryHandler that
-is closed forgets its target. A controller of Serve's that was started again asks each replica for that target's file
+`logging.config.dictConfig`, which vLLM calls when it is imported, closes every handler there is, and a MemoryHandler
+then forgets its target. A controller of Serve's that was started again asks each replica for that target's file
 (`ServeReplica.is_allocated`), and stops the replica that raises: all of them, at once. What must not live here: the
 replica's own log.
 """

@@ -162,7 +162,7 @@ class WaitingRoom:
         now_s = self._clock()
         limits = self._limits()
         limit_s = limits.queue_s if hold is None else hold.limit_s
-        refusal = self._enqueue(ticket, now_s, limits.queued_requests if limit_s > 0 else 0, hold)
+        refusal = self._enqueue(ticket, now_s, _capacity(ticket, limits) if limit_s > 0 else 0, hold)
         if refusal is not None:
             return refusal
         until_s = now_s + limit_s
@@ -324,3 +324,9 @@ class WaitingRoom:
             self.sweep()
         finally:
             self._arm()
+
+
+def _capacity(ticket: Ticket, limits: LimitsSection) -> int:
+    """Places of the queue that a request may use: lower classes never take those of the highest."""
+    extra = limits.queued_high_requests if ticket.priority is Priority.HIGH else 0
+    return limits.queued_requests + extra

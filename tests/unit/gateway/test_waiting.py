@@ -157,6 +157,16 @@ async def test_a_tenant_that_floods_gives_way_to_another(world: World) -> None:
     assert world.room.counts.displaced == 1
 
 
+async def test_the_highest_class_has_places_of_its_own(world: World) -> None:
+    world.limits = LimitsSection(queued_requests=1, queued_high_requests=2)
+    normal = await world.come("normal")
+    high = [await world.come(str(number), priority=Priority.HIGH) for number in range(3)]
+    assert [task.done() for task in high] == [False, False, False]
+    assert isinstance(normal.result(), QueueFull), "the third one took its place"
+    assert isinstance((await world.come("over", priority=Priority.HIGH)).result(), QueueFull)
+    assert isinstance((await world.come("over too")).result(), QueueFull)
+
+
 @pytest.mark.parametrize("limits", [{"queued_requests": 0}, {"queue_s": 0.0}])
 async def test_without_a_queue_nobody_waits(world: World, limits: dict[str, float]) -> None:
     world.limits = LimitsSection.model_validate(limits)
