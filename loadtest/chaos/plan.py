@@ -60,5 +60,7 @@ def configuration(*, port_min: int) -> dict[str, Any]:
                 "engine": {**ENGINE, "redis_tier": {"enabled": True}},
             },
         ],
+        # In an overload the steady load goes before the flood.
+        "tenants": [{"name": "default", "priority": "high"}],
         "gateway": {"host": "127.0.0.1", "port": 0, "workers": WORKERS},
     }

@@ -36,7 +36,7 @@ AT_ONCE = 32
 REFUSED_WITHIN_S = 0.1
 LIMITS = {"queued_requests": 1}
 """One waits at each worker; the rest is told at once that there is no place, so that who is let in need not wait."""
-HIGH = {"x-longreach-priority": "high"}
+HIGH, NORMAL = {"x-longreach-priority": "high"}, {"x-longreach-priority": "normal"}
 FLOOD = Kind(name="flood", body={**KINDS[0].body, "max_tokens": 32})
 
 
@@ -104,7 +104,7 @@ async def _capacity(asker: Asker) -> float:
     async def loop() -> None:
         nonlocal done
         while time.monotonic() < ends_s:
-            answer = await asker.ask(FLOOD)
+            answer = await asker.ask(FLOOD, headers=NORMAL)
             done += answer.end is End.COMPLETE
 
     begun_s = time.monotonic()
@@ -115,7 +115,7 @@ async def _capacity(asker: Asker) -> float:
 
 
 async def _load(asker: Asker, rate_per_s: float, seconds: float) -> list[Answer]:
-    traffic = Traffic(asker, rate_per_s, kinds=_only(FLOOD))
+    traffic = Traffic(asker, rate_per_s, kinds=_only(FLOOD), headers=NORMAL)
     traffic.start()
     try:
         await asyncio.sleep(seconds)
