@@ -26,6 +26,7 @@ from services.api.gateway import Gateway
 from services.api.snapshot import snapshot_of
 from services.gateway.access import Access
 from services.gateway.access_log import AccessLog
+from services.gateway.asking import Asking
 from services.gateway.boundary import Boundaries, BoundaryExchange
 from services.gateway.current import Current
 from services.gateway.demand import AskedWriter, Demand
@@ -33,12 +34,14 @@ from services.gateway.directory import Directory, LeaseReader
 from services.gateway.dispatch import Dispatcher
 from services.gateway.kept import Kept, KeptSource
 from services.gateway.metrics import Metrics
+from services.gateway.open_answers import OpenAnswers
 from services.gateway.places import Places
 from services.gateway.probes import StaticProbes
 from services.gateway.residency import Residency, ResidencySource
 from services.gateway.scaling import RecordReader, Scaling
 from services.gateway.scrapes import Scrapes
 from services.gateway.server import KEEPALIVE_S
+from services.gateway.succession import Succession
 from services.gateway.tokens import PromptCounter
 from services.gateway.upstream import HttpUpstream
 from services.gateway.usage import LocalTotals, Usage
@@ -191,26 +194,44 @@ def assemble(around: Surroundings) -> Assembly:
     scaling = Scaling(around.records, pools=lambda: current.catalog.autoscaled, clock=time.time)
     boundaries = Boundaries(around.boundaries, gateway=writer, directory=directory, speeds=scaling.speed, clock=clock)
     quotas = Quotas(around.redis, config.cluster.name, gateway=writer, clock=clock, sharers=config.gateway.workers)
+    places = Places(
+        directory=directory,
+        residency=residency,
+        room=room,
+        demand=demand,
+        scaling=scaling,
+        rng=around.rng,
+        clock=clock,
+    )
+    asking = Asking(
+        directory=directory,
+        counter=around.counter,
+        upstream=upstream,
+        metrics=metrics,
+        places=places,
+        clock=clock,
+        credential=around.credential,
+    )
+    open_answers = OpenAnswers()
     dispatcher = Dispatcher(
         current=current,
         directory=directory,
         residency=residency,
         counter=around.counter,
-        upstream=upstream,
         metrics=metrics,
-        places=Places(
-            directory=directory,
-            residency=residency,
-            room=room,
-            demand=demand,
-            scaling=scaling,
-            rng=around.rng,
-            clock=clock,
-        ),
+        places=places,
         quotas=quotas,
         boundaries=boundaries,
-        clock=clock,
-        credential=around.credential,
+        asking=asking,
+        succession=Succession(
+            asking=asking,
+            directory=directory,
+            places=places,
+            metrics=metrics,
+            open_answers=open_answers,
+            clock=clock,
+        ),
+        open_answers=open_answers,
     )
     gateway = Gateway(
         current=current,

@@ -8,49 +8,40 @@ connections, who may ask (authentication comes before).
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 from typing import NamedTuple
 
-from cluster.config import LimitsSection
-from cluster.core import wire
 from cluster.core.outcome import ReplicaOutcome
 from cluster.core.prompt import CountKind, PromptTokens
 from cluster.core.quota import Granted, Refused
 from cluster.core.request import ContextNeed, InferenceRequest, OverCap, context_need, output_need
-from cluster.core.routing import Choice, Decision, NoEndpoint, Pool, Saturated, TooLong, session_hash
+from cluster.core.routing import Decision, NoEndpoint, Pool, Saturated, TooLong, session_hash
 from cluster.state.quotas import Quotas
 from services.gateway.ask import Ask
-from services.gateway.attempts import OVERLOAD_STATUSES, Attempts, is_passed_over
+from services.gateway.asking import Answered, Asking
+from services.gateway.attempts import Attempts
 from services.gateway.boundary import Boundaries
-from services.gateway.call import call_of
 from services.gateway.catalog import Catalog, Resolved
 from services.gateway.current import Current
 from services.gateway.directory import Directory
-from services.gateway.lengths import lesson, told_length
-from services.gateway.metric_labels import PromptCounted, Resumed
+from services.gateway.lengths import lesson
+from services.gateway.metric_labels import PromptCounted
 from services.gateway.metrics import Metrics
+from services.gateway.open_answers import OpenAnswers
 from services.gateway.outcome import Outcome, OverQuota, Served, UnknownModel
-from services.gateway.places import Case, Claim, Line, Places
+from services.gateway.places import Case, Claim, Places
 from services.gateway.prefix import LEAST_TOKENS, prefix_of
 from services.gateway.residency import Residency
 from services.gateway.resuming import ResumableAnswer
-from services.gateway.resumption import Resumption, how_resumed, is_resumable, may_resume
+from services.gateway.resumption import Resumption, is_resumable
+from services.gateway.succession import Succession
 from services.gateway.tokens import PromptCounter
-from services.gateway.upstream import Upstream, UpstreamAnswer, UpstreamFailure
+from services.gateway.upstream import UpstreamAnswer
 
 _HOW_COUNTED = {
     CountKind.EXACT: PromptCounted.GIVEN,
     CountKind.AT_MOST: PromptCounted.BOUND,
     CountKind.ABOUT: PromptCounted.INTERVAL,
 }
-LEAVING_REFUSALS = frozenset({wire.REFUSAL_DRAINING, wire.REFUSAL_STALLED})
-
-
-class Answered(NamedTuple):
-    """An endpoint has begun to answer."""
-
-    claim: Claim
-    answer: UpstreamAnswer
 
 
 class _Target(NamedTuple):
@@ -71,25 +62,25 @@ class Dispatcher:
         directory: Directory,
         residency: Residency,
         counter: PromptCounter,
-        upstream: Upstream,
         metrics: Metrics,
         places: Places,
         quotas: Quotas,
         boundaries: Boundaries,
-        clock: Callable[[], float],
-        credential: str | None,
+        asking: Asking,
+        succession: Succession,
+        open_answers: OpenAnswers,
     ) -> None:
         self._current = current
         self._directory = directory
         self._residency = residency
         self._counter = counter
-        self._upstream = upstream
         self._metrics = metrics
         self._places = places
         self._quotas = quotas
         self._boundaries = boundaries
-        self._clock = clock
-        self._credential = credential
+        self._asking = asking
+        self._succession = succession
+        self._open = open_answers
 
     async def find(self, ask: Ask) -> Outcome:
         """What becomes of a request. A `Served` answer must be handed to `release` in the end."""
@@ -123,6 +114,7 @@ class Dispatcher:
             told: what the engine counted; None where it did not, then what a tenant was charged stands.
         """
         served.answer.close()
+        self._open.ended(served.choice.endpoint.replica_id, served.answer)
         self._places.freed(served.choice)
         if told is None:
             return
@@ -199,130 +191,15 @@ class Dispatcher:
 
     async def _try(self, case: Case) -> Outcome:
         """Attempts, one after another, until one answers or nobody is left."""
-        found = await self._attempt(case)
+        found = await self._asking.answer(case)
         if not isinstance(found, Answered):
             return found
         served = self._served(case, found.claim, found.answer)
         if is_resumable(case, found.claim.choice, found.answer):
-            resumption = Resumption(case, served, self)
+            resumption = Resumption(case, served, self._succession)
             served.answer = ResumableAnswer(found.answer, resumption.journal, resumption.go_on)
+        self._open.opened(found.claim.choice.endpoint.replica_id, served.answer)
         return served
-
-    async def resumed(
-        self, case: Case, served: Served, failure: UpstreamFailure, *, is_transports: bool
-    ) -> UpstreamAnswer | None:
-        """Let another replica go on with a stream that was cut; None where none does.
-
-        `served` is told who goes on; `is_transports`: the connection broke, not the engine's work on this one request.
-        """
-        cut = served.choice
-        if case.ask.deadline.left_s(self._clock()) <= 0:
-            return None
-        self._directory.suspect(cut.endpoint.replica_id)
-        case.cut |= {cut.endpoint.replica_id}
-        case.attempts = attempts = Attempts()
-        attempts.tried |= case.cut
-        if case.ask.recording is not None:
-            case.ask.recording.failed(self._clock(), failure.kind.value)
-        while isinstance(found := await self._attempt(case), Answered):
-            choice, answer = found.claim.choice, found.answer
-            how = how_resumed(answer)
-            self._metrics.resumed(cut.endpoint.pool, how)
-            if how is not Resumed.REFUSED:
-                # Where nobody goes on, the books count all of this.
-                self._metrics.broken(cut.endpoint.pool, failure.kind.value)
-                if is_transports:
-                    self._directory.failed(cut.endpoint.replica_id)
-                self._places.freed(cut)
-                served.choice, served.resumes = choice, served.resumes + 1
-                served.attempts += attempts.sent
-                return answer
-            answer.close()
-            self._places.freed(choice)
-            attempts.tried |= {choice.endpoint.replica_id}
-        self._metrics.resumed(cut.endpoint.pool, Resumed.NOBODY)
-        return None
-
-    async def _attempt(self, case: Case) -> Answered | Outcome:
-        limits = case.catalog.config.gateway.limits
-        attempts, recording = case.attempts, case.ask.recording
-        while True:
-            found = await self._place(case, limits)
-            if not isinstance(found, Claim):
-                return found
-            choice = found.choice
-            attempts.sent += 1
-            if recording is not None:
-                recording.attempted(self._clock(), choice)
-            answer = await self._send(case, found, limits)
-            if isinstance(answer, UpstreamFailure):
-                self._passed_over(case, choice, answer.kind.value)
-                self._directory.failed(choice.endpoint.replica_id)
-                attempts.failed(choice, answer)
-            elif answer.headers.get(wire.HEADER_REFUSAL) == wire.REFUSAL_CONTEXT:
-                self._passed_over(case, choice, "refused")
-                answer.close()
-                case.need = told_length(case, choice, answer, self._counter)
-            elif answer.status in OVERLOAD_STATUSES:
-                self._passed_over(case, choice, "overloaded")
-                answer.close()
-                # A bare 503 or 429 only means busy; a drain or a stall means that no other should go there either.
-                if answer.headers.get(wire.HEADER_REFUSAL) in LEAVING_REFUSALS:
-                    self._directory.suspect(choice.endpoint.replica_id)
-                attempts.overloaded(choice, answer)
-            else:
-                self._metrics.attempt(choice.endpoint.pool, "answered")
-                return Answered(found, answer)
-
-    async def _place(self, case: Case, limits: LimitsSection) -> Claim | Outcome:
-        """A place for the next attempt, after a wait where need be."""
-        recording = case.ask.recording
-        found = self._places.claim(case, limits)
-        if case.attempts.sent == 0 and case.delivered is None:
-            self._places.arrived(case, found)
-            if recording is not None:
-                recording.decision_s = case.decision_s
-        if not isinstance(found, Line):
-            return found
-        begun_s = self._clock()
-        try:
-            return await self._places.wait(case, found, limits)
-        finally:
-            if recording is not None:
-                recording.waited(begun_s, self._clock())
-
-    def _passed_over(self, case: Case, choice: Choice, why: str) -> None:
-        self._metrics.attempt(choice.endpoint.pool, why)
-        if case.ask.recording is not None:
-            case.ask.recording.failed(self._clock(), why)
-
-    async def _send(self, case: Case, claim: Claim, limits: LimitsSection) -> UpstreamAnswer | UpstreamFailure:
-        choice = claim.choice
-        endpoint = choice.endpoint
-        static = case.catalog.static(endpoint.replica_id)
-        left_s = case.ask.deadline.left_s(self._clock())
-        call = call_of(
-            case.ask,
-            case.resolved,
-            choice,
-            static,
-            credential=self._credential,
-            left_s=left_s,
-            delivered=case.delivered,
-            tells_ids=may_resume(case) and endpoint.pool not in case.catalog.without_resume,
-        )
-        is_kept = False
-        try:
-            answer = await self._upstream.send(call, limits)
-            if not isinstance(answer, UpstreamFailure):
-                self._directory.answered(endpoint.replica_id)
-                is_kept = not is_passed_over(answer)
-            return answer
-        finally:
-            if is_kept:
-                self._places.answered(claim)
-            else:
-                self._places.give_back(claim)
 
     def _served(self, case: Case, claim: Claim, answer: UpstreamAnswer) -> Served:
         choice = claim.choice

@@ -65,6 +65,12 @@ class ResumableAnswer:
             self._task.cancel()
         self._answer.close()
 
+    def cut(self, failure: UpstreamFailure) -> None:
+        """Break it off, though its connection says nothing: its replica is known to be gone."""
+        if self._reader is not None and self._task is None:
+            self._answer.close()
+            self._cut(failure)
+
     def data(self, payload: bytes, *, is_last: bool) -> None:
         """Bytes from the replica."""
         reader, journal = self._reader, self._journal
