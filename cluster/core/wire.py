@@ -53,6 +53,8 @@ COMMENT_OUTCOME = b": longreach-outcome "
 COMMENT_IDS = b": longreach-ids "
 """Replica to gateway, streams: token ids generated since the last such line, as `choice:id,id,…`; a blank line ends
 it."""
+COMMENT_FULL = b": longreach-full"
+"""Replica to gateway, streams: what follows ends the stream for want of context, and of nothing else."""
 HEADER_RESUME = "x-longreach-resume"
 """Client to gateway: `off` lets a cut stream end. Gateway to replica: `1`, and what the client has is in the body."""
 RESUME_OFF = "off"

@@ -11,12 +11,13 @@ from typing import NamedTuple
 from cluster.config import LimitsSection
 from cluster.core import wire
 from cluster.core.routing import Choice
-from services.gateway.attempts import OVERLOAD_STATUSES, is_passed_over
+from cluster.core.routing.room import Tier
+from services.gateway.attempts import OVERLOAD_STATUSES, RETRY_AFTER_S, is_passed_over
 from services.gateway.call import call_of
 from services.gateway.directory import Directory
 from services.gateway.lengths import told_length
 from services.gateway.metrics import Metrics
-from services.gateway.outcome import Outcome
+from services.gateway.outcome import Busy, Outcome
 from services.gateway.places import Case, Claim, Line, Places
 from services.gateway.resumption import may_resume
 from services.gateway.tokens import PromptCounter
@@ -54,12 +55,17 @@ class Asking:
         self._clock = clock
         self._credential = credential
 
-    async def answer(self, case: Case) -> Answered | Outcome:
-        """The first bytes of an answer, or why there are none."""
+    async def answer(self, case: Case, *, waits: bool = True) -> Answered | Outcome:
+        """The first bytes of an answer, or why there are none.
+
+        Args:
+            case: of the request.
+            waits: whether it may wait for a place, and asks endpoints that failed a moment ago.
+        """
         limits = case.catalog.config.gateway.limits
         attempts, recording = case.attempts, case.ask.recording
         while True:
-            found = await self._place(case, limits)
+            found = await self._place(case, limits) if waits else self._free_place(case, limits)
             if not isinstance(found, Claim):
                 return found
             choice = found.choice
@@ -102,6 +108,15 @@ class Asking:
         finally:
             if recording is not None:
                 recording.waited(begun_s, self._clock())
+
+    def _free_place(self, case: Case, limits: LimitsSection) -> Claim | Outcome:
+        """A place that is there now, with a healthy endpoint."""
+        found = self._places.claim(case, limits)
+        if isinstance(found, Claim) and found.choice.tier is not Tier.SUSPECT:
+            return found
+        if not isinstance(found, Line):
+            self._places.give_back(found)
+        return Busy(retry_after_s=RETRY_AFTER_S, waited_s=case.waited_s, is_late=False)
 
     def _passed_over(self, case: Case, choice: Choice, why: str) -> None:
         self._metrics.attempt(choice.endpoint.pool, why)

@@ -34,6 +34,7 @@ from services.gateway.directory import Directory, LeaseReader
 from services.gateway.dispatch import Dispatcher
 from services.gateway.kept import Kept, KeptSource
 from services.gateway.metrics import Metrics
+from services.gateway.moves import Moves
 from services.gateway.open_answers import OpenAnswers
 from services.gateway.places import Places
 from services.gateway.probes import StaticProbes
@@ -108,6 +109,7 @@ class Assembly:
     counter: PromptCounter
     quotas: Quotas
     demand: Demand
+    moves: Moves
     grpc: GrpcServices
     push: MetricsPush | None
 
@@ -146,6 +148,7 @@ class Assembly:
             gateway.boundaries.follow,
             self.quotas.follow,
             self.demand.follow,
+            self.moves.follow,
         ]
         if gateway.usage is not None:
             loops.append(gateway.usage.follow)
@@ -269,6 +272,7 @@ def assemble(around: Surroundings) -> Assembly:
         counter=around.counter,
         quotas=quotas,
         demand=demand,
+        moves=Moves(open_answers, directory.leases, lambda: current.catalog.config.gateway.limits.move_s, clock),
         grpc=GrpcServices(InferenceService(gateway, conduct, calls), AdminService(gateway, calls), calls),
         push=_push(gateway, config),
     )

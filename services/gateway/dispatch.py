@@ -197,7 +197,7 @@ class Dispatcher:
         served = self._served(case, found.claim, found.answer)
         if is_resumable(case, found.claim.choice, found.answer):
             resumption = Resumption(case, served, self._succession)
-            served.answer = ResumableAnswer(found.answer, resumption.journal, resumption.go_on)
+            served.answer = ResumableAnswer(found.answer, resumption.journal, resumption)
         self._open.opened(found.claim.choice.endpoint.replica_id, served.answer)
         return served
 

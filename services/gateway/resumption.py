@@ -1,18 +1,19 @@
 """Whether a stream is gone on with when it is cut, and how often.
 
-What must not live here: sending (dispatch.py), bytes (resuming.py, journal.py).
+What must not live here: finding (succession.py), bytes (resuming.py, journal.py).
 """
 
 from __future__ import annotations
 
+import asyncio
 from typing import Protocol
 
 from cluster.core import wire
 from cluster.core.prompt import Conversation, Texts, TokenIds
 from cluster.core.request import Route
-from cluster.core.routing import Choice
+from cluster.core.routing import Choice, Pool
 from services.gateway.journal import Journal
-from services.gateway.metric_labels import Resumed
+from services.gateway.metric_labels import Moved, Resumed
 from services.gateway.outcome import Served
 from services.gateway.places import Case
 from services.gateway.upstream import UpstreamAnswer, UpstreamFailure
@@ -24,8 +25,8 @@ BEAM_SEARCH = "use_beam_search"
 """vLLM's own field: beams are chosen at the end, so their tokens are no one's until then."""
 
 
-class Dispatches(Protocol):
-    """What is needed of dispatch."""
+class Succeeds(Protocol):
+    """What is needed of succession."""
 
     async def resumed(
         self, case: Case, served: Served, failure: UpstreamFailure, *, is_transports: bool
@@ -33,15 +34,19 @@ class Dispatches(Protocol):
         """Let another replica go on."""
         ...
 
+    async def moved(self, case: Case, served: Served, why: Moved, *, waits: bool) -> UpstreamAnswer | None:
+        """The same where nothing is wrong with the one that gives the stream."""
+        ...
+
 
 class Resumption:
     """One stream's resumes."""
 
-    def __init__(self, case: Case, served: Served, dispatcher: Dispatches) -> None:
+    def __init__(self, case: Case, served: Served, succession: Succeeds) -> None:
         limits = case.catalog.config.gateway.limits
         self._case = case
         self._served = served
-        self._dispatcher = dispatcher
+        self._succession = succession
         self._left = limits.resumes
         self._noted_bytes = -1
         self.journal = Journal(case.ask.request.route, limits.resume_tokens)
@@ -49,14 +54,36 @@ class Resumption:
     async def go_on(self, failure: UpstreamFailure) -> UpstreamAnswer | None:
         """Whoever goes on; None: nobody, or it was tried often enough."""
         case, journal = self._case, self.journal
-        pools = tuple(pool for pool in case.pools if pool.verifies and pool.name not in case.catalog.without_resume)
+        pools = self._pools()
         # A request under which two engines broke off without a token between them may be what breaks them.
         if self._left == 0 or not pools or journal.noted_bytes == self._noted_bytes:
             return None
         self._left -= 1
         self._noted_bytes = journal.noted_bytes
         case.pools, case.delivered = pools, journal.delivered()
-        return await self._dispatcher.resumed(case, self._served, failure, is_transports=not journal.has_failed)
+        return await self._succession.resumed(case, self._served, failure, is_transports=not journal.has_failed)
+
+    async def elsewhere(self) -> UpstreamAnswer | None:
+        """Whoever has a place now, while the stream's replica still gives it; None: nobody has."""
+        case, pools = self._case, self._pools()
+        if not pools:
+            return None
+        case.pools, case.delivered = pools, self.journal.delivered()
+        try:
+            # Its client waits meanwhile, though its replica would go on: as long as a silence may be, and no longer.
+            async with asyncio.timeout(case.catalog.config.gateway.limits.idle_s):
+                return await self._succession.moved(case, self._served, Moved.DRAIN, waits=False)
+        except TimeoutError:
+            return None
+
+    async def larger(self) -> UpstreamAnswer | None:
+        """A larger pool, since the context of the stream's own is full; None: there is none, or none takes it."""
+        return None
+
+    def _pools(self) -> tuple[Pool, ...]:
+        """Where it may go on."""
+        without_resume = self._case.catalog.without_resume
+        return tuple(pool for pool in self._case.pools if pool.verifies and pool.name not in without_resume)
 
 
 def may_resume(case: Case) -> bool:

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from services.gateway.asking import Answered, Asking
 from services.gateway.attempts import Attempts
 from services.gateway.directory import Directory
-from services.gateway.metric_labels import Resumed
+from services.gateway.metric_labels import Moved, Resumed
 from services.gateway.metrics import Metrics
 from services.gateway.open_answers import OpenAnswers
 from services.gateway.outcome import Served
@@ -55,7 +55,7 @@ class Succession:
         case.attempts.tried |= case.cut
         if case.ask.recording is not None:
             case.ask.recording.failed(self._clock(), failure.kind.value)
-        answer = await self._successor(case, served)
+        answer = await self._successor(case, served, lambda how: self._metrics.resumed(cut.endpoint.pool, how))
         if answer is None:
             self._metrics.resumed(cut.endpoint.pool, Resumed.NOBODY)
             return None
@@ -66,13 +66,36 @@ class Succession:
         served.resumes += 1
         return answer
 
-    async def _successor(self, case: Case, served: Served) -> UpstreamAnswer | None:
+    async def moved(self, case: Case, served: Served, why: Moved, *, waits: bool) -> UpstreamAnswer | None:
+        """Let another replica go on with a stream that its own still gives; None where none does.
+
+        Neither faults nor further attempts: nothing is counted against anybody. `waits`: for a place, as a new request.
+        """
+        before = served.choice.endpoint
+        if case.ask.deadline.left_s(self._clock()) <= 0:
+            return None
+        case.attempts = Attempts(case.cut | {before.replica_id})
+
+        def count(how: Resumed) -> None:
+            self._metrics.moved(before.pool, why, how)
+
+        answer = await self._successor(case, served, count, waits=waits)
+        if answer is None and waits:
+            # Where it does not wait, it will be tried again.
+            count(Resumed.NOBODY)
+        if answer is not None and case.ask.recording is not None:
+            case.ask.recording.moved(self._clock())
+        return answer
+
+    async def _successor(
+        self, case: Case, served: Served, count: Callable[[Resumed], None], *, waits: bool = True
+    ) -> UpstreamAnswer | None:
         """The answer of whoever goes on, who has the stream's place in all books from now on."""
         before, attempts = served.choice, case.attempts
-        while isinstance(found := await self._asking.answer(case), Answered):
+        while isinstance(found := await self._asking.answer(case, waits=waits), Answered):
             choice, answer = found.claim.choice, found.answer
             how = how_resumed(answer)
-            self._metrics.resumed(before.endpoint.pool, how)
+            count(how)
             if how is not Resumed.REFUSED:
                 self._open.ended(before.endpoint.replica_id, served.answer)
                 self._open.opened(choice.endpoint.replica_id, served.answer)
