@@ -136,7 +136,8 @@ class Asking:
             credential=self._credential,
             left_s=left_s,
             delivered=case.delivered,
-            tells_ids=may_resume(case) and endpoint.pool not in case.catalog.without_resume,
+            grows_tokens=case.grows_tokens,
+            tells_ids=may_resume(case.ask, case.catalog) and endpoint.pool not in case.catalog.without_resume,
         )
         is_kept = False
         try:

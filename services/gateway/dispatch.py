@@ -13,7 +13,7 @@ from typing import NamedTuple
 from cluster.core.outcome import ReplicaOutcome
 from cluster.core.prompt import CountKind, PromptTokens
 from cluster.core.quota import Granted, Refused
-from cluster.core.request import ContextNeed, InferenceRequest, OverCap, context_need, output_need
+from cluster.core.request import ContextNeed, InferenceRequest, OverCap, context_need, growing, output_need
 from cluster.core.routing import Decision, NoEndpoint, Pool, Saturated, TooLong, session_hash
 from cluster.state.quotas import Quotas
 from services.gateway.ask import Ask
@@ -32,7 +32,7 @@ from services.gateway.places import Case, Claim, Places
 from services.gateway.prefix import LEAST_TOKENS, prefix_of
 from services.gateway.residency import Residency
 from services.gateway.resuming import ResumableAnswer
-from services.gateway.resumption import Resumption, is_resumable
+from services.gateway.resumption import Resumption, is_resumable, may_grow
 from services.gateway.succession import Succession
 from services.gateway.tokens import PromptCounter
 from services.gateway.upstream import UpstreamAnswer
@@ -50,6 +50,15 @@ class _Target(NamedTuple):
     catalog: Catalog
     resolved: Resolved
     pools: tuple[Pool, ...]
+
+
+class _Counted(NamedTuple):
+    """What a request needs."""
+
+    need: ContextNeed
+    prompt: PromptTokens
+    most_tokens: int | None = None
+    """The output it may have in all, where it may outgrow a pool that holds its need."""
 
 
 class Dispatcher:
@@ -87,10 +96,10 @@ class Dispatcher:
         target = self._target(ask.request)
         if isinstance(target, UnknownModel):
             return target
-        counted = await self._need(ask.request, target)
+        counted = await self._need(ask, target)
         if isinstance(counted, OverCap):
             return counted
-        need = counted[0]
+        need = counted.need
         self._places.requested(ask.arrived_s)
         granted = await self._charge(ask, need)
         if isinstance(granted, OverQuota):
@@ -130,7 +139,7 @@ class Dispatcher:
         target = self._target(ask.request)
         if isinstance(target, UnknownModel):
             return target
-        counted = await self._need(ask.request, target)
+        counted = await self._need(ask, target)
         if isinstance(counted, OverCap):
             return counted
         return self._places.route(self._case(ask, target, counted), explains=True)
@@ -142,14 +151,18 @@ class Dispatcher:
             return UnknownModel(name=request.model, known=catalog.names())
         return _Target(catalog, resolved, self._directory.pools(resolved.model))
 
-    async def _need(self, request: InferenceRequest, target: _Target) -> tuple[ContextNeed, PromptTokens] | OverCap:
-        resolved, pools = target.resolved, target.pools
+    async def _need(self, ask: Ask, target: _Target) -> _Counted | OverCap:
+        request, resolved, pools = ask.request, target.resolved, target.pools
         policy = resolved.model.policy
         output = output_need(request, policy)
         if isinstance(output, OverCap):
             return output
         model_id = resolved.model.section.id
+        largest = max(pool.context_tokens for pool in pools)
         boundaries = [pool.context_tokens - output[0] for pool in pools]
+        grows = policy.grows and may_grow(ask, target.catalog, pools)
+        if grows:
+            boundaries += [pool.context_tokens - min(output[0], policy.default_tokens) for pool in pools]
         prompt = self._counter.quick(model_id, request.prompt, boundaries)
         if prompt is None:
             prompt = await self._counter.exact(model_id, request.prompt, boundaries)
@@ -157,8 +170,11 @@ class Dispatcher:
             self._metrics.counted(PromptCounted.TOKENIZED if is_exact else PromptCounted.SAMPLED)
         else:
             self._metrics.counted(_HOW_COUNTED[prompt.kind])
-        largest = max(pool.context_tokens for pool in pools)
-        return context_need(request, prompt=prompt, output=output, largest_context_tokens=largest), prompt
+        need = context_need(request, prompt=prompt, output=output, largest_context_tokens=largest)
+        if not grows:
+            return _Counted(need, prompt)
+        at_first, most_tokens = growing(need, policy, largest_context_tokens=largest)
+        return _Counted(at_first, prompt, most_tokens)
 
     async def _charge(self, ask: Ask, need: ContextNeed) -> Granted | OverQuota | None:
         tenant = ask.identity.tenant
@@ -169,9 +185,9 @@ class Dispatcher:
             return OverQuota(limit=taken.limit, retry_after_s=max(1, math.ceil(taken.retry_after_s)))
         return taken
 
-    def _case(self, ask: Ask, target: _Target, counted: tuple[ContextNeed, PromptTokens]) -> Case:
+    def _case(self, ask: Ask, target: _Target, counted: _Counted) -> Case:
         session = None if ask.session is None else session_hash(ask.identity.tenant.name, ask.session)
-        need, prompt = counted
+        need = counted.need
         prefix = None
         if need.expected_prompt_tokens >= LEAST_TOKENS and self._residency.is_useful(target.resolved.model.section.id):
             text = self._counter.text(target.resolved.model.section.id, ask.request.prompt)
@@ -182,7 +198,8 @@ class Dispatcher:
             resolved=target.resolved,
             pools=target.pools,
             need=need,
-            prompt=prompt,
+            prompt=counted.prompt,
+            grows_tokens=counted.most_tokens,
             session=session,
             profile=self._places.profile_of(target.catalog),
             attempts=Attempts(),

@@ -42,7 +42,7 @@ class Journal:
     """Follows one stream of a replica that tells the ids of its tokens."""
 
     __slots__ = (
-        "_created", "_ends", "_error", "_events", "_groups", "_is_resumed", "_is_staying", "_most_bytes",
+        "_created", "_ends", "_error", "_events", "_groups", "_is_resumed", "_most_bytes",
         "_pending", "_rest", "has_failed", "is_complete", "is_full", "is_open",
     )  # fmt: skip
 
@@ -60,7 +60,7 @@ class Journal:
         self._events = 0
         self._rest = b""
         self._created = b""
-        self._is_resumed = self._is_staying = False
+        self._is_resumed = False
         self.is_open = True
         """Whether what is noted is enough to go on with."""
         self.is_complete = False
@@ -94,12 +94,12 @@ class Journal:
         """What comes from now on is another replica's."""
         self._rest = b""
         self._pending.clear()
-        self.has_failed = self.is_full = self._is_staying = False
+        self.has_failed = self.is_full = False
         self._is_resumed = True
 
     def stays(self) -> None:
-        """This replica gives the stream to its end, full or not."""
-        self._is_staying |= self.is_full
+        """This replica gives the stream to its end; one that is full is there, and nobody can go on after it."""
+        self.is_open &= not self.is_full
         self.is_full = False
 
     @property
@@ -121,10 +121,9 @@ class Journal:
             if event.startswith(wire.COMMENT_IDS):
                 self._pending.append(event[len(wire.COMMENT_IDS) : -len(EVENT_END)])
             elif event.startswith(wire.COMMENT_FULL):
-                if not self._is_staying:
-                    self.is_full = True
-                    self._rest = payload[begin:] + self._rest
-                    break
+                self.is_full = True
+                self._rest = payload[begin:] + self._rest
+                break
             elif event.startswith(COMMENT):
                 kept.append(event)
             elif event.startswith(self._error):

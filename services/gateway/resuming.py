@@ -217,6 +217,10 @@ class ResumableAnswer:
         if self._task is not None:
             self._task.cancel()
         self._task = self._hold = None
+        if hold.failure is not None and self._journal.is_full:
+            # Its end is not whole: the stream goes on from where its context was full, in a context of the same size.
+            self._cut(hold.failure)
+            return
         self._journal.stays()
         if hold.pieces or hold.is_last:
             self.data(b"".join(hold.pieces), is_last=hold.is_last)

@@ -6,12 +6,15 @@ What must not live here: finding (succession.py), bytes (resuming.py, journal.py
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Sequence
 from typing import Protocol
 
 from cluster.core import wire
 from cluster.core.prompt import Conversation, Texts, TokenIds
-from cluster.core.request import Route
+from cluster.core.request import Route, outgrown
 from cluster.core.routing import Choice, Pool
+from services.gateway.ask import Ask
+from services.gateway.catalog import Catalog
 from services.gateway.journal import Journal
 from services.gateway.metric_labels import Moved, Resumed
 from services.gateway.outcome import Served
@@ -78,7 +81,20 @@ class Resumption:
 
     async def larger(self) -> UpstreamAnswer | None:
         """A larger pool, since the context of the stream's own is full; None: there is none, or none takes it."""
-        return None
+        case, full = self._case, self._served.choice.fit.pool
+        pools = tuple(pool for pool in self._pools() if pool.context_tokens > full.context_tokens)
+        if not pools:
+            return None
+        before = case.pools, case.need
+        case.pools, case.need = pools, outgrown(case.need, full.context_tokens)
+        case.delivered = self.journal.delivered()
+        answer = None
+        try:
+            answer = await self._succession.moved(case, self._served, Moved.FULL, waits=True)
+        finally:
+            if answer is None:
+                case.pools, case.need = before
+        return answer
 
     def _pools(self) -> tuple[Pool, ...]:
         """Where it may go on."""
@@ -86,23 +102,34 @@ class Resumption:
         return tuple(pool for pool in self._case.pools if pool.verifies and pool.name not in without_resume)
 
 
-def may_resume(case: Case) -> bool:
+def may_resume(ask: Ask, catalog: Catalog) -> bool:
     """Whether the request is of a kind that can be gone on with, and nobody wants it to end instead."""
-    request = case.ask.request
+    request = ask.request
     return (
         request.stream
         and request.route in ROUTES
-        and case.catalog.config.gateway.limits.resumes > 0
-        and case.ask.headers.get(wire.HEADER_RESUME, "").strip().lower() != wire.RESUME_OFF
+        and catalog.config.gateway.limits.resumes > 0
+        and ask.headers.get(wire.HEADER_RESUME, "").strip().lower() != wire.RESUME_OFF
         and BEAM_SEARCH not in request.given
         and _is_one_prompt(request.prompt)
+    )
+
+
+def may_grow(ask: Ask, catalog: Catalog, pools: Sequence[Pool]) -> bool:
+    """Whether a stream may outgrow the pool it begins in, as far as its model allows it: it can go on in any other."""
+    request = ask.request
+    promises_few = request.route is Route.COMPLETIONS and request.requested_output_tokens is None
+    return (
+        not promises_few
+        and may_resume(ask, catalog)
+        and all(pool.verifies and pool.name not in catalog.without_resume for pool in pools)
     )
 
 
 def is_resumable(case: Case, choice: Choice, answer: UpstreamAnswer) -> bool:
     """Whether this answer is: a stream of a replica of ours, whose pool does not switch it off."""
     return (
-        may_resume(case)
+        may_resume(case.ask, case.catalog)
         and answer.status == OK_STATUS
         and answer.headers.get("content-type", "").startswith(EVENT_STREAM)
         and case.catalog.static(choice.endpoint.replica_id) is None
