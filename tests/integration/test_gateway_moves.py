@@ -11,9 +11,11 @@ import pytest
 
 from cluster.core import wire
 from cluster.core.resume import FIELD, decode_delivered
+from tests.cluster_harness import until
 from tests.fake_engine import FakeEngine, serve
 from tests.gateway_harness import Leases, Running, lease, leases_of, running
 from tests.integration.test_gateway_resume import PATHS, TOKENS, body_of, store_of
+from tests.spans import MemorySink
 
 pytestmark = pytest.mark.integration
 
@@ -86,6 +88,20 @@ async def test_a_stream_leaves_a_draining_replica(path: str) -> None:
     assert 'longreach_resumes_total{pool="short",result="append"} 0' in metrics
     assert 'longreach_broken_answers_total{kind="reset",pool="short"} 0' in metrics
     assert 'longreach_attempts_total{pool="short",result="answered"} 2' in metrics
+
+
+async def test_a_trace_has_both_attempts_and_no_error() -> None:
+    sink, config = MemorySink(), CONFIG + "telemetry: {traces: {sampling_ratio: 1.0}}\n"
+    async with serve(FakeEngine(name="old", token_delay_s=SLOW_S)) as old, serve(FakeEngine(name="new")) as new:
+        store = store_of(old, new)
+        async with running(config, store=store, sinks=[sink]) as gateway, asked(gateway) as stream:
+            await store.drain(store.held[0].replica_id, 60)
+            await stream.whole()
+            await until(lambda: bool(sink.named("chat tiny")), timeout_s=10, what="the request's spans")
+    first, second = sorted(sink.named("attempt"), key=lambda span: span.start_ns)
+    assert (first.attributes["longreach.replica"], second.attributes["longreach.replica"]) == ("old", "new")
+    assert first.end_ns < second.end_ns
+    assert not any(span.is_error for span in sink.spans)
 
 
 @pytest.mark.parametrize("limit", ["move_s: 600", "move_s: null", "move_s: 0, resumes: 0"])
