@@ -1,11 +1,9 @@
-"""Which answers are under way, by the replica that gives them: whoever learns of a replica's end finds them here.
+"""Which answers are under way, by the replica that gives them: whoever learns that it leaves finds them here.
 
 What must not live here: what becomes of them (moves.py, resuming.py).
 """
 
 from __future__ import annotations
-
-from collections.abc import Iterator
 
 from cluster.core.lease import ReplicaId
 from services.gateway.resuming import ResumableAnswer
@@ -39,7 +37,3 @@ class OpenAnswers:
     def of(self, replica_id: ReplicaId) -> tuple[Answer, ...]:
         """Those of one replica, oldest first, as of now: whoever goes through them may end them."""
         return tuple(self._answers.get(replica_id, ()))
-
-    def __iter__(self) -> Iterator[ReplicaId]:
-        """Replicas that give any."""
-        return iter(tuple(self._answers))

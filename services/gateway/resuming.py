@@ -108,12 +108,6 @@ class ResumableAnswer:
             self._task.cancel()
         self._answer.close()
 
-    def cut(self, failure: UpstreamFailure) -> None:
-        """Break it off, though its connection says nothing: its replica is known to be gone."""
-        if self._reader is not None and self._is_given:
-            self._answer.close()
-            self.broke_off(failure)
-
     def leave(self) -> asyncio.Task[None] | None:
         """Look for another replica that goes on at once, and stay where there is none.
 

@@ -30,8 +30,10 @@ pools:
   - {name: short, model: tiny, context_tokens: 1000}
   - {name: long, model: tiny, context_tokens: 4000}
 """
-SLOW_S = 0.3
-"""Between two tokens: a drain is seen in less."""
+SLOW_S = 0.6
+"""Between two tokens of a stream that comes to its end where it is: a drain is seen long before that."""
+STUCK_S = 600.0
+"""The same of one that has to move."""
 
 
 class Asked:
@@ -74,7 +76,7 @@ async def undisturbed(path: str = PATHS[0]) -> str:
 @pytest.mark.parametrize("path", PATHS)
 async def test_a_stream_leaves_a_draining_replica(path: str) -> None:
     expected = await undisturbed(path)
-    async with serve(FakeEngine(name="old", token_delay_s=SLOW_S)) as old, serve(FakeEngine(name="new")) as new:
+    async with serve(FakeEngine(name="old", token_delay_s=STUCK_S)) as old, serve(FakeEngine(name="new")) as new:
         store = store_of(old, new)
         async with running(CONFIG, store=store) as gateway, asked(gateway, path) as stream:
             await store.drain(store.held[0].replica_id, 60)
@@ -92,7 +94,7 @@ async def test_a_stream_leaves_a_draining_replica(path: str) -> None:
 
 async def test_a_trace_has_both_attempts_and_no_error() -> None:
     sink, config = MemorySink(), CONFIG + "telemetry: {traces: {sampling_ratio: 1.0}}\n"
-    async with serve(FakeEngine(name="old", token_delay_s=SLOW_S)) as old, serve(FakeEngine(name="new")) as new:
+    async with serve(FakeEngine(name="old", token_delay_s=STUCK_S)) as old, serve(FakeEngine(name="new")) as new:
         store = store_of(old, new)
         async with running(config, store=store, sinks=[sink]) as gateway, asked(gateway) as stream:
             await store.drain(store.held[0].replica_id, 60)
@@ -154,7 +156,7 @@ async def test_a_stream_that_ends_meanwhile_does_not_wait() -> None:
 
 async def test_a_replica_that_dies_meanwhile_is_left_all_the_same() -> None:
     async with (
-        serve(FakeEngine(name="old", token_delay_s=SLOW_S)) as old,
+        serve(FakeEngine(name="old", token_delay_s=STUCK_S)) as old,
         serve(FakeEngine(name="new", think_s=SLOW_S)) as new,
         draining(old, new) as (gateway, stream),
     ):
@@ -169,7 +171,7 @@ async def test_a_replica_that_dies_meanwhile_is_left_all_the_same() -> None:
 
 async def test_a_replica_that_dies_while_somebody_is_asked_in_vain_is_a_cut() -> None:
     async with (
-        serve(FakeEngine(name="old", token_delay_s=SLOW_S)) as old,
+        serve(FakeEngine(name="old", token_delay_s=STUCK_S)) as old,
         serve(FakeEngine(name="busy", think_s=SLOW_S, status=200)) as busy,
     ):
         busy.script.append({"status": 503, "think_s": 0.0})
@@ -184,7 +186,7 @@ async def test_a_replica_that_dies_while_somebody_is_asked_in_vain_is_a_cut() ->
 
 async def test_a_client_that_leaves_meanwhile_aborts_both() -> None:
     async with (
-        serve(FakeEngine(name="old", token_delay_s=SLOW_S, tokens=999)) as old,
+        serve(FakeEngine(name="old", token_delay_s=STUCK_S, tokens=999)) as old,
         serve(FakeEngine(name="new", think_s=600)) as new,
     ):
         async with draining(old, new) as (gateway, _):
