@@ -70,6 +70,8 @@ class FakeEngine:
     resumes: bool = True
     """Whether it says that it goes on with a cut stream; a replica of before that began anew."""
     tokens: int = 5
+    room_tokens: int | None = None
+    """Output after which its context is full."""
     cached_tokens: int = 0
     token_delay_s: float = 0.0
     think_s: float = 0.0
@@ -161,7 +163,10 @@ class FakeEngine:
         wants = _wants(request)
         begin, opened = _delivered(request, body)
         await response.write(b"" if opened else opening(request.path, body["model"]))
-        for index in range(begin, self.tokens):
+        tokens = self.tokens if self.room_tokens is None else min(self.tokens, self.room_tokens)
+        for index in range(begin, tokens):
+            if index + 1 == tokens < self.tokens and wire.HEADER_GROWS in request.headers:
+                await response.write(wire.COMMENT_FULL + b"\n\n")
             # As a replica does: the ids go out in one write with the event made of them.
             ids = ids_comment(index) if wire.WANTS_IDS in wants else b""
             await response.write(ids + token(request.path, index))
@@ -219,6 +224,8 @@ def _delivered(request: web.Request, body: dict[str, Any]) -> tuple[int, bool]:
 
 
 def _output_tokens(request: web.Request, body: dict[str, Any]) -> int:
+    if wire.HEADER_GROWS in request.headers:
+        return int(request.headers[wire.HEADER_OUTPUT_TOKENS])
     named = body.get("max_tokens") or body.get("max_completion_tokens") or 0
     return named or int(request.headers.get(wire.HEADER_OUTPUT_TOKENS, "0"))
 

@@ -161,7 +161,11 @@ async def running(
     await counter.ready()
     gateway = parts.gateway
     follow = asyncio.gather(
-        gateway.directory.follow(), gateway.residency.follow(), gateway.scaling.follow(), grpc_server.follow()
+        gateway.directory.follow(),
+        parts.moves.follow(),
+        gateway.residency.follow(),
+        gateway.scaling.follow(),
+        grpc_server.follow(),
     )
     serving = asyncio.create_task(server.run())
     url = f"http://127.0.0.1:{server.port}"

@@ -12,6 +12,7 @@ import os
 import random
 import re
 import sys
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,10 @@ import httpx
 from cluster.config import parse_config
 from cluster.core import wire
 from cluster.core.resume import encode_delivered
+from cluster.engine import checked
 from cluster.engine.arguments import engine_environment
+from cluster.engine.call import Call
+from cluster.engine.checked import fitted
 from cluster.engine.gate import Gate
 from cluster.engine.hardware import Hardware
 from cluster.engine.layer import EngineLayer
@@ -30,6 +34,8 @@ from tests.tier_engine import use_fork_server
 from tests.unit.engine.plans import card
 
 ASK_S = 30.0
+SMALL = threading.Event()
+"""Set while the engine's context is a small one."""
 VARIES = frozenset({
     "created", "created_at", "sequence_number", "prompt_tokens_details", "input_tokens_details",
     "cache_read_input_tokens", "cache_creation_input_tokens",
@@ -48,6 +54,10 @@ ENGLISH = [{"role": "user", "content": "Tell me a story of the sea."}]
 CHINESE = [{"role": "user", "content": "请给我讲一个关于大海的故事。"}]
 
 
+OUTGROWN = ("plain", "chinese", "usage", "seeded", "json", "tool", "choices", "stop", "messages")
+"""Kinds that also fill a small context and go on in a large one."""
+ROOM_TOKENS = 9
+"""Of output, in the small context."""
 PICKED = "picked"
 """Stands for a stop string from the undisturbed answer, across tokens."""
 
@@ -96,12 +106,16 @@ class Stream:
         """For each event, the groups of tokens told since the one before."""
         self.events: list[bytes] = []
         self.outcome = b""
+        self.full: int | None = None
+        """After so many events it told that its context is full."""
         waiting: list[bytes] = []
         for event in content.split(b"\n\n")[:-1]:
             if event.startswith(wire.COMMENT_IDS):
                 waiting.append(event[len(wire.COMMENT_IDS) :])
             elif event.startswith(wire.COMMENT_OUTCOME):
                 self.outcome = event
+            elif event.startswith(wire.COMMENT_FULL):
+                self.full = len(self.events)
             else:
                 self.lines.append(waiting)
                 self.events.append(event)
@@ -116,9 +130,11 @@ class Stream:
         return encode_delivered(b"\n".join(groups), events)
 
 
-async def ask(client: httpx.AsyncClient, path: str, body: dict[str, Any], delivered: bytes = b"") -> httpx.Response:
+async def ask(
+    client: httpx.AsyncClient, path: str, body: dict[str, Any], delivered: bytes = b"", **more: str
+) -> httpx.Response:
     text = json.dumps({"model": "tiny", "stream": True, **body}).encode()
-    headers = dict(HEADERS)
+    headers = {**HEADERS, **more}
     if delivered:
         text = text[:-1] + b"," + delivered + b"}"
         headers[wire.HEADER_RESUME] = "1"
@@ -149,12 +165,38 @@ async def trial(client: httpx.AsyncClient, name: str, cuts: int, rng: random.Ran
             differing.append({"cut": cut, "status": again.status_code, "told": repr(told)})
         elif tokens_of(rest.outcome) != tokens_of(whole.outcome):
             differing.append({"cut": cut, "outcomes": repr((whole.outcome, rest.outcome))})
+    outgrown = await outgrow(client, path, body, whole) if name in OUTGROWN else None
     text = b"".join(whole.events).decode("utf-8", "replace")
     error = "" if answer.is_success else answer.text[:300]
     return {
         "status": answer.status_code, "error": error, "events": len(whole.events), "cuts": len(places),
-        "ways": sorted(ways), "differing": differing, "text": text if len(whole.events) < 3 else text[-300:],
+        "outgrown": outgrown, "ways": sorted(ways), "differing": differing,
+        "text": text if len(whole.events) < 3 else text[-300:],
     }  # fmt: skip
+
+
+async def outgrow(client: httpx.AsyncClient, path: str, body: dict[str, Any], whole: Stream) -> str:
+    """What differs where a small context is full first and a large one goes on; empty: nothing."""
+    headers = {wire.HEADER_OUTPUT_TOKENS: "4", wire.HEADER_GROWS: str(body["max_tokens"])}
+    SMALL.set()
+    try:
+        answer = await ask(client, path, body, **headers)
+    finally:
+        SMALL.clear()
+    short = Stream(answer.content)
+    if short.full is None:
+        return f"{answer.status_code}, not full: {answer.text[:500]}"
+    again = await ask(client, path, body, short.delivered(short.full), **headers)
+    rest = Stream(again.content)
+    expected, found = same(path, whole.events), same(path, short.events[: short.full] + rest.events)
+    if found != expected or rest.full is not None:
+        return repr((short.full, rest.full, expected, found))
+    return "" if tokens_of(rest.outcome) == tokens_of(whole.outcome) else repr((whole.outcome, rest.outcome))
+
+
+def narrowed(params: Any, call: Call, prompt_tokens: int, context_tokens: int) -> Any:
+    """As `checked.fitted`, with little room where a test wants it: one engine stands for a small and a large one."""
+    return fitted(params, call, prompt_tokens, prompt_tokens + ROOM_TOKENS if SMALL.is_set() else context_tokens)
 
 
 def same(path: str, events: list[bytes]) -> list[Any]:
@@ -226,6 +268,7 @@ async def run(folder: Path, cuts: int, kinds: list[str]) -> dict[str, Any]:
     hardware = Hardware(accelerator=Accelerator.CPU, cores=cores, cpu_flags=frozenset(), memory_bytes=1 << 34)
     plan = replica_plan(config, config.pools[0], card=card(), folder=str(folder), state_url=None, hardware=hardware)
     os.environ.update(engine_environment(plan))
+    checked.fitted = narrowed
     engine = await start_engine(plan)
     layer = EngineLayer(engine.app, Gate(engine_is_dead=lambda: False, max_requests=8))
     transport = httpx.ASGITransport(layer)  # type: ignore[arg-type]

@@ -49,6 +49,9 @@ class LimitsSection(Section):
         le=2**20,
         description="Longest output after which a cut stream can go on",
     )
+    move_s: float | None = Field(
+        default=10, ge=0, description="How long a draining replica's streams stay before they move; null: to their end"
+    )
     drain_s: float = Field(default=600, ge=0, description="Longest a stopping gateway lets answers finish")
 
 

@@ -53,6 +53,10 @@ class OutputSection(Section):
 
     default_tokens: int = Field(default=1024, ge=1, description="Output budget of a request without max_tokens")
     max_tokens: int | None = Field(default=None, ge=1, description="Cap: a request that asks for more is refused")
+    grows: bool = Field(
+        default=False,
+        description="Place streams for default_tokens of output at most; longer ones go on in a larger pool",
+    )
 
     @model_validator(mode="after")
     def _default_within_cap(self) -> Self:

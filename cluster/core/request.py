@@ -5,7 +5,7 @@ What lives here: routes, the frozen request, what it needs of a context window. 
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import NewType
 
@@ -84,6 +84,8 @@ class OutputPolicy:
 
     default_tokens: int
     max_tokens: int | None = None
+    grows: bool = False
+    """Streams are placed for `default_tokens` of output at most, and go on in a larger pool where they need more."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -151,6 +153,29 @@ def context_need(
         count=prompt.kind,
         likely_prompt_tokens=likely_tokens,
     )
+
+
+def growing(need: ContextNeed, policy: OutputPolicy, *, largest_context_tokens: int) -> tuple[ContextNeed, int | None]:
+    """What a stream that can change its pool needs at first, and the most output it may have; None: no more than that.
+
+    Args:
+        need: with the whole output.
+        policy: of its model.
+        largest_context_tokens: the limit of the model's largest pool; what is over it is refused as ever.
+    """
+    if not policy.grows or need.total_tokens > largest_context_tokens:
+        return need, None
+    if not need.is_explicit:
+        return need, policy.max_tokens or largest_context_tokens
+    if need.output_tokens <= policy.default_tokens:
+        return need, None
+    return replace(need, output_tokens=policy.default_tokens), need.output_tokens
+
+
+def outgrown(need: ContextNeed, context_tokens: int) -> ContextNeed:
+    """What a stream needs that has filled a context: one token more, at least."""
+    output_tokens = max(need.output_tokens, context_tokens - need.prompt_tokens + 1)
+    return replace(need, output_tokens=output_tokens, is_explicit=False)
 
 
 def output_need(request: InferenceRequest, policy: OutputPolicy) -> tuple[int, bool] | OverCap:

@@ -30,9 +30,22 @@ class Call:
     is_over: bool = False
     delivered: Delivered | None = None
     """What the client has already, where a cut stream is gone on with."""
+    grows_tokens: int | None = None
+    """The output it may have in all, in a larger context where this one does not hold it; None: what it asks for."""
+    is_short: bool = False
+    """Whether this context does not."""
+    is_full: bool = False
+    """Whether that has ended a choice."""
     way: str = ""
     """How it is; known once the engine has been asked."""
     _waiting: dict[int, asyncio.Task[Any]] = field(default_factory=dict)
+
+    def output_in(self, left_tokens: int) -> int | None:
+        """The output of a request that grows, where the context has so many tokens left; None for any other request."""
+        if self.grows_tokens is None:
+            return None
+        self.is_short = left_tokens < self.grows_tokens
+        return min(left_tokens, self.grows_tokens)
 
     def end(self) -> None:
         """End the engine's work for this request, now.

@@ -14,6 +14,7 @@ from cluster.core.autoscaling.work import WorkMeter
 from cluster.engine.call import CURRENT_CALL, Call
 from cluster.engine.residency.seen import SeenPrompts
 from cluster.engine.resume.engine import resumed
+from cluster.engine.resume.going_on import LENGTH
 from cluster.engine.tally import CallTally, Stamps
 from cluster.engine.tier.link import TierLink
 
@@ -39,7 +40,8 @@ def checked_engine(
             # A plain function on purpose: it raises when called, before the caller has sent a response head.
             call = CURRENT_CALL.get()
             if call is not None and call.budget is not None:
-                call.budget.check(extract_prompt_len(self.model_config, prompt), self.model_config.max_model_len)
+                prompt_tokens = extract_prompt_len(self.model_config, prompt)
+                sampling_params = fitted(sampling_params, call, prompt_tokens, self.model_config.max_model_len)
             if meter is not None:
                 meter.arrived(time.monotonic(), is_alone=not self.output_processor.request_states)
             if prompts is not None:
@@ -71,6 +73,22 @@ def checked_engine(
     return CheckedEngine
 
 
+def fitted(params: Any, call: Call, prompt_tokens: int, context_tokens: int) -> Any:
+    """Sampling parameters with the output that a request may have in this context.
+
+    Raises:
+        ContextRefusedError: what it needs at least does not fit.
+    """
+    if call.budget is not None:
+        call.budget.check(prompt_tokens, context_tokens)
+    output_tokens = call.output_in(context_tokens - prompt_tokens)
+    if output_tokens is None:
+        return params
+    params = params.clone()
+    params.max_tokens = output_tokens
+    return params
+
+
 def prefill_tokens(output_processor: Any) -> int:
     """Prompt tokens of requests that have no first token yet; choices of one request share their prompt."""
     waiting = [state for state in output_processor.request_states.values() if state.is_prefilling]
@@ -94,6 +112,7 @@ async def counted(
             stamps = _stamps(output.metrics)
             for choice in output.outputs:
                 call.tally.output(part, choice.index, choice.token_ids, is_delta=is_delta, stamps=stamps)
+                call.is_full |= call.is_short and choice.finish_reason == LENGTH
             yield output
 
 

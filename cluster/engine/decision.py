@@ -30,6 +30,8 @@ class Decision:
     model: str | None = None
     """The engine's own name for it."""
     output_tokens: int | None = None
+    grows_tokens: int | None = None
+    """The output in all of a stream that may go on elsewhere."""
     priority: int | None = None
     """For vLLM's scheduler: lower is earlier."""
     cache_salt: str | None = None
@@ -47,6 +49,7 @@ def read_decision(headers: Iterable[tuple[bytes, bytes]]) -> Decision:
     return Decision(
         model=said.get(wire.HEADER_MODEL),
         output_tokens=output_tokens if output_tokens is not None and output_tokens > 0 else None,
+        grows_tokens=_integer(said.get(wire.HEADER_GROWS)),
         priority=_integer(said.get(wire.HEADER_PRIORITY)),
         cache_salt=said.get(wire.HEADER_CACHE_SALT) or None,
         deadline_s=_seconds(said.get(wire.HEADER_DEADLINE)),

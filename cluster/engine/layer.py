@@ -163,9 +163,12 @@ class EngineLayer:
 def _call(route: Route, body: dict[str, Any], decision: Decision, delivered: Delivered | None) -> Call:
     is_beam_search = body.get("use_beam_search") is True
     output_tokens = wire.requested_output_tokens(route, body) if route.generates else None
+    grows_tokens = decision.grows_tokens if wire.WANTS_IDS in decision.wants else None
     budget = None
     if output_tokens is not None:
+        if grows_tokens is not None and decision.output_tokens is not None:
+            output_tokens = min(output_tokens, decision.output_tokens)
         budget = Budget(output_tokens=output_tokens, is_beam_search=is_beam_search)
     keeps_ids = (wire.WANTS_IDS in decision.wants or delivered is not None) and body.get("stream") is True
     tally = Tally(keeps_ids=keeps_ids, is_beam_search=is_beam_search)
-    return Call(budget=budget, tally=tally, delivered=delivered)
+    return Call(budget=budget, tally=tally, delivered=delivered, grows_tokens=grows_tokens)

@@ -47,6 +47,7 @@ class SideChannel:
         self._wants_outcome = wants_outcome
         self._is_stream = False
         self._is_between_events = True
+        self._is_told_full = False
 
     async def __call__(self, message: Message) -> None:
         """Pass a message on, with what belongs to it."""
@@ -87,7 +88,7 @@ class SideChannel:
         return {**message, "body": body}
 
     def _with_ids(self, events: bytes) -> bytes:
-        kept = b""
+        kept = self._told_full()
         for event in _EVENT.findall(events):
             made = [] if _TOKENLESS.match(event) else self._made_of(event)
             if event.startswith(COMMENT):
@@ -95,6 +96,13 @@ class SideChannel:
             elif self._skip is None or not self._skip.keeps_back((choice, len(ids)) for choice, ids in made):
                 kept += _lines(made) + event
         return kept
+
+    def _told_full(self) -> bytes:
+        """Before whatever ends a choice for want of context: the gateway keeps it back."""
+        if not self._call.is_full or self._is_told_full:
+            return b""
+        self._is_told_full = True
+        return wire.COMMENT_FULL + EVENT_END
 
     def _made_of(self, event: bytes) -> list[tuple[int, list[int]]]:
         """The tokens of an event: of several choices' those of its own, since one output may have tokens of all."""

@@ -34,9 +34,12 @@ MODEL = "bench-model"
 REPLICAS = 2
 ROOM_TOKENS = 1_024
 """Beyond the prompt, for the answer."""
-OUTPUT_TOKENS = 64
+OUTPUT_TOKENS = 256
 TOKENS_BEFORE_KILL = 8
 FIRST_LIMIT_S = 600.0
+STORED_LIMIT_S = 60.0
+STEADY_LOOKS = 10
+"""So often in a row Redis holds as many keys as before: the prompt's blocks are all there."""
 WORDS = range(1_000, 9_000)
 """Token ids of ordinary text pieces, in vocabularies of tens of thousands."""
 
@@ -123,12 +126,13 @@ async def _measure(target: Target, plan: Plan, watcher: Watcher) -> list[Pause]:
             for from_redis in order:
                 watcher.step("the prompt in Redis" if from_redis else "Redis empty")
                 await target.whole()
-                found.append(await _cut(target, asker, None if from_redis else cache, _document(plan, rng)))
+                found.append(await _cut(target, asker, cache, _document(plan, rng), from_redis=from_redis))
     watcher.ends()
     return found
 
 
-async def _cut(target: Target, asker: Asker, emptied: Redis | None, kind: Kind) -> Pause:
+async def _cut(target: Target, asker: Asker, cache: Redis, kind: Kind, *, from_redis: bool) -> Pause:
+    await cache.flushall()
     answer = Answer(kind=kind.name, sent_s=time.monotonic())
     asking = asyncio.create_task(asker.fill(answer, kind))
 
@@ -136,19 +140,28 @@ async def _cut(target: Target, asker: Asker, emptied: Redis | None, kind: Kind) 
         return asking.done() or len(answer.ids) >= TOKENS_BEFORE_KILL
 
     await target.until(has_begun, limit_s=FIRST_LIMIT_S, what="the stream's first tokens")
+    await _stored(target, cache)
     pids = {replica.replica_id: replica.pid for replica in await target.replicas()}
     if answer.replica not in pids or asking.done():
         raise ChaosError(f"the stream was over before it could be cut: {answer.end} {answer.detail}")
     ttft_s, so_far = (answer.first_s or 0.0) - answer.sent_s, answer.longest_gap_s
-    if emptied is not None:
-        await emptied.flushall()
+    if not from_redis:
+        await cache.flushall()
     os.kill(pids[answer.replica], signal.SIGKILL)
     await asking
     if answer.end is not End.COMPLETE or answer.longest_gap_s <= so_far:
         raise ChaosError(f"the stream did not go on: {answer.end} {answer.detail}")
-    return Pause(
-        from_redis=emptied is None, ttft_s=ttft_s, pause_s=answer.longest_gap_s, cached_tokens=answer.cached_tokens
-    )
+    return Pause(from_redis=from_redis, ttft_s=ttft_s, pause_s=answer.longest_gap_s, cached_tokens=answer.cached_tokens)
+
+
+async def _stored(target: Target, cache: Redis) -> None:
+    sizes: list[int] = []
+
+    async def is_steady() -> bool:
+        sizes.append(await cache.dbsize())
+        return sizes[-1] > 0 and sizes[-STEADY_LOOKS:] == [sizes[-1]] * STEADY_LOOKS
+
+    await target.until(is_steady, limit_s=STORED_LIMIT_S, what="the prompt's blocks in Redis")
 
 
 def _document(plan: Plan, rng: random.Random) -> Kind:

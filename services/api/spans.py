@@ -12,7 +12,7 @@ from urllib.parse import urlsplit
 from cluster.core.request import Route
 from cluster.core.routing import Choice
 from services.api.account import Account, Api, Ending
-from services.tracing.recording import Recording
+from services.tracing.recording import MOVED, Recording
 from services.tracing.span import Kind, Span, Value
 
 PROVIDER = "longreach"
@@ -142,9 +142,9 @@ def _attempts(
             end_s, why = ends[number - 1]
         attributes = _attempt_attributes(attempt.choice)
         error = None
-        if why != ANSWERED:
+        if why not in {ANSWERED, MOVED}:
             error = attributes["error.type"] = why
-        elif is_failure(account):
+        elif is_failure(account) and why != MOVED:
             error = attributes["error.type"] = account.refusal_code or account.ending.value
         own_id = recording.span_id(number)
         spans.append(

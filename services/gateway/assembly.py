@@ -26,6 +26,7 @@ from services.api.gateway import Gateway
 from services.api.snapshot import snapshot_of
 from services.gateway.access import Access
 from services.gateway.access_log import AccessLog
+from services.gateway.asking import Asking
 from services.gateway.boundary import Boundaries, BoundaryExchange
 from services.gateway.current import Current
 from services.gateway.demand import AskedWriter, Demand
@@ -34,12 +35,15 @@ from services.gateway.directory import Directory, LeaseReader
 from services.gateway.dispatch import Dispatcher
 from services.gateway.kept import Kept, KeptSource
 from services.gateway.metrics import Metrics
+from services.gateway.moves import Moves
+from services.gateway.open_answers import OpenAnswers
 from services.gateway.places import Places
 from services.gateway.probes import StaticProbes
 from services.gateway.residency import Residency, ResidencySource
 from services.gateway.scaling import RecordReader, Scaling
 from services.gateway.scrapes import Scrapes
 from services.gateway.server import KEEPALIVE_S
+from services.gateway.succession import Succession
 from services.gateway.tokens import PromptCounter
 from services.gateway.upstream import HttpUpstream
 from services.gateway.usage import LocalTotals, Usage
@@ -106,6 +110,7 @@ class Assembly:
     counter: PromptCounter
     quotas: Quotas
     demand: Demand
+    moves: Moves
     grpc: GrpcServices
     push: MetricsPush | None
 
@@ -144,6 +149,7 @@ class Assembly:
             gateway.boundaries.follow,
             self.quotas.follow,
             self.demand.follow,
+            self.moves.follow,
         ]
         if gateway.usage is not None:
             loops.append(gateway.usage.follow)
@@ -193,26 +199,44 @@ def assemble(around: Surroundings) -> Assembly:
     scaling = Scaling(around.records, pools=lambda: current.catalog.autoscaled, clock=time.time)
     boundaries = Boundaries(around.boundaries, gateway=writer, directory=directory, speeds=scaling.speed, clock=clock)
     quotas = Quotas(around.redis, config.cluster.name, gateway=writer, clock=clock, sharers=config.gateway.workers)
+    places = Places(
+        directory=directory,
+        residency=residency,
+        room=room,
+        demand=demand,
+        scaling=scaling,
+        rng=around.rng,
+        clock=clock,
+    )
+    asking = Asking(
+        directory=directory,
+        counter=around.counter,
+        upstream=upstream,
+        metrics=metrics,
+        places=places,
+        clock=clock,
+        credential=around.credential,
+    )
+    open_answers = OpenAnswers()
     dispatcher = Dispatcher(
         current=current,
         directory=directory,
         residency=residency,
         counter=around.counter,
-        upstream=upstream,
         metrics=metrics,
-        places=Places(
-            directory=directory,
-            residency=residency,
-            room=room,
-            demand=demand,
-            scaling=scaling,
-            rng=around.rng,
-            clock=clock,
-        ),
+        places=places,
         quotas=quotas,
         boundaries=boundaries,
-        clock=clock,
-        credential=around.credential,
+        asking=asking,
+        succession=Succession(
+            asking=asking,
+            directory=directory,
+            places=places,
+            metrics=metrics,
+            open_answers=open_answers,
+            clock=clock,
+        ),
+        open_answers=open_answers,
     )
     gateway = Gateway(
         current=current,
@@ -250,6 +274,7 @@ def assemble(around: Surroundings) -> Assembly:
         counter=around.counter,
         quotas=quotas,
         demand=demand,
+        moves=Moves(open_answers, directory.leases, lambda: current.catalog.config.gateway.limits.move_s, clock),
         grpc=GrpcServices(InferenceService(gateway, conduct, calls), AdminService(gateway, calls), calls),
         push=_push(gateway, config),
     )

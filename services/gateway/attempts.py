@@ -29,10 +29,15 @@ _NOBODY: frozenset[ReplicaId] = frozenset()
 class Attempts:
     """One request's tries."""
 
-    __slots__ = ("_refusals", "_refused", "_resets", "last", "sent", "tried")
+    __slots__ = ("_avoided", "_refusals", "_refused", "_resets", "last", "sent", "tried")
 
-    def __init__(self) -> None:
-        self.tried = _NOBODY
+    def __init__(self, avoided: frozenset[ReplicaId] = _NOBODY) -> None:
+        """Begin.
+
+        Args:
+            avoided: endpoints that are not asked, though they did not fail: another one is no further attempt then.
+        """
+        self._avoided = self.tried = avoided
         """Endpoints that failed or were busy."""
         self._refused: dict[PoolName, int] = {}
         self.sent = 0
@@ -44,7 +49,7 @@ class Attempts:
     @property
     def is_retry(self) -> bool:
         """Whether the next try comes after a failed one; a larger pool after a refusal is no retry."""
-        return bool(self.tried)
+        return self.tried != self._avoided
 
     def next(self, decision: Decision) -> Choice | None:
         """The first choice that was neither tried nor refused this request with as much output."""

@@ -36,6 +36,7 @@ def call_of(
     credential: str | None,
     left_s: float,
     delivered: bytes | None = None,
+    grows_tokens: int | None = None,
     tells_ids: bool = False,
 ) -> UpstreamCall:
     """The call for one choice.
@@ -48,6 +49,7 @@ def call_of(
         credential: what this cluster's replicas want to see.
         left_s: seconds until the request's deadline.
         delivered: what the client of a cut stream has, as a member of the body; None: nothing was cut.
+        grows_tokens: the output it may have in all, where that is more than what is granted.
         tells_ids: whether a replica is to tell the tokens that it generates.
     """
     request = ask.request
@@ -65,6 +67,8 @@ def call_of(
     if static is None:
         wants = WANTS_BOTH if tells_ids else wire.WANTS_OUTCOME
         lines += f"{wire.HEADER_WANTS}: {wants}\r\n" + _decided(ask, resolved, output_tokens, credential, left_s)
+        if grows_tokens is not None:
+            lines += f"{wire.HEADER_GROWS}: {grows_tokens}\r\n"
         if delivered is not None:
             lines += f"{wire.HEADER_RESUME}: 1\r\n"
             # Without parsing it again: a JSON object's last byte is its brace, and `model` is in it already. Of two

@@ -117,7 +117,11 @@ def _names(model: ServedModel) -> Iterator[tuple[str, Resolved]]:
 def _served_model(config: Config, section: ModelSection) -> ServedModel:
     return ServedModel(
         section=section,
-        policy=OutputPolicy(default_tokens=section.output.default_tokens, max_tokens=section.output.max_tokens),
+        policy=OutputPolicy(
+            default_tokens=section.output.default_tokens,
+            max_tokens=section.output.max_tokens,
+            grows=section.output.grows,
+        ),
         pools=tuple(
             ServedPool(
                 name=PoolName(pool.name),

@@ -8,49 +8,40 @@ connections, who may ask (authentication comes before).
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 from typing import NamedTuple
 
-from cluster.config import LimitsSection
-from cluster.core import wire
 from cluster.core.outcome import ReplicaOutcome
 from cluster.core.prompt import CountKind, PromptTokens
 from cluster.core.quota import Granted, Refused
-from cluster.core.request import ContextNeed, InferenceRequest, OverCap, context_need, output_need
-from cluster.core.routing import Choice, Decision, NoEndpoint, Pool, Saturated, TooLong, session_hash
+from cluster.core.request import ContextNeed, InferenceRequest, OverCap, context_need, growing, output_need
+from cluster.core.routing import Decision, NoEndpoint, Pool, Saturated, TooLong, session_hash
 from cluster.state.quotas import Quotas
 from services.gateway.ask import Ask
-from services.gateway.attempts import OVERLOAD_STATUSES, Attempts, is_passed_over
+from services.gateway.asking import Answered, Asking
+from services.gateway.attempts import Attempts
 from services.gateway.boundary import Boundaries
-from services.gateway.call import call_of
 from services.gateway.catalog import Catalog, Resolved
 from services.gateway.current import Current
 from services.gateway.directory import Directory
-from services.gateway.lengths import lesson, told_length
-from services.gateway.metric_labels import PromptCounted, Resumed
+from services.gateway.lengths import lesson
+from services.gateway.metric_labels import PromptCounted
 from services.gateway.metrics import Metrics
+from services.gateway.open_answers import OpenAnswers
 from services.gateway.outcome import Outcome, OverQuota, Served, UnknownModel
-from services.gateway.places import Case, Claim, Line, Places
+from services.gateway.places import Case, Claim, Places
 from services.gateway.prefix import LEAST_TOKENS, prefix_of
 from services.gateway.residency import Residency
 from services.gateway.resuming import ResumableAnswer
-from services.gateway.resumption import Resumption, how_resumed, is_resumable, may_resume
+from services.gateway.resumption import Resumption, is_resumable, may_grow
+from services.gateway.succession import Succession
 from services.gateway.tokens import PromptCounter
-from services.gateway.upstream import Upstream, UpstreamAnswer, UpstreamFailure
+from services.gateway.upstream import UpstreamAnswer
 
 _HOW_COUNTED = {
     CountKind.EXACT: PromptCounted.GIVEN,
     CountKind.AT_MOST: PromptCounted.BOUND,
     CountKind.ABOUT: PromptCounted.INTERVAL,
 }
-LEAVING_REFUSALS = frozenset({wire.REFUSAL_DRAINING, wire.REFUSAL_STALLED})
-
-
-class Answered(NamedTuple):
-    """An endpoint has begun to answer."""
-
-    claim: Claim
-    answer: UpstreamAnswer
 
 
 class _Target(NamedTuple):
@@ -59,6 +50,15 @@ class _Target(NamedTuple):
     catalog: Catalog
     resolved: Resolved
     pools: tuple[Pool, ...]
+
+
+class _Counted(NamedTuple):
+    """What a request needs."""
+
+    need: ContextNeed
+    prompt: PromptTokens
+    most_tokens: int | None = None
+    """The output it may have in all, where it may outgrow a pool that holds its need."""
 
 
 class Dispatcher:
@@ -71,35 +71,35 @@ class Dispatcher:
         directory: Directory,
         residency: Residency,
         counter: PromptCounter,
-        upstream: Upstream,
         metrics: Metrics,
         places: Places,
         quotas: Quotas,
         boundaries: Boundaries,
-        clock: Callable[[], float],
-        credential: str | None,
+        asking: Asking,
+        succession: Succession,
+        open_answers: OpenAnswers,
     ) -> None:
         self._current = current
         self._directory = directory
         self._residency = residency
         self._counter = counter
-        self._upstream = upstream
         self._metrics = metrics
         self._places = places
         self._quotas = quotas
         self._boundaries = boundaries
-        self._clock = clock
-        self._credential = credential
+        self._asking = asking
+        self._succession = succession
+        self._open = open_answers
 
     async def find(self, ask: Ask) -> Outcome:
         """What becomes of a request. A `Served` answer must be handed to `release` in the end."""
         target = self._target(ask.request)
         if isinstance(target, UnknownModel):
             return target
-        counted = await self._need(ask.request, target)
+        counted = await self._need(ask, target)
         if isinstance(counted, OverCap):
             return counted
-        need = counted[0]
+        need = counted.need
         self._places.requested(ask.arrived_s)
         granted = await self._charge(ask, need)
         if isinstance(granted, OverQuota):
@@ -123,6 +123,7 @@ class Dispatcher:
             told: what the engine counted; None where it did not, then what a tenant was charged stands.
         """
         served.answer.close()
+        self._open.ended(served.choice.endpoint.replica_id, served.answer)
         self._places.freed(served.choice)
         if told is None:
             return
@@ -138,7 +139,7 @@ class Dispatcher:
         target = self._target(ask.request)
         if isinstance(target, UnknownModel):
             return target
-        counted = await self._need(ask.request, target)
+        counted = await self._need(ask, target)
         if isinstance(counted, OverCap):
             return counted
         return self._places.route(self._case(ask, target, counted), explains=True)
@@ -150,14 +151,18 @@ class Dispatcher:
             return UnknownModel(name=request.model, known=catalog.names())
         return _Target(catalog, resolved, self._directory.pools(resolved.model))
 
-    async def _need(self, request: InferenceRequest, target: _Target) -> tuple[ContextNeed, PromptTokens] | OverCap:
-        resolved, pools = target.resolved, target.pools
+    async def _need(self, ask: Ask, target: _Target) -> _Counted | OverCap:
+        request, resolved, pools = ask.request, target.resolved, target.pools
         policy = resolved.model.policy
         output = output_need(request, policy)
         if isinstance(output, OverCap):
             return output
         model_id = resolved.model.section.id
+        largest = max(pool.context_tokens for pool in pools)
         boundaries = [pool.context_tokens - output[0] for pool in pools]
+        grows = policy.grows and may_grow(ask, target.catalog, pools)
+        if grows:
+            boundaries += [pool.context_tokens - min(output[0], policy.default_tokens) for pool in pools]
         prompt = self._counter.quick(model_id, request.prompt, boundaries)
         if prompt is None:
             prompt = await self._counter.exact(model_id, request.prompt, boundaries)
@@ -165,8 +170,11 @@ class Dispatcher:
             self._metrics.counted(PromptCounted.TOKENIZED if is_exact else PromptCounted.SAMPLED)
         else:
             self._metrics.counted(_HOW_COUNTED[prompt.kind])
-        largest = max(pool.context_tokens for pool in pools)
-        return context_need(request, prompt=prompt, output=output, largest_context_tokens=largest), prompt
+        need = context_need(request, prompt=prompt, output=output, largest_context_tokens=largest)
+        if not grows:
+            return _Counted(need, prompt)
+        at_first, most_tokens = growing(need, policy, largest_context_tokens=largest)
+        return _Counted(at_first, prompt, most_tokens)
 
     async def _charge(self, ask: Ask, need: ContextNeed) -> Granted | OverQuota | None:
         tenant = ask.identity.tenant
@@ -177,9 +185,9 @@ class Dispatcher:
             return OverQuota(limit=taken.limit, retry_after_s=max(1, math.ceil(taken.retry_after_s)))
         return taken
 
-    def _case(self, ask: Ask, target: _Target, counted: tuple[ContextNeed, PromptTokens]) -> Case:
+    def _case(self, ask: Ask, target: _Target, counted: _Counted) -> Case:
         session = None if ask.session is None else session_hash(ask.identity.tenant.name, ask.session)
-        need, prompt = counted
+        need = counted.need
         prefix = None
         if need.expected_prompt_tokens >= LEAST_TOKENS and self._residency.is_useful(target.resolved.model.section.id):
             text = self._counter.text(target.resolved.model.section.id, ask.request.prompt)
@@ -190,7 +198,8 @@ class Dispatcher:
             resolved=target.resolved,
             pools=target.pools,
             need=need,
-            prompt=prompt,
+            prompt=counted.prompt,
+            grows_tokens=counted.most_tokens,
             session=session,
             profile=self._places.profile_of(target.catalog),
             attempts=Attempts(),
@@ -199,130 +208,15 @@ class Dispatcher:
 
     async def _try(self, case: Case) -> Outcome:
         """Attempts, one after another, until one answers or nobody is left."""
-        found = await self._attempt(case)
+        found = await self._asking.answer(case)
         if not isinstance(found, Answered):
             return found
         served = self._served(case, found.claim, found.answer)
         if is_resumable(case, found.claim.choice, found.answer):
-            resumption = Resumption(case, served, self)
-            served.answer = ResumableAnswer(found.answer, resumption.journal, resumption.go_on)
+            resumption = Resumption(case, served, self._succession)
+            served.answer = ResumableAnswer(found.answer, resumption.journal, resumption)
+        self._open.opened(found.claim.choice.endpoint.replica_id, served.answer)
         return served
-
-    async def resumed(
-        self, case: Case, served: Served, failure: UpstreamFailure, *, is_transports: bool
-    ) -> UpstreamAnswer | None:
-        """Let another replica go on with a stream that was cut; None where none does.
-
-        `served` is told who goes on; `is_transports`: the connection broke, not the engine's work on this one request.
-        """
-        cut = served.choice
-        if case.ask.deadline.left_s(self._clock()) <= 0:
-            return None
-        self._directory.suspect(cut.endpoint.replica_id)
-        case.cut |= {cut.endpoint.replica_id}
-        case.attempts = attempts = Attempts()
-        attempts.tried |= case.cut
-        if case.ask.recording is not None:
-            case.ask.recording.failed(self._clock(), failure.kind.value)
-        while isinstance(found := await self._attempt(case), Answered):
-            choice, answer = found.claim.choice, found.answer
-            how = how_resumed(answer)
-            self._metrics.resumed(cut.endpoint.pool, how)
-            if how is not Resumed.REFUSED:
-                # Where nobody goes on, the books count all of this.
-                self._metrics.broken(cut.endpoint.pool, failure.kind.value)
-                if is_transports:
-                    self._directory.failed(cut.endpoint.replica_id)
-                self._places.freed(cut)
-                served.choice, served.resumes = choice, served.resumes + 1
-                served.attempts += attempts.sent
-                return answer
-            answer.close()
-            self._places.freed(choice)
-            attempts.tried |= {choice.endpoint.replica_id}
-        self._metrics.resumed(cut.endpoint.pool, Resumed.NOBODY)
-        return None
-
-    async def _attempt(self, case: Case) -> Answered | Outcome:
-        limits = case.catalog.config.gateway.limits
-        attempts, recording = case.attempts, case.ask.recording
-        while True:
-            found = await self._place(case, limits)
-            if not isinstance(found, Claim):
-                return found
-            choice = found.choice
-            attempts.sent += 1
-            if recording is not None:
-                recording.attempted(self._clock(), choice)
-            answer = await self._send(case, found, limits)
-            if isinstance(answer, UpstreamFailure):
-                self._passed_over(case, choice, answer.kind.value)
-                self._directory.failed(choice.endpoint.replica_id)
-                attempts.failed(choice, answer)
-            elif answer.headers.get(wire.HEADER_REFUSAL) == wire.REFUSAL_CONTEXT:
-                self._passed_over(case, choice, "refused")
-                answer.close()
-                case.need = told_length(case, choice, answer, self._counter)
-            elif answer.status in OVERLOAD_STATUSES:
-                self._passed_over(case, choice, "overloaded")
-                answer.close()
-                # A bare 503 or 429 only means busy; a drain or a stall means that no other should go there either.
-                if answer.headers.get(wire.HEADER_REFUSAL) in LEAVING_REFUSALS:
-                    self._directory.suspect(choice.endpoint.replica_id)
-                attempts.overloaded(choice, answer)
-            else:
-                self._metrics.attempt(choice.endpoint.pool, "answered")
-                return Answered(found, answer)
-
-    async def _place(self, case: Case, limits: LimitsSection) -> Claim | Outcome:
-        """A place for the next attempt, after a wait where need be."""
-        recording = case.ask.recording
-        found = self._places.claim(case, limits)
-        if case.attempts.sent == 0 and case.delivered is None:
-            self._places.arrived(case, found)
-            if recording is not None:
-                recording.decision_s = case.decision_s
-        if not isinstance(found, Line):
-            return found
-        begun_s = self._clock()
-        try:
-            return await self._places.wait(case, found, limits)
-        finally:
-            if recording is not None:
-                recording.waited(begun_s, self._clock())
-
-    def _passed_over(self, case: Case, choice: Choice, why: str) -> None:
-        self._metrics.attempt(choice.endpoint.pool, why)
-        if case.ask.recording is not None:
-            case.ask.recording.failed(self._clock(), why)
-
-    async def _send(self, case: Case, claim: Claim, limits: LimitsSection) -> UpstreamAnswer | UpstreamFailure:
-        choice = claim.choice
-        endpoint = choice.endpoint
-        static = case.catalog.static(endpoint.replica_id)
-        left_s = case.ask.deadline.left_s(self._clock())
-        call = call_of(
-            case.ask,
-            case.resolved,
-            choice,
-            static,
-            credential=self._credential,
-            left_s=left_s,
-            delivered=case.delivered,
-            tells_ids=may_resume(case) and endpoint.pool not in case.catalog.without_resume,
-        )
-        is_kept = False
-        try:
-            answer = await self._upstream.send(call, limits)
-            if not isinstance(answer, UpstreamFailure):
-                self._directory.answered(endpoint.replica_id)
-                is_kept = not is_passed_over(answer)
-            return answer
-        finally:
-            if is_kept:
-                self._places.answered(claim)
-            else:
-                self._places.give_back(claim)
 
     def _served(self, case: Case, claim: Claim, answer: UpstreamAnswer) -> Served:
         choice = claim.choice

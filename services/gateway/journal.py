@@ -42,8 +42,8 @@ class Journal:
     """Follows one stream of a replica that tells the ids of its tokens."""
 
     __slots__ = (
-        "_created", "_ends", "_error", "_events", "_groups", "_is_resumed", "_most_bytes", "_pending", "_rest",
-        "has_failed", "is_complete", "is_open",
+        "_created", "_ends", "_error", "_events", "_groups", "_is_resumed", "_most_bytes",
+        "_pending", "_rest", "has_failed", "is_complete", "is_full", "is_open",
     )  # fmt: skip
 
     def __init__(self, route: Route, most_tokens: int) -> None:
@@ -67,6 +67,8 @@ class Journal:
         """Whether the stream's own end has passed."""
         self.has_failed = False
         """Whether the engine told an error of its own; that event and all after it are not passed."""
+        self.is_full = False
+        """Whether the replica's context is; what follows is kept for the case that no larger one takes the stream."""
 
     def take(self, payload: bytes) -> bytes:
         """The whole events in what has come, without the tokens' lines; the begin of the next one is kept."""
@@ -92,8 +94,13 @@ class Journal:
         """What comes from now on is another replica's."""
         self._rest = b""
         self._pending.clear()
-        self.has_failed = False
+        self.has_failed = self.is_full = False
         self._is_resumed = True
+
+    def stays(self) -> None:
+        """This replica gives the stream to its end; one that is full is there, and nobody can go on after it."""
+        self.is_open &= not self.is_full
+        self.is_full = False
 
     @property
     def noted_bytes(self) -> int:
@@ -113,6 +120,10 @@ class Journal:
             begin = end
             if event.startswith(wire.COMMENT_IDS):
                 self._pending.append(event[len(wire.COMMENT_IDS) : -len(EVENT_END)])
+            elif event.startswith(wire.COMMENT_FULL):
+                self.is_full = True
+                self._rest = payload[begin:] + self._rest
+                break
             elif event.startswith(COMMENT):
                 kept.append(event)
             elif event.startswith(self._error):

@@ -22,12 +22,21 @@ class PromptCounted(StrEnum):
     """The client sent token ids, or a replica told the length."""
 
 
+class Moved(StrEnum):
+    """Why a stream moves."""
+
+    DRAIN = "drain"
+    """Its replica drains."""
+    FULL = "full"
+    """Its pool's context is full."""
+
+
 class Resumed(StrEnum):
-    """What became of a cut stream; the first two are what a replica calls its ways."""
+    """What became of a stream that was cut, or moves; the first two are what a replica calls its ways."""
 
     APPEND = "append"
     REPLAY = "replay"
     REFUSED = "refused"
     """A replica would not go on with it."""
     NOBODY = "nobody"
-    """No replica was found in time."""
+    """No replica was found in time; of a stream that moves: it stays to its end."""

@@ -31,8 +31,8 @@ LABELS: dict[str, str] = {
     "outcome": "enum `Ending`",
     "pool": "pools of the configuration; `none` where a request reached none",
     "priority": "enum `Priority`",
-    "reason": "codes of the gateway's refusals",
-    "result": "of attempts: `answered`, `refused`, `overloaded`, or enum `FailureKind`; of resumes: enum `Resumed`",
+    "reason": "codes of the gateway's refusals; of moves: enum `Moved`",
+    "result": "of attempts: `answered`, `refused`, `overloaded`, enum `FailureKind`; of resumes, moves: enum `Resumed`",
     "revision": "revisions of the configuration, and `other`",
     "route": "enum `Route`",
     "state": "enum `EndpointState`",
@@ -67,6 +67,12 @@ RESUMES = CounterSpec(
     help="Streams that were cut under way: result says how another replica went on, or that none did",
     unit=Unit.REQUESTS,
     labels=("pool", "result"),
+)
+MOVES = CounterSpec(
+    name="longreach_moves",
+    help="Streams that were to move from a pool, and why: result says how another replica went on, or that none did",
+    unit=Unit.REQUESTS,
+    labels=("pool", "reason", "result"),
 )
 BROKEN = CounterSpec(
     name="longreach_broken_answers",
@@ -300,7 +306,7 @@ INFO = GaugeSpec(
     name="longreach_info", help="Always 1; which version runs", unit=Unit.FLAG, labels=("version",), together=max
 )
 COUNTERS = (
-    REQUESTS, ATTEMPTS, RESUMES, BROKEN, TOKENS, TENANT_TOKENS, TENANT_REQUESTS, TENANT_REFUSED, SPILLED,
+    REQUESTS, ATTEMPTS, RESUMES, MOVES, BROKEN, TOKENS, TENANT_TOKENS, TENANT_REQUESTS, TENANT_REFUSED, SPILLED,
     REVISION_REQUESTS, REFUSED, PROMPT_COUNTS, CPU, USAGE_DROPPED, SPANS,
 )  # fmt: skip
 HISTOGRAMS = (

@@ -65,6 +65,8 @@ class Case:
     """What is looked up in replicas' caches; None where that is not worth it."""
     decision_s: float = 0.0
     waited_s: float = 0.0
+    grows_tokens: int | None = None
+    """The output it may have in all, where it may outgrow a pool that holds its need."""
     delivered: bytes | None = None
     """Of a cut stream, what its client has; None: nothing was cut."""
     cut: frozenset[ReplicaId] = frozenset()

@@ -12,13 +12,13 @@ from cluster.core.request import Route
 from services.gateway import metric_specs as names
 from services.gateway.catalog import ServedModel
 from services.gateway.metric_kinds import CounterSpec, Labels
-from services.gateway.metric_labels import Resumed
+from services.gateway.metric_labels import Moved, Resumed
 from services.http1.client import FailureKind
 
 ENDINGS = ("ok", "refused", "unavailable", "broken", "client_gone", "expired")
 """services/api/account.py, `Ending`: which this package must not import, and a test compares."""
 ATTEMPT_RESULTS = ("answered", "refused", "overloaded", *(kind.value for kind in FailureKind))
-"""What services/gateway/dispatch.py counts."""
+"""What services/gateway/asking.py counts."""
 WATCHED_REFUSALS = ("overloaded", "gateway_full", "no_replica_available", "requests_per_minute", "tokens_per_minute")
 """The refusals that alerts and dashboards ask for by name: of room, and of a tenant's quota."""
 WATCHED_ROUTES = (Route.CHAT, Route.COMPLETIONS)
@@ -39,6 +39,7 @@ def zeros(models: Sequence[ServedModel], tenants: Collection[str]) -> Iterator[t
     for pool in pools:
         yield from ((names.ATTEMPTS, (pool, result)) for result in ATTEMPT_RESULTS)
         yield from ((names.RESUMES, (pool, result.value)) for result in Resumed)
+        yield from ((names.MOVES, (pool, why.value, result.value)) for why in Moved for result in Resumed)
         yield from ((names.BROKEN, (pool, kind.value)) for kind in FailureKind)
     for label in (*pools, NO_POOL):
         yield from ((names.REQUESTS, (route, label, ending)) for route in WATCHED_ROUTES for ending in ENDINGS)

@@ -11,6 +11,8 @@ from typing import NamedTuple
 from cluster.core.routing import Choice
 from cluster.core.trace_context import TraceContext, traceparent
 
+MOVED = "moved"
+"""Why an attempt ended with which nothing was wrong."""
 ATTEMPTS_MAX = 16
 """That are told of one request; more are counted in the access line."""
 _SPAN_IDS = (1 << 64) - 1
@@ -61,6 +63,10 @@ class Recording:
         self.ends = self.ends or []
         if len(self.ends) < len(self.attempts):
             self.ends.append((now_s, why))
+
+    def moved(self, now_s: float) -> None:
+        """The stream of the attempt before the latest goes on with that one, though nothing was wrong with it."""
+        self.failed(now_s, MOVED)
 
     def span_id(self, number: int) -> int:
         """The id of a further span of this request: counted from its own, so that a header can name one before it is.

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from cluster.models.tiny import TinyFetch
-from tests.resume_engine import KINDS
+from tests.resume_engine import KINDS, OUTGROWN
 
 pytestmark = pytest.mark.integration
 
@@ -35,6 +35,7 @@ def check(found: dict[str, Any], least: int) -> None:
     for name, one in found.items():
         assert one["events"] > 3, f"{name}: {one['error']}"
         assert one["differing"] == [], name
+        assert one["outgrown"] == ("" if name in OUTGROWN else None), name
         assert one["ways"] == ["replay" if name in REPLAYED else "append"], name
 
 

@@ -1,0 +1,109 @@
+"""Finds who goes on with a stream: one that was cut, or one that is moved while its replica still gives it.
+
+What must not live here: whether, and how often (resumption.py); bytes (resuming.py).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from services.gateway.asking import Answered, Asking
+from services.gateway.attempts import Attempts
+from services.gateway.directory import Directory
+from services.gateway.metric_labels import Moved, Resumed
+from services.gateway.metrics import Metrics
+from services.gateway.open_answers import OpenAnswers
+from services.gateway.outcome import Served
+from services.gateway.places import Case, Places
+from services.gateway.resumption import how_resumed
+from services.gateway.upstream import UpstreamAnswer, UpstreamFailure
+
+
+class Succession:
+    """Puts another replica in the place of one that gives a stream."""
+
+    def __init__(
+        self,
+        *,
+        asking: Asking,
+        directory: Directory,
+        places: Places,
+        metrics: Metrics,
+        open_answers: OpenAnswers,
+        clock: Callable[[], float],
+    ) -> None:
+        self._asking = asking
+        self._directory = directory
+        self._places = places
+        self._metrics = metrics
+        self._open = open_answers
+        self._clock = clock
+
+    async def resumed(
+        self, case: Case, served: Served, failure: UpstreamFailure, *, is_transports: bool
+    ) -> UpstreamAnswer | None:
+        """Let another replica go on with a stream that was cut; None where none does.
+
+        `served` is told who goes on; `is_transports`: the connection broke, not the engine's work on this one request.
+        """
+        cut = served.choice
+        if case.ask.deadline.left_s(self._clock()) <= 0:
+            return None
+        self._directory.suspect(cut.endpoint.replica_id)
+        case.cut |= {cut.endpoint.replica_id}
+        case.attempts = Attempts()
+        case.attempts.tried |= case.cut
+        if case.ask.recording is not None:
+            case.ask.recording.failed(self._clock(), failure.kind.value)
+        answer = await self._successor(case, served, lambda how: self._metrics.resumed(cut.endpoint.pool, how))
+        if answer is None:
+            self._metrics.resumed(cut.endpoint.pool, Resumed.NOBODY)
+            return None
+        # Where nobody goes on, the books count all of this.
+        self._metrics.broken(cut.endpoint.pool, failure.kind.value)
+        if is_transports:
+            self._directory.failed(cut.endpoint.replica_id)
+        served.resumes += 1
+        return answer
+
+    async def moved(self, case: Case, served: Served, why: Moved, *, waits: bool) -> UpstreamAnswer | None:
+        """Let another replica go on with a stream that its own still gives; None where none does.
+
+        Neither faults nor further attempts: nothing is counted against anybody. `waits`: for a place, as a new request.
+        """
+        before = served.choice.endpoint
+        if case.ask.deadline.left_s(self._clock()) <= 0:
+            return None
+        case.attempts = Attempts(case.cut | {before.replica_id})
+
+        def count(how: Resumed) -> None:
+            self._metrics.moved(before.pool, why, how)
+
+        answer = await self._successor(case, served, count, waits=waits)
+        if answer is None and waits:
+            # Where it does not wait, it will be tried again.
+            count(Resumed.NOBODY)
+        if answer is not None and case.ask.recording is not None:
+            case.ask.recording.moved(self._clock())
+        return answer
+
+    async def _successor(
+        self, case: Case, served: Served, count: Callable[[Resumed], None], *, waits: bool = True
+    ) -> UpstreamAnswer | None:
+        """The answer of whoever goes on, who has the stream's place in all books from now on."""
+        before, attempts = served.choice, case.attempts
+        while isinstance(found := await self._asking.answer(case, waits=waits), Answered):
+            choice, answer = found.claim.choice, found.answer
+            how = how_resumed(answer)
+            count(how)
+            if how is not Resumed.REFUSED:
+                self._open.ended(before.endpoint.replica_id, served.answer)
+                self._open.opened(choice.endpoint.replica_id, served.answer)
+                self._places.freed(before)
+                served.choice = choice
+                served.attempts += attempts.sent
+                return answer
+            answer.close()
+            self._places.freed(choice)
+            attempts.tried |= {choice.endpoint.replica_id}
+        return None
