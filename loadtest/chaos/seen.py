@@ -8,16 +8,20 @@ from __future__ import annotations
 import json
 import re
 from collections import Counter
+from collections.abc import Mapping
 from pathlib import Path
 
 from prometheus_client.parser import text_string_to_metric_families
 
 from loadtest.chaos.target import Target
 
+PAUSES = "longreach_resume_seconds"
 FAMILIES = (
-    "longreach_broken_answers", "longreach_resumes", "longreach_attempts", "longreach_refused", "longreach_spilled",
+    "longreach_broken_answers", "longreach_resumes", "longreach_moves", "longreach_attempts", "longreach_refused",
+    "longreach_spilled", "longreach_idempotent_requests", PAUSES,
 )  # fmt: skip
 """Counters that tell of faults."""
+ENDS = ("_count", "_sum")
 QUIET = frozenset({("result", "answered")})
 """Labels of what is no news."""
 LOUD = re.compile(r" (WARNING|ERROR|CRITICAL) ")
@@ -44,8 +48,8 @@ class Sight:
         moved = {name: value - self._before.get(name, 0.0) for name, value in now.items()}
         # A gateway that was started again counts from zero.
         moved = {name: now[name] if value < 0 else value for name, value in moved.items()}
-        lines = [f"{name} +{value:g}" for name, value in sorted(moved.items()) if value]
-        return lines[:LINES_MAX] + warnings(self._log, self._offset)
+        lines = [f"{name} +{value:g}" for name, value in sorted(moved.items()) if value and PAUSES not in name]
+        return pauses(moved) + lines[:LINES_MAX] + warnings(self._log, self._offset)
 
 
 def counters(text: str) -> dict[str, float]:
@@ -55,11 +59,18 @@ def counters(text: str) -> dict[str, float]:
         if family.name not in FAMILIES:
             continue
         for sample in family.samples:
-            if sample.name.endswith("_created") or QUIET & sample.labels.items():
+            if sample.name.endswith(("_created", "_bucket")) or QUIET & sample.labels.items():
                 continue
             labels = ",".join(f"{name}={value}" for name, value in sorted(sample.labels.items()))
             found[f"{sample.name}{{{labels}}}"] = sample.value
     return found
+
+
+def pauses(moved: Mapping[str, float]) -> list[str]:
+    """How long cut streams paused, as the gateway saw it; nothing where none was."""
+    sums = {end: sum(value for name, value in moved.items() if name.startswith(f"{PAUSES}{end}")) for end in ENDS}
+    count, total_s = (sums[end] for end in ENDS)
+    return [f"{count:g} cut streams went on after {total_s / count:.2f} s in the mean"] if count else []
 
 
 def warnings(log: Path, offset: int) -> list[str]:

@@ -184,6 +184,13 @@ ADMISSION_WAIT = HistogramSpec(
     labels=("pool",),
     buckets=WAIT_BUCKETS_S,
 )
+RESUME = HistogramSpec(
+    name="longreach_resume_seconds",
+    help="From a stream's cut to the first byte of the replica that goes on with it, by the pool that lost it",
+    unit=Unit.SECONDS,
+    labels=("pool",),
+    buckets=LATENCY_BUCKETS_S,
+)
 DECISION = HistogramSpec(
     name="longreach_decision_seconds",
     help="One routing decision",
@@ -310,7 +317,8 @@ COUNTERS = (
     REVISION_REQUESTS, REFUSED, PROMPT_COUNTS, CPU, USAGE_DROPPED, SPANS,
 )  # fmt: skip
 HISTOGRAMS = (
-    SECONDS, FIRST_BYTE, REVISION_FIRST_BYTE, TENANT_FIRST_BYTE, PROMPT, ADMISSION_WAIT, DECISION, CACHED_ERROR,
+    SECONDS, FIRST_BYTE, REVISION_FIRST_BYTE, TENANT_FIRST_BYTE, PROMPT, ADMISSION_WAIT, RESUME, DECISION,
+    CACHED_ERROR,
 )  # fmt: skip
 GAUGES = (
     IN_FLIGHT, QUEUE, HELD, AUTOSCALE_REPLICAS, AUTOSCALE_BOUND, AUTOSCALE_STARTUP, AUTOSCALE_PINNED, AUTOSCALE_AGE,

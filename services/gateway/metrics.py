@@ -81,6 +81,7 @@ class Metrics:
         self._tenant_first_byte = _Histogram(names.TENANT_FIRST_BYTE)
         self._prompt = _Histogram(names.PROMPT)
         self._admission_wait = _Histogram(names.ADMISSION_WAIT)
+        self._resume = _Histogram(names.RESUME)
         self._decision = _Histogram(names.DECISION)
         self._cached_error = _Histogram(names.CACHED_ERROR)
         self._queue: dict[Labels, float] = {}
@@ -121,6 +122,7 @@ class Metrics:
             counters[spec].setdefault(labels, 0)
         for pool in self._context_tokens:
             self._admission_wait.touch(pool)
+            self._resume.touch(pool)
         for tier in ("replica", "redis"):
             self._cached_error.touch((tier,))
 
@@ -131,6 +133,10 @@ class Metrics:
     def resumed(self, pool: PoolName, result: Resumed) -> None:
         """Count a cut stream: how it was gone on with, or why it was not."""
         self._resumes[pool, result.value] += 1
+
+    def went_on(self, pool: PoolName, pause_s: float) -> None:
+        """A cut stream goes on, after so long."""
+        self._resume.observe((pool,), pause_s)
 
     def moved(self, pool: PoolName, why: Moved, result: Resumed) -> None:
         """Count a stream that was to move: how another replica went on with it, or that none did."""
@@ -296,6 +302,7 @@ class Metrics:
             names.TENANT_FIRST_BYTE: self._tenant_first_byte,
             names.PROMPT: self._prompt,
             names.ADMISSION_WAIT: self._admission_wait,
+            names.RESUME: self._resume,
             names.DECISION: self._decision,
             names.CACHED_ERROR: self._cached_error,
         }

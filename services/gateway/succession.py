@@ -46,21 +46,22 @@ class Succession:
 
         `served` is told who goes on; `is_transports`: the connection broke, not the engine's work on this one request.
         """
-        cut = served.choice
-        if case.ask.deadline.left_s(self._clock()) <= 0:
+        cut, cut_s = served.choice, self._clock()
+        if case.ask.deadline.left_s(cut_s) <= 0:
             return None
         self._directory.suspect(cut.endpoint.replica_id)
         case.cut |= {cut.endpoint.replica_id}
         case.attempts = Attempts()
         case.attempts.tried |= case.cut
         if case.ask.recording is not None:
-            case.ask.recording.failed(self._clock(), failure.kind.value)
+            case.ask.recording.failed(cut_s, failure.kind.value)
         answer = await self._successor(case, served, lambda how: self._metrics.resumed(cut.endpoint.pool, how))
         if answer is None:
             self._metrics.resumed(cut.endpoint.pool, Resumed.NOBODY)
             return None
         # Where nobody goes on, the books count all of this.
         self._metrics.broken(cut.endpoint.pool, failure.kind.value)
+        self._metrics.went_on(cut.endpoint.pool, self._clock() - cut_s)
         if is_transports:
             self._directory.failed(cut.endpoint.replica_id)
         served.resumes += 1

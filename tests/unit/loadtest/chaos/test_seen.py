@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from loadtest.chaos.seen import counters, warnings
+from loadtest.chaos.seen import counters, pauses, warnings
 
 METRICS = """# TYPE longreach_resumes_total counter
 longreach_resumes_total{pool="short",result="append"} 3.0
@@ -35,3 +35,14 @@ def test_structured_logs_are_read_too(tmp_path: Path) -> None:
     log = tmp_path / "gateway.log"
     log.write_text('{"level": "error", "message": "worker ended"}\n{"level": "info", "message": "no"}\nx\n')
     assert warnings(log, 0) == ["log: worker ended (1)"]
+
+
+def test_pauses_are_told_as_their_mean() -> None:
+    moved = {
+        "longreach_resume_seconds_count{pool=a}": 3.0,
+        "longreach_resume_seconds_sum{pool=a}": 1.5,
+        "longreach_resume_seconds_count{pool=b}": 1.0,
+        "longreach_resume_seconds_sum{pool=b}": 0.5,
+    }
+    assert pauses(moved) == ["4 cut streams went on after 0.50 s in the mean"]
+    assert pauses({}) == []
