@@ -21,6 +21,7 @@ from cluster.core.lease import Lease, PoolName, ReplicaId, ReplicaState
 from cluster.environment import read_environment
 from services.api.gateway import Gateway
 from services.gateway.access import Access
+from services.gateway.answers import AnswerSource
 from services.gateway.assembly import Surroundings, assemble
 from services.gateway.boundary import BoundaryExchange
 from services.gateway.catalog import Catalog
@@ -115,6 +116,7 @@ async def running(
     residency: ResidencySource | None = None,
     records: RecordReader | None = None,
     boundaries: BoundaryExchange | None = None,
+    kept_answers: AnswerSource | None = None,
     secrets: Mapping[str, str] | None = None,
     tokenizers: Mapping[str, Path] | None = None,
     credential: str | None = None,
@@ -137,6 +139,7 @@ async def running(
         asked=None,
         records=records,
         boundaries=boundaries,
+        kept_answers=kept_answers,
         redis=None,
         usage_folder=None,
         credential=credential,
@@ -161,7 +164,11 @@ async def running(
     await counter.ready()
     gateway = parts.gateway
     follow = asyncio.gather(
-        gateway.directory.follow(), gateway.residency.follow(), gateway.scaling.follow(), grpc_server.follow()
+        gateway.directory.follow(),
+        gateway.residency.follow(),
+        gateway.scaling.follow(),
+        parts.repeats.follow(),
+        grpc_server.follow(),
     )
     serving = asyncio.create_task(server.run())
     url = f"http://127.0.0.1:{server.port}"

@@ -24,7 +24,7 @@ from services.gateway.catalog import ServedModel
 from services.gateway.directory import EndpointState
 from services.gateway.exposition import Snapshot, SnapshotCollector
 from services.gateway.metric_kinds import CounterSpec, GaugeSpec, HistogramSpec, Labels
-from services.gateway.metric_labels import PromptCounted, Resumed
+from services.gateway.metric_labels import PromptCounted, Repeated, Resumed
 from services.gateway.zeros import NO_POOL, zeros
 
 
@@ -63,6 +63,7 @@ class Metrics:
         self._requests = _counter()
         self._attempts = _counter()
         self._resumes = _counter()
+        self._repeats = _counter()
         self._broken = _counter()
         self._tokens = _counter()
         self._tenant_tokens = _counter()
@@ -130,6 +131,10 @@ class Metrics:
     def resumed(self, pool: PoolName, result: Resumed) -> None:
         """Count a cut stream: how it was gone on with, or why it was not."""
         self._resumes[pool, result.value] += 1
+
+    def repeated(self, result: Repeated, count: int = 1) -> None:
+        """Count what became of a request with a key, or of its answer."""
+        self._repeats[result.value,] += count
 
     def broken(self, pool: PoolName, kind: str) -> None:
         """Count an answer that broke off after its first byte."""
@@ -264,6 +269,7 @@ class Metrics:
             names.REQUESTS: self._requests,
             names.ATTEMPTS: self._attempts,
             names.RESUMES: self._resumes,
+            names.REPEATS: self._repeats,
             names.BROKEN: self._broken,
             names.TOKENS: self._tokens,
             names.TENANT_TOKENS: self._tenant_tokens,
