@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import re
 import signal
 import time
 from collections.abc import Sequence
@@ -26,6 +27,7 @@ from tests.gateway_process import GatewayProcess, gateway_process
 pytestmark = pytest.mark.integration
 
 CHAT = {"model": "tiny", "messages": [{"role": "user", "content": "hi"}], "max_tokens": 20, "stream": True}
+RELIABILITY = Path(__file__).parents[2] / "docs" / "reliability.md"
 KEY = {wire.HEADER_IDEMPOTENCY_KEY: "retry-1"}
 PATH = "/v1/chat/completions"
 STREAMS = 16
@@ -87,6 +89,14 @@ def of_worker(streams: Sequence[Stream], worker: psutil.Process) -> list[Stream]
     """The streams whose other end is this process."""
     ports = {connection.raddr.port for connection in worker.net_connections(kind="tcp") if connection.raddr}
     return [stream for stream in streams if stream.port in ports]
+
+
+def is_connected(worker: psutil.Process, port: int) -> bool:
+    return any(one.raddr and one.raddr.port == port for one in worker.net_connections(kind="tcp"))
+
+
+def processes_of(gateway: GatewayProcess) -> list[psutil.Process]:
+    return psutil.Process(gateway.process.pid).children()
 
 
 async def ask(gateway: GatewayProcess, headers: dict[str, str] | None = None) -> httpx.Response:
@@ -166,6 +176,34 @@ async def test_a_gateway_that_is_told_to_stop_lets_streams_end(workers: int, tmp
         messages += [one async for one in call]
         assert "".join(delta.content for one in messages for delta in one.deltas).endswith("token4 ")
         assert await asyncio.wait_for(gateway.process.wait(), 10) == 0
+
+
+async def test_the_documented_recipe_survives_a_worker(
+    tmp_path: Path, valkey: ValkeyServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    [recipe] = re.findall(r"```python\n(.*?)```", RELIABILITY.read_text(encoding="utf-8"), re.DOTALL)
+    gate = asyncio.Event()
+    async with serve(FakeEngine(gate=gate)) as engine:
+        settings = config(engine, workers=2, state_url=f"redis://127.0.0.1:{valkey.port}/0")
+        settings["models"][0]["aliases"] = ["demo"]
+        async with gateway_process(tmp_path, settings, LONGREACH_STATE=str(tmp_path)) as gateway:
+            monkeypatch.setenv("LONGREACH_URL", gateway.url)
+            names: dict[str, Any] = {}
+            exec(recipe, names)
+            asking = asyncio.create_task(asyncio.to_thread(names["ask"], [{"role": "user", "content": "hi"}]))
+            await asyncio.wait_for(engine.started.wait(), 10)
+
+            def one_is_busy() -> list[psutil.Process]:
+                found = [worker for worker in processes_of(gateway) if is_connected(worker, engine.port)]
+                return found if len(found) == 1 else []  # the other one may be probing
+
+            [busy] = await until(one_is_busy, timeout_s=10, what="one worker is at work")
+            os.kill(busy.pid, signal.SIGKILL)
+            await asyncio.wait_for(engine.aborted.wait(), 10)
+            gate.set()
+            assert await asking == "".join(f"token{index} " for index in range(5))
+            assert len(engine.seen) == 2
+            names["client"].close()
 
 
 async def test_a_stopping_gateway_ends_answers_with_a_key_that_nobody_reads(

@@ -12,6 +12,7 @@ import pytest
 
 from cluster.core import wire
 from services.grpc.client import AsyncClient, GrpcCallError
+from tests.cluster_harness import until
 from tests.fake_engine import FakeEngine, serve
 from tests.gateway_harness import TWO_POOLS, Running, leases_of, running
 
@@ -61,9 +62,7 @@ async def test_a_stream_is_joined_and_outlives_the_call_that_began_it() -> None:
         second = client.chat_stream(model="tiny", messages=MESSAGES, idempotency_key="k")
         joined = [await anext(second)]
         first.close()
-        async with asyncio.timeout(5):
-            while gateway.gateway.in_flight > 1:
-                await asyncio.sleep(0.01)
+        await until(lambda: gateway.gateway.in_flight == 1, timeout_s=10, what="the first call has ended")
         gate.set()
         joined += [message async for message in second]
         assert text(joined) == "".join(f"token{index} " for index in range(5))

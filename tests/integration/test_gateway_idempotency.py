@@ -11,11 +11,13 @@ import httpx
 import pytest
 
 from cluster.core import wire
+from tests.cluster_harness import until
 from tests.fake_engine import FakeEngine, serve
 from tests.gateway_harness import TWO_POOLS, Running, leases_of, running
 
 pytestmark = pytest.mark.integration
 
+WAIT_S = 10.0
 KEY = {wire.HEADER_IDEMPOTENCY_KEY: "retry-1"}
 CHAT = {"model": "tiny", "messages": [{"role": "user", "content": "hi there"}], "max_tokens": 20}
 SHAPES: dict[str, dict[str, Any]] = {
@@ -62,9 +64,14 @@ async def counted(gateway: Running, sample: str) -> float:
 
 
 async def until_counted(gateway: Running, sample: str, wanted: float) -> None:
-    async with asyncio.timeout(5):
-        while await counted(gateway, sample) != wanted:
-            await asyncio.sleep(0.01)
+    async def is_it() -> bool:
+        return await counted(gateway, sample) == wanted
+
+    await until(is_it, timeout_s=WAIT_S, what=f"{sample} is {wanted}")
+
+
+async def in_flight(gateway: Running, requests: int) -> None:
+    await until(lambda: gateway.gateway.in_flight == requests, timeout_s=WAIT_S, what=f"{requests} requests in flight")
 
 
 @pytest.mark.parametrize("stream", [True, False])
@@ -119,9 +126,7 @@ async def test_many_at_once_are_one() -> None:
     engine = FakeEngine(gate=gate)
     async with gateway_of(engine) as gateway:
         asking = [asyncio.create_task(ask(gateway)) for _ in range(20)]
-        async with asyncio.timeout(5):
-            while gateway.gateway.in_flight < 20:
-                await asyncio.sleep(0.01)
+        await in_flight(gateway, 20)
         gate.set()
         answers = await asyncio.gather(*asking)
         assert {answer.status_code for answer in answers} == {200}
@@ -197,13 +202,9 @@ async def test_a_client_that_comes_back_finds_its_answer_under_way(stream: bool)
         asking = asyncio.create_task(ask(gateway, body))
         await asyncio.wait_for(engine.started.wait(), 5)
         asking.cancel()
-        async with asyncio.timeout(5):
-            while gateway.gateway.in_flight:
-                await asyncio.sleep(0.01)
+        await in_flight(gateway, 0)
         back = asyncio.create_task(ask(gateway, body))
-        async with asyncio.timeout(5):
-            while not gateway.gateway.in_flight:
-                await asyncio.sleep(0.01)
+        await in_flight(gateway, 1)
         gate.set()
         assert (await back).status_code == 200
         assert len(engine.seen) == 1
@@ -278,9 +279,7 @@ async def test_answers_that_are_too_large_flow_and_are_not_kept() -> None:
         first = asyncio.create_task(ask(gateway, body))
         await asyncio.wait_for(engine.started.wait(), 5)
         second = asyncio.create_task(ask(gateway, body))
-        async with asyncio.timeout(5):
-            while gateway.gateway.in_flight < 2:
-                await asyncio.sleep(0.01)
+        await in_flight(gateway, 2)
         gate.set()
         one, two = await asyncio.gather(first, second)
         assert one.content == two.content

@@ -24,11 +24,14 @@ from cluster.state import answers as module
 from cluster.state.answers import AnswerStore
 from services.gateway import answers as way
 from services.gateway.main import binary_store
+from tests.cluster_harness import until
 from tests.fake_engine import FakeEngine, serve
 from tests.gateway_harness import TWO_POOLS, Running, leases_of, running
 
 pytestmark = pytest.mark.integration
 
+WAIT_S = 10.0
+EVERY = "*:answer:*"
 KEY = {wire.HEADER_IDEMPOTENCY_KEY: "retry-1"}
 CHAT = {"model": "tiny", "messages": [{"role": "user", "content": "hi there"}], "max_tokens": 20, "stream": True}
 SLOT = slot_of(DEFAULT_TENANT, "retry-1")
@@ -71,9 +74,13 @@ async def counted(gateway: Running, result: str) -> float:
 
 async def taken(gateway: Running) -> None:
     """Wait until a gateway has been asked."""
-    async with asyncio.timeout(5):
-        while not gateway.gateway.in_flight:
-            await asyncio.sleep(0.01)
+    await until(lambda: gateway.gateway.in_flight, timeout_s=WAIT_S, what="a request in flight")
+
+
+async def kept(redis: Redis) -> list[bytes]:
+    """The keys that have an answer."""
+    names = await redis.keys(EVERY)
+    return [name for name in names if (await redis.get(name) or b"")[:1] == b"A"]
 
 
 async def test_the_other_gateway_repeats_what_one_has_answered(valkey: ValkeyServer) -> None:
@@ -133,9 +140,7 @@ async def test_the_other_gateway_takes_over_from_one_that_failed(valkey: ValkeyS
         assert wire.HEADER_REPLAYED not in answer.headers
 
 
-async def test_a_claim_that_nobody_renews_is_taken_over(
-    valkey: ValkeyServer, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_a_claim_that_nobody_renews_is_taken_over(valkey: ValkeyServer, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "CLAIM_S", 0.5)
     engine = FakeEngine()
     async with two_gateways(valkey, engine) as (one, two), store_of(valkey) as (store, _):
@@ -151,9 +156,7 @@ async def test_a_claim_that_nobody_renews_is_taken_over(
         assert len(engine.seen) == 2
 
 
-async def test_a_claim_lives_as_long_as_its_answer_takes(
-    valkey: ValkeyServer, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_a_claim_lives_as_long_as_its_answer_takes(valkey: ValkeyServer, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "CLAIM_S", 0.5)
     monkeypatch.setattr("services.gateway.assembly.RENEW_S", 0.1)
     gate = asyncio.Event()
@@ -163,13 +166,16 @@ async def test_a_claim_lives_as_long_as_its_answer_takes(
         await asyncio.wait_for(engine.started.wait(), 5)
         second = asyncio.create_task(ask(two))
         await taken(two)
-        [name] = await redis.keys("*:answer:*")
-        lives = []
-        async with asyncio.timeout(10):
-            while lives.count(True) < 3:  # renewed three times, each before it ran out
-                before = await redis.pttl(name)
-                await asyncio.sleep(0.05)
-                lives.append(await redis.pttl(name) > before)
+        [name] = await redis.keys(EVERY)
+        for _ in range(3):
+            left_ms = await redis.pttl(name)
+
+            async def is_renewed(left_ms: int = left_ms) -> bool:
+                now_ms = await redis.pttl(name)
+                assert now_ms > 0, "the claim ran out"
+                return bool(now_ms > left_ms)
+
+            await until(is_renewed, timeout_s=WAIT_S, what="the claim is renewed")
         assert len(engine.seen) == 1
         gate.set()
         assert (await first).content == (await second).content
@@ -183,11 +189,11 @@ async def test_a_gateway_that_ends_gives_its_claims_up(valkey: ValkeyServer) -> 
         async with running(store=leases_of(short=engine), kept_answers=store) as gateway:
             asking = asyncio.create_task(ask(gateway))
             await asyncio.wait_for(engine.started.wait(), 5)
-            assert len(await redis.keys("*:answer:*")) == 1
+            assert len(await redis.keys(EVERY)) == 1
             asking.cancel()
             with contextlib.suppress(asyncio.CancelledError):
                 await asking
-        assert await redis.keys("*:answer:*") == []
+        assert await redis.keys(EVERY) == []
         await asyncio.wait_for(engine.aborted.wait(), 5)
 
 
@@ -211,9 +217,10 @@ async def test_the_store_goes_away_and_comes_back(valkey: ValkeyServer, monkeypa
             os.kill(pid, signal.SIGCONT)
 
         headers = {wire.HEADER_IDEMPOTENCY_KEY: "later"}
-        async with asyncio.timeout(10):
-            while not (one.gateway.answers.is_shared and two.gateway.answers.is_shared):
-                await asyncio.sleep(0.01)
+        both = (one.gateway.answers, two.gateway.answers)
+        await until(
+            lambda: all(answers.is_shared for answers in both), timeout_s=WAIT_S, what="the store is asked again"
+        )
         await one.client.post("/v1/chat/completions", json=CHAT, headers=headers)
         answer = await two.client.post("/v1/chat/completions", json=CHAT, headers=headers)
         assert answer.headers[wire.HEADER_REPLAYED] == "true"
@@ -229,9 +236,7 @@ async def test_a_store_that_was_emptied_under_way_costs_nothing(
         first = asyncio.create_task(ask(one))
         await asyncio.wait_for(engine.started.wait(), 5)
         await redis.flushall()
-        async with asyncio.timeout(5):
-            while not await redis.keys("*:answer:*"):
-                await asyncio.sleep(0.01)
+        await until(lambda: redis.keys(EVERY), timeout_s=WAIT_S, what="the claim is made anew")
         second = asyncio.create_task(ask(two))
         await taken(two)
         gate.set()
@@ -243,10 +248,7 @@ async def test_a_damaged_answer_is_made_anew(valkey: ValkeyServer) -> None:
     engine = FakeEngine()
     async with two_gateways(valkey, engine) as (one, two), store_of(valkey) as (_, redis):
         first = await ask(one)
-        async with asyncio.timeout(5):
-            while not [name for name in await redis.keys("*:answer:*") if (await redis.get(name))[:1] == b"A"]:
-                await asyncio.sleep(0.01)
-        [name] = await redis.keys("*:answer:*")
+        [name] = await until(lambda: kept(redis), timeout_s=WAIT_S, what="the answer is kept")
         record = await redis.get(name)
         await redis.set(name, record[: len(record) // 2])
         assert (await ask(two)).content == first.content
@@ -262,10 +264,11 @@ async def test_what_a_gateway_keeps_in_the_store_is_bounded(valkey: ValkeyServer
         for number in range(70):
             headers = {wire.HEADER_IDEMPOTENCY_KEY: f"k{number}"}
             await one.client.post("/v1/chat/completions", json=CHAT, headers=headers)
-        async with asyncio.timeout(5):
-            while await counted(one, "unkept") < 6:
-                await asyncio.sleep(0.01)
-        assert len(await redis.keys("*:answer:*")) == 64
+
+        async def is_full() -> bool:
+            return await counted(one, "unkept") == 6 and len(await kept(redis)) == 64
+
+        await until(is_full, timeout_s=WAIT_S, what="64 answers are kept, and 6 no longer")
         answer = await one.client.post("/v1/chat/completions", json=CHAT, headers=headers)
         assert answer.headers[wire.HEADER_REPLAYED] == "true"
 

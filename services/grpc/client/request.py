@@ -32,7 +32,7 @@ class CallOptions:
     session: str | None = None
     """Requests of one session go to one replica where that costs little."""
     idempotency_key: str | None = None
-    """One answer for all calls with this key, for some minutes: a call that is made again joins it, or gets it again."""
+    """Calls with the same key are one, for some minutes: one that is made again joins the first or gets its answer."""
     traceparent: str | None = None
     """W3C trace context."""
     metadata: Mapping[str, str] = field(default_factory=dict)
