@@ -205,6 +205,12 @@ class FakeEngine:
         self.probed.set()
         return web.json_response({"object": "list", "data": []})
 
+    async def health(self, _request: web.Request) -> web.Response:
+        self.probed.set()
+        if self.hang:
+            await asyncio.sleep(FOREVER_S)
+        return web.Response()
+
 
 def _wants(request: web.Request) -> set[str]:
     return {want.strip() for want in request.headers.get(wire.HEADER_WANTS, "").split(",")}
@@ -236,6 +242,7 @@ async def serve(engine: FakeEngine, port: int = 0) -> AsyncIterator[FakeEngine]:
     """Run `engine` on a loopback port."""
     app = web.Application(client_max_size=2**30)
     app.router.add_get("/v1/models", engine.models)
+    app.router.add_get("/health", engine.health)
     app.router.add_post("/{path:.*}", engine.handle)
     runner = web.AppRunner(app, handler_cancellation=True, shutdown_timeout=0.1)
     await runner.setup()

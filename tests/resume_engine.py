@@ -160,7 +160,7 @@ async def trial(client: httpx.AsyncClient, name: str, cuts: int, rng: random.Ran
 def same(path: str, events: list[bytes]) -> list[Any]:
     """What has to be equal: the events in their order, those of each choice for itself.
 
-    How many tokens an event has is chance: what follows one another as text is put together.
+    How many tokens an event has is chance: what follows one another as text is put together, and its log probabilities.
     """
     rows: dict[int, list[Any]] = {}
     for event in events:
@@ -168,8 +168,13 @@ def same(path: str, events: list[bytes]) -> list[Any]:
         data = pruned(json.loads(text)) if text != b"[DONE]" else {}
         first = (data.get("choices") or [{}])[0]
         row = rows.setdefault(first.get("index", 0), [])
-        piece = text_of(data)
-        if piece is not None and row and isinstance(row[-1], str):
+        piece, told = text_of(data), (first.get("logprobs") or {}).get("content")
+        if piece is not None and told:
+            if not row or not isinstance(row[-1], list):
+                row.append(["", []])
+            row[-1][0] += piece
+            row[-1][1] += told
+        elif piece is not None and row and isinstance(row[-1], str):
             row[-1] += piece
         elif piece is not None:
             row.append(piece)
@@ -189,12 +194,8 @@ def pruned(data: Any) -> Any:
 
 
 def text_of(data: dict[str, Any]) -> str | None:
-    """The text of an event that has nothing else; None of any other."""
-    if (
-        data.get("choices")
-        and data["choices"][0].get("finish_reason") is None
-        and not data["choices"][0].get("logprobs")
-    ):
+    """The text of an event that has nothing else but its log probabilities; None of any other."""
+    if data.get("choices") and data["choices"][0].get("finish_reason") is None:
         choice = data["choices"][0]
         delta = choice.get("delta", choice)
         calls = delta.get("tool_calls") or []

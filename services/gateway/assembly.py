@@ -33,6 +33,7 @@ from services.gateway.answers import Answers, AnswerSource
 from services.gateway.boundary import Boundaries, BoundaryExchange
 from services.gateway.current import Current
 from services.gateway.demand import AskedWriter, Demand
+from services.gateway.departures import Departures
 from services.gateway.directory import Directory, LeaseReader
 from services.gateway.dispatch import Dispatcher
 from services.gateway.kept import Kept, KeptSource
@@ -193,6 +194,7 @@ def assemble(around: Surroundings) -> Assembly:
     directory = Directory(around.leases, clock=clock)
     room = WaitingRoom(clock=clock, limits=lambda: current.catalog.config.gateway.limits)
     directory.on_change = room.pump_all
+    directory.on_gone = Departures(upstream, leases=directory.leases).gone
     residency = Residency(around.residency, directory.leases, clock, Kept(around.kept, directory.leases, clock))
     writer = secrets.token_hex(8)
     demand = Demand(around.asked, gateway=writer, standing=room.standing, clock=clock)

@@ -70,6 +70,8 @@ class Directory:
         self._prefers: Mapping[PoolName, int] = {}
         self.on_change: Callable[[], object] | None = None
         """Called after endpoints may have got room: whoever waits for some is asked again."""
+        self.on_gone: Callable[[Lease], object] | None = None
+        """Called with a lease that has run out, or that was handed back."""
 
     async def follow(self) -> None:
         """Read the leases again and again until cancelled, and let suspicions and breakers run out."""
@@ -122,6 +124,8 @@ class Directory:
             leases = self._leases | leases
         for gone in self._leases.keys() - leases.keys():
             self._remove(gone)
+            if self.on_gone is not None:
+                self.on_gone(self._leases[gone])
         for lease in leases.values():
             self.table.put(_leased_endpoint(lease))
             if lease.replica_id not in self._leases:

@@ -184,6 +184,10 @@ class HttpUpstream:
             raise
         return answer if failure is None else failure
 
+    def cut(self, url: str, why: str) -> int:
+        """Break off every answer of a replica that is under way or owed; how many there were."""
+        return self._pool.cut(_origin(url, is_static=False), why)
+
     async def probe(self, url: str, api_key: str | None, timeout_s: float) -> bool:
         """Whether a foreign engine answers at all: any status below 500 on its list of models."""
         headers = {"authorization": f"Bearer {api_key}"} if api_key else {}
@@ -231,16 +235,9 @@ class HttpUpstream:
         if found is None:
             if len(self._targets) >= TARGETS_MAX:
                 self._targets.clear()
-            parts = urlsplit(url)
-            is_tls = parts.scheme == "https"
-            origin = Origin(
-                parts.hostname or "",
-                parts.port or (443 if is_tls else 80),
-                is_tls,
-                STATIC_KEEPALIVE_S if is_static else REPLICA_KEEPALIVE_S,
-            )
+            origin = _origin(url, is_static=is_static)
             fixed = (
-                f"POST {parts.path.rstrip('/')}{path} HTTP/1.1\r\n"
+                f"POST {urlsplit(url).path.rstrip('/')}{path} HTTP/1.1\r\n"
                 f"host: {_host(origin)}\r\n"
                 "user-agent: longreach-gateway\r\n"
                 "accept-encoding: identity\r\n"
@@ -248,6 +245,13 @@ class HttpUpstream:
             )
             found = self._targets[key] = (origin, fixed.encode("latin-1"))
         return found
+
+
+def _origin(url: str, *, is_static: bool) -> Origin:
+    parts = urlsplit(url)
+    is_tls = parts.scheme == "https"
+    keepalive_s = STATIC_KEEPALIVE_S if is_static else REPLICA_KEEPALIVE_S
+    return Origin(parts.hostname or "", parts.port or (443 if is_tls else 80), is_tls, keepalive_s)
 
 
 def _host(origin: Origin) -> str:

@@ -142,9 +142,9 @@ class ClientConnection(asyncio.BufferedProtocol):
         """Whether an answer is under way or owed."""
         return self._sink is not None
 
-    def silent(self) -> None:
-        """The other machine gives no sign of life."""
-        self._break(FailureKind.RESET, "the machine does not answer")
+    def cut(self, why: str) -> None:
+        """Nothing more can be expected of the other side."""
+        self._break(FailureKind.RESET, why)
 
     # asyncio's side
 

@@ -42,7 +42,7 @@ class ConnectionPool:
         """
         self._silence_s = silence_s
         self._idle: dict[Origin, list[ClientConnection]] = {}
-        self._all: set[ClientConnection] = set()
+        self._all: dict[ClientConnection, Origin] = {}
         self._buffer = memoryview(bytearray(READ_BYTES))
         self._tls = tls
         self._sweeper: asyncio.Task[None] | None = None
@@ -76,8 +76,15 @@ class ConnectionPool:
                 ssl=self._tls_context() if origin.is_tls else None,
             )
         end_when_silent(connection.transport)
-        self._all.add(connection)
+        self._all[connection] = origin
         return connection
+
+    def cut(self, origin: Origin, why: str) -> int:
+        """Break off every answer that is under way or owed from there; how many there were."""
+        awaiting = [item for item, where in self._all.items() if where == origin and item.awaits]
+        for connection in awaiting:
+            connection.cut(why)
+        return len(awaiting)
 
     async def close(self) -> None:
         """Close every connection."""
@@ -97,7 +104,7 @@ class ConnectionPool:
         waiting.append(connection)
 
     def _forget(self, connection: ClientConnection) -> None:
-        self._all.discard(connection)
+        self._all.pop(connection, None)
 
     def _tls_context(self) -> ssl.SSLContext:
         if self._tls is None:
@@ -126,4 +133,4 @@ class ConnectionPool:
         for connection in [item for item in self._all if item.awaits]:
             stands = standing(connection.transport)
             if stands is not None and stands.is_silent(self._silence_s):
-                connection.silent()
+                connection.cut("the machine does not answer")

@@ -26,6 +26,7 @@ CHAT = b"/longreach.v1.Inference/Chat"
 CHAT_STREAM = b"/longreach.v1.Inference/ChatStream"
 WATCH = b"/grpc.health.v1.Health/Watch"
 INFERENCE = "longreach.v1.Inference"
+WITHOUT_RESUMES = TWO_POOLS + "gateway: {limits: {resumes: 0}}\n"
 BURST = 1500
 """Over gRPC's own limit of 1,000 calls that wait for a handler."""
 
@@ -293,7 +294,7 @@ async def test_what_an_engine_tells_before_an_error_is_counted() -> None:
         engine = FakeEngine()
         engine.port = listener.sockets[0].getsockname()[1]
         async with (
-            running(TWO_POOLS, store=leases_of(short=engine)) as gateway,
+            running(WITHOUT_RESUMES, store=leases_of(short=engine)) as gateway,
             grpc.aio.insecure_channel(gateway.grpc_address) as channel,
         ):
             call = inference_pb2_grpc.InferenceStub(channel).ChatStream(hello())
