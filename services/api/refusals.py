@@ -65,6 +65,17 @@ def full(limit: int) -> Refusal:
     )
 
 
+def repeats_full() -> Refusal:
+    """As many answers as it may hold are on their way to clients that read them slowly."""
+    return Refusal(
+        status=429,
+        message="This gateway holds as much of answers with an idempotency key as it may: try again shortly.",
+        type=RATE_LIMIT,
+        code="gateway_full",
+        retry_after_s=RETRY_AFTER_FULL_S,
+    )
+
+
 def denied(reason: Denied) -> Refusal:
     """Nobody this gateway knows."""
     said = "carries no API key" if reason.reason is Denial.MISSING else "carries an API key that is not valid"

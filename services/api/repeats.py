@@ -19,7 +19,7 @@ from cluster.core.wire import HEADER_REPLAYED, HEADER_REQUEST_ID
 from services.api.account import Account, Answering, Delivery
 from services.api.books import Bookkeeper
 from services.api.gateway import Gateway
-from services.api.refusals import Refusal, bad_key, full, internal, key_reused
+from services.api.refusals import Refusal, bad_key, full, internal, key_reused, repeats_full
 from services.api.run import Run, Shared
 from services.api.tape import Tape, TapeRoom
 from services.api.taping import Taping
@@ -124,12 +124,14 @@ class Repeats:
             kept = await self._kept(slot, run)
             if kept is None:
                 await self._make(slot, run, paid, ask)
-            elif kept.fingerprint == run.claim.fingerprint and isinstance(kept, KeptAnswer):
+            elif kept.fingerprint != run.claim.fingerprint or isinstance(kept, Claim):
+                run.refuse(self._reused())
+            elif not self._room.fits(len(kept.body)):
+                run.refuse(repeats_full())
+            else:
                 tape = Tape(kept.status, kept.headers, self._room)
                 tape.fill(kept.body)
                 run.begin(tape, is_static=kept.is_static)
-            else:
-                run.refuse(self._reused())
         except Exception:
             logger.exception("an answer under a key was not made", extra=paid.log_fields)
         finally:

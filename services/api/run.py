@@ -38,6 +38,7 @@ class Run:
         self._tape: Tape | None = None
         self._is_static = False
         self._is_made = False
+        self._is_given_up = False
         self._waiting: list[asyncio.Future[Shared | Refusal]] = []
         self._clients = 0
         self._timer: asyncio.TimerHandle | None = None
@@ -45,7 +46,7 @@ class Run:
     @property
     def can_join(self) -> bool:
         """Whether a client that comes now gets the answer from its beginning."""
-        return self._tape is None or self._tape.is_whole
+        return not self._is_given_up and (self._tape is None or self._tape.is_whole)
 
     def enter(self) -> None:
         """A client is here for the answer; `leave` must follow."""
@@ -58,8 +59,7 @@ class Run:
         """A client has left, with or without the answer; with the last one, the answer is worth so much more time."""
         self._clients -= 1
         if not self._clients and not self._is_made:
-            assert self.task is not None
-            self._timer = asyncio.get_running_loop().call_later(unread_s, self.task.cancel)
+            self._timer = asyncio.get_running_loop().call_later(unread_s, self._give_up)
 
     async def begun(self) -> Shared | Refusal:
         """Wait for the answer's beginning, or for why there is none; only where `can_join`."""
@@ -79,8 +79,7 @@ class Run:
     def begin(self, tape: Tape, *, is_static: bool) -> None:
         """The answer begins."""
         self._tape, self._is_static = tape, is_static
-        if self.task is not None:
-            tape.on_unwanted = self.task.cancel
+        tape.on_unwanted = self._give_up
         for place in self._taken():
             place.set_result(Shared(tape.reader(), is_static))
 
@@ -104,6 +103,12 @@ class Run:
         else:
             self._tape.break_off(UpstreamFailure(kind=FailureKind.RESET, detail=refusal.message))
             self._tape.close()
+
+    def _give_up(self) -> None:
+        # Until the task has heard of it, nobody may join what ends.
+        self._is_given_up = True
+        if self.task is not None:
+            self.task.cancel()
 
     def _taken(self) -> list[asyncio.Future[Shared | Refusal]]:
         waiting, self._waiting = self._waiting, []

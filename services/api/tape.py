@@ -24,6 +24,10 @@ class TapeRoom:
     """As configured now."""
     held_bytes: int = 0
 
+    def fits(self, size_bytes: int) -> bool:
+        """Whether there is room for so much more; an answer of any size fits where there is no other."""
+        return not self.held_bytes or self.held_bytes + size_bytes <= self.most_bytes()
+
 
 class Tape:
     """An answer under way, or one that has ended."""

@@ -13,7 +13,7 @@ import pytest
 from cluster.core import wire
 from tests.cluster_harness import until
 from tests.fake_engine import FakeEngine, serve
-from tests.gateway_harness import TWO_POOLS, Running, leases_of, running
+from tests.gateway_harness import TWO_POOLS, Leases, Running, lease, leases_of, running
 
 pytestmark = pytest.mark.integration
 
@@ -313,3 +313,18 @@ async def test_a_foreign_engine_s_answers_are_kept_too() -> None:
             assert b'"usage"' not in first.content
             assert len(engine.seen) == 1
             assert await counted(gateway, 'longreach_tokens_total{kind="output"') == engine.tokens
+
+
+async def test_an_answer_that_went_on_at_another_replica_is_one() -> None:
+    broken, spare = FakeEngine(name="broken", reset="mid-stream"), FakeEngine(name="spare")
+    async with serve(broken), serve(spare):
+        store = Leases([lease("short", broken.url, name="broken"), lease("short", spare.url, name="spare", load=9)])
+        async with running(store=store) as gateway:
+            body = {**CHAT, "stream": True}
+            first, again = await ask(gateway, body), await ask(gateway, body)
+            assert [f"token{index} " in first.text for index in range(5)] == [True] * 5
+            assert first.content == again.content
+            assert first.content.endswith(b"[DONE]\n\n")
+            assert (len(broken.seen), len(spare.seen)) == (1, 1)
+            assert await counted(gateway, 'longreach_resumes_total{pool="short",result="append"') == 1
+            assert await counted(gateway, 'longreach_tokens_total{kind="output"') == spare.tokens
