@@ -19,9 +19,9 @@ from services.gateway.following import follow_store
 
 logger = logging.getLogger(__name__)
 
-CALL_S = 0.5
+CALL_S = 1.0
 """Longest wait for one call: with a key a client waits for the store before its request goes out. Redis answers in
-well under a millisecond."""
+well under a millisecond; a connection may have to be made first, and this process may be busy."""
 PUT_S = 2.0
 """Longest wait to put an answer there; nobody waits for it, and it may have megabytes."""
 AWAY_S = 1.0
@@ -149,8 +149,12 @@ class Answers:
             await follow_store(self._renew, retry_s=self._renew_s, what="claims of answers")
 
     async def _renew(self) -> None:
-        if self._claims and self._source is not None:
-            await self._source.renew(dict(self._claims))
+        claims = dict(self._claims)
+        if claims and self._source is not None:
+            await self._source.renew(claims)
+            for slot in claims.keys() - self._claims.keys():
+                # Given up meanwhile, and perhaps renewed after that.
+                await self._source.release(slot, claims[slot])
         await asyncio.sleep(self._renew_s)
 
     async def _taken(self, slot: Slot, claim: Claim) -> bytes | None:

@@ -37,6 +37,12 @@ CHAT = {"model": "tiny", "messages": [{"role": "user", "content": "hi there"}], 
 SLOT = slot_of(DEFAULT_TENANT, "retry-1")
 
 
+@pytest.fixture(autouse=True)
+def _busy_machine(monkeypatch: pytest.MonkeyPatch) -> None:
+    # Most tests here need the store to count as present, also while other tests take the processor away.
+    monkeypatch.setattr(way, "CALL_S", 10.0)
+
+
 def url_of(server: ValkeyServer) -> str:
     return f"redis://127.0.0.1:{server.port}/0"
 
@@ -157,7 +163,6 @@ async def test_a_claim_that_nobody_renews_is_taken_over(valkey: ValkeyServer, mo
 
 
 async def test_a_claim_lives_as_long_as_its_answer_takes(valkey: ValkeyServer, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "CLAIM_S", 0.5)
     monkeypatch.setattr("services.gateway.assembly.RENEW_S", 0.1)
     gate = asyncio.Event()
     engine = FakeEngine(gate=gate)
@@ -199,6 +204,7 @@ async def test_a_gateway_that_ends_gives_its_claims_up(valkey: ValkeyServer) -> 
 
 async def test_the_store_goes_away_and_comes_back(valkey: ValkeyServer, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(way, "AWAY_S", 0.1)
+    monkeypatch.setattr(way, "CALL_S", 0.5)
     engine = FakeEngine()
     async with two_gateways(valkey, engine) as (one, two):
         pid = valkey_pid(valkey)
