@@ -20,6 +20,7 @@ from cluster.config import parse_config
 from cluster.core.lease import Lease, PoolName, ReplicaId, ReplicaState
 from cluster.environment import read_environment
 from services.api.gateway import Gateway
+from services.api.repeats import Repeats
 from services.gateway.access import Access
 from services.gateway.answers import AnswerSource
 from services.gateway.assembly import Surroundings, assemble
@@ -98,6 +99,7 @@ class Running:
     gateway: Gateway
     probes: StaticProbes
     grpc_server: GrpcServer
+    repeats: Repeats
 
     async def metrics(self) -> str:
         """The Prometheus text."""
@@ -182,6 +184,7 @@ async def running(
                 gateway=parts.gateway,
                 probes=parts.probes,
                 grpc_server=grpc_server,
+                repeats=parts.repeats,
             )
     finally:
         server.drain(0)

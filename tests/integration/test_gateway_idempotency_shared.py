@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
+import random
 import signal
 import time
 from collections.abc import AsyncIterator
@@ -277,6 +278,50 @@ async def test_what_a_gateway_keeps_in_the_store_is_bounded(valkey: ValkeyServer
         await until(is_full, timeout_s=WAIT_S, what="64 answers are kept, and 6 no longer")
         answer = await one.client.post("/v1/chat/completions", json=CHAT, headers=headers)
         assert answer.headers[wire.HEADER_REPLAYED] == "true"
+
+
+async def test_clients_that_come_and_go_leave_nothing_behind(valkey: ValkeyServer) -> None:
+    """Eight keys at two gateways, an engine that fails, clients that leave at any moment: who retries is answered."""
+    rng = random.Random(7)
+    engine = FakeEngine(tokens=20, token_delay_s=0.001)
+    faults: list[dict[str, Any]] = [{"status": 500}, {"reset": "mid-stream"}, {"reset": "before-head"}]
+    config = TWO_POOLS + "gateway: {limits: {resumes: 0, attempts: 1, idempotency_answer_bytes: 4096}}\n"
+    async with two_gateways(valkey, engine, config) as (one, two), store_of(valkey) as (_, redis):
+
+        async def ask_once(number: int, patience_s: float | None) -> bool:
+            gateway = rng.choice((one, two))
+            # Some answers are too large to be kept.
+            body = {**CHAT, "stream": number % 2 == 0, "max_tokens": 20 + number}
+            headers = {wire.HEADER_IDEMPOTENCY_KEY: f"k{number}"}
+            with contextlib.suppress(TimeoutError, httpx.RemoteProtocolError):
+                async with asyncio.timeout(patience_s):
+                    answer = await gateway.client.post("/v1/chat/completions", json=body, headers=headers)
+                    assert answer.status_code in {200, 500, 502, 503}
+                    return answer.status_code == 200
+            return False
+
+        async def client(index: int) -> bool:
+            if index % 10 == 0:
+                engine.script.append(rng.choice(faults))
+            if index % 2:
+                return await ask_once(index % 8, rng.choice((0.005, 0.02, 0.1)))
+            # A few failures in a row, and the engine is not asked for a moment.
+            return bool(await until(lambda: ask_once(index % 8, None), timeout_s=30, what="an answer"))
+
+        answered = await asyncio.gather(*(client(index) for index in range(120)))
+        assert all(answered[::2])
+        for gateway in (one, two):
+            async with asyncio.timeout(WAIT_S):
+                await gateway.repeats.ended()
+            await taken_by_nobody(gateway)
+            assert gateway.repeats._room.held_bytes == 0
+            assert gateway.gateway.answers._claims == {}
+        names = await redis.keys(EVERY)
+        assert sorted(names) == sorted(await kept(redis)), "a claim is left"
+
+
+async def taken_by_nobody(gateway: Running) -> None:
+    await until(lambda: gateway.gateway.in_flight == 0, timeout_s=WAIT_S, what="no request in flight")
 
 
 def valkey_pid(valkey: ValkeyServer) -> int:
