@@ -77,6 +77,8 @@ class FakeEngine:
     think_s: float = 0.0
     thinks_after_head: bool = False
     """A stream's head goes out before the thinking, as vLLM's does."""
+    gate: asyncio.Event | None = None
+    """A stream waits for it where one that breaks would break, a whole answer before its first byte."""
     script: deque[dict[str, Any]] = field(default_factory=deque)
     """Fields that differ for the next requests, one entry each; engines that share a deque take turns."""
     seen: list[Seen] = field(default_factory=list)
@@ -130,6 +132,8 @@ class FakeEngine:
         if body.get("stream"):
             return await self._stream(request, body, usage)
         await asyncio.sleep(self.think_s)
+        if self.gate is not None:
+            await self.gate.wait()
         return await self._whole(request, body, usage)
 
     async def _whole(self, request: web.Request, body: dict[str, Any], usage: Usage) -> web.StreamResponse:
@@ -172,6 +176,8 @@ class FakeEngine:
             await response.write(ids + token(request.path, index))
             if index + 1 == begin + TOKENS_BEFORE_FAULT and (self.reset or self.hang):
                 return await self._fail(request, response)
+            if index + 1 == begin + TOKENS_BEFORE_FAULT and self.gate is not None:
+                await self.gate.wait()
             await asyncio.sleep(self.token_delay_s)
         with_usage = bool((body.get("stream_options") or {}).get("include_usage"))
         last = closing(request.path, body["model"], usage, with_usage=with_usage)

@@ -20,7 +20,9 @@ from cluster.config import parse_config
 from cluster.core.lease import Lease, PoolName, ReplicaId, ReplicaState
 from cluster.environment import read_environment
 from services.api.gateway import Gateway
+from services.api.repeats import Repeats
 from services.gateway.access import Access
+from services.gateway.answers import AnswerSource
 from services.gateway.assembly import Surroundings, assemble
 from services.gateway.boundary import BoundaryExchange
 from services.gateway.catalog import Catalog
@@ -97,6 +99,7 @@ class Running:
     gateway: Gateway
     probes: StaticProbes
     grpc_server: GrpcServer
+    repeats: Repeats
 
     async def metrics(self) -> str:
         """The Prometheus text."""
@@ -115,6 +118,7 @@ async def running(
     residency: ResidencySource | None = None,
     records: RecordReader | None = None,
     boundaries: BoundaryExchange | None = None,
+    kept_answers: AnswerSource | None = None,
     secrets: Mapping[str, str] | None = None,
     tokenizers: Mapping[str, Path] | None = None,
     credential: str | None = None,
@@ -137,6 +141,7 @@ async def running(
         asked=None,
         records=records,
         boundaries=boundaries,
+        kept_answers=kept_answers,
         redis=None,
         usage_folder=None,
         credential=credential,
@@ -165,6 +170,7 @@ async def running(
         parts.moves.follow(),
         gateway.residency.follow(),
         gateway.scaling.follow(),
+        parts.repeats.follow(),
         grpc_server.follow(),
     )
     serving = asyncio.create_task(server.run())
@@ -179,6 +185,7 @@ async def running(
                 gateway=parts.gateway,
                 probes=parts.probes,
                 grpc_server=grpc_server,
+                repeats=parts.repeats,
             )
     finally:
         server.drain(0)

@@ -52,6 +52,24 @@ class LimitsSection(Section):
     move_s: float | None = Field(
         default=10, ge=0, description="How long a draining replica's streams stay before they move; null: to their end"
     )
+    idempotency_s: float = Field(
+        default=600,
+        ge=0,
+        le=86_400,
+        description="How long the answer to a request with an Idempotency-Key is kept; 0: keys are not looked at",
+    )
+    idempotency_unread_s: float = Field(
+        default=60, ge=0, description="Longest an answer with a key is made for nobody, after its last client has left"
+    )
+    idempotency_answer_bytes: int = Field(
+        default=16 * 2**20, ge=1024, le=2**30, description="Longest answer that is kept, or joined under way"
+    )
+    idempotency_bytes: int = Field(
+        default=64 * 2**20,
+        ge=2**20,
+        description="Of all answers with a key, under way in a gateway, and again of those it keeps, compressed",
+    )
+    idempotency_answers: int = Field(default=10_000, ge=64, description="Answers that one gateway keeps")
     drain_s: float = Field(default=600, ge=0, description="Longest a stopping gateway lets answers finish")
 
 

@@ -5,6 +5,7 @@ What must not live here: telling anybody (books.py).
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from enum import StrEnum
 from typing import Protocol
 
@@ -14,7 +15,7 @@ from cluster.core.request import RequestId, Route
 from cluster.core.tenant import Identity
 from services.api.refusals import Refusal
 from services.gateway.outcome import Served
-from services.gateway.upstream import UpstreamFailure
+from services.gateway.upstream import AnswerReader, UpstreamFailure
 from services.tracing.recording import Recording
 
 
@@ -38,6 +39,50 @@ class Api(StrEnum):
 
     REST = "rest"
     GRPC = "grpc"
+
+
+class Source(Protocol):
+    """An answer that has begun: an engine's, or one that several clients share."""
+
+    @property
+    def status(self) -> int:
+        """HTTP's."""
+        ...
+
+    @property
+    def headers(self) -> Mapping[str, str]:
+        """By lower-case name."""
+        ...
+
+    def read(self, reader: AnswerReader) -> None:
+        """Hand over what is here, and from now on every byte as it comes."""
+        ...
+
+    def pause(self) -> None:
+        """Let it wait."""
+        ...
+
+    def resume(self) -> None:
+        """Let it go on."""
+        ...
+
+    def close(self) -> None:
+        """Read no further."""
+        ...
+
+
+class Answering(Protocol):
+    """What a delivery delivers."""
+
+    @property
+    def answer(self) -> Source:
+        """Its bytes."""
+        ...
+
+    @property
+    def is_static(self) -> bool:
+        """A foreign engine's: it tells no outcome beside its answer."""
+        ...
 
 
 class Delivery(Protocol):
@@ -94,6 +139,7 @@ class Account:
         "first_byte_s",
         "identity",
         "is_expired",
+        "is_shared",
         "limit_s",
         "model",
         "outcome",
@@ -141,6 +187,8 @@ class Account:
         self.sent_bytes = 0
         self.first_byte_s: float | None = None
         self.is_expired = False
+        self.is_shared = False
+        """The answer is others' as well: what it cost is told once, and not here."""
         self.delivery: Delivery | None = None
         self.recording: Recording | None = None
         """For its spans; None where nobody traces."""
@@ -164,6 +212,11 @@ class Account:
         self.expected_cached_tokens = served.choice.resident_tokens + fetched_tokens
         self.expects_redis = fetched_tokens > 0
         self.attempts = served.attempts
+
+    def repeated(self, status: int, now_s: float) -> None:
+        """The answer is another request's: no pool works for this one."""
+        self.first_byte_s = now_s - self.started_s
+        self.status = status
 
     def went_on(self, served: Served) -> None:
         """The answer has ended: at whoever went on with it last, where it was cut."""

@@ -40,6 +40,8 @@ class Bookkeeper:
         seconds = gateway.clock() - account.started_s
         if account.pool is not None and account.first_byte_s is not None:
             self._answered(account, account.pool, account.first_byte_s)
+            if not account.is_shared:
+                self.paid(account)
         elif account.refusal_code:
             metrics.refused(account.refusal_code)
         metrics.ended(account.route, account.pool, account.ending.value, seconds)
@@ -49,14 +51,13 @@ class Bookkeeper:
         self._log(account, seconds)
         self._trace(account, seconds)
 
-    def _answered(self, account: Account, pool: PoolName, first_byte_s: float) -> None:
-        gateway, metrics, outcome = self._gateway, self._gateway.metrics, account.outcome
-        metrics.answered(account.route, pool, account.prompt_tokens or 0, first_byte_s)
-        if account.revision:
-            metrics.revision(pool, account.revision, account.ending.value, first_byte_s)
-        is_broken = account.ending is Ending.BROKEN
+    def paid(self, account: Account) -> None:
+        """What an answer cost, and whether its endpoint failed under way; once for each answer."""
+        gateway, metrics, pool, outcome = self._gateway, self._gateway.metrics, account.pool, account.outcome
+        if pool is None:
+            return
         failure = None if account.delivery is None else account.delivery.broken
-        if is_broken and failure is not None and account.replica is not None:
+        if account.ending is Ending.BROKEN and failure is not None and account.replica is not None:
             metrics.broken(pool, failure.kind.value)
             gateway.directory.failed(account.replica)
         if account.status >= 400 or account.identity is None:  # noqa: PLR2004 - HTTP's client errors begin here
@@ -70,6 +71,12 @@ class Bookkeeper:
         if gateway.usage is not None and account.route.is_metered:
             counts = counts_of(outcome, is_broken=account.ending is not Ending.OK)
             gateway.usage.record(tenant, account.identity.key_id, account.served_model, counts)
+
+    def _answered(self, account: Account, pool: PoolName, first_byte_s: float) -> None:
+        metrics = self._gateway.metrics
+        metrics.answered(account.route, pool, account.prompt_tokens or 0, first_byte_s)
+        if account.revision:
+            metrics.revision(pool, account.revision, account.ending.value, first_byte_s)
 
     def _log(self, account: Account, seconds: float) -> None:
         identity, outcome = account.identity, account.outcome

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Coroutine, Mapping
 from typing import Any
 
 from cluster.core import wire
@@ -20,7 +20,9 @@ from services.api.books import Bookkeeper
 from services.api.decode import output_field_of
 from services.api.gateway import Gateway
 from services.api.refusals import Refusal, expired, from_outcome, full, late
+from services.api.repeats import Deliver, Repeats, Told
 from services.api.sender import ask_of, identify
+from services.gateway.ask import Ask
 from services.gateway.outcome import Served
 from services.gateway.upstream import FailureKind, UpstreamFailure
 
@@ -37,6 +39,7 @@ class Conduct:
         self._gateway = gateway
         self._loop = asyncio.get_running_loop()
         self.books = Bookkeeper(gateway)
+        self.repeats = Repeats(gateway, self.books, self.answer)
 
     def admit(self, account: Account, headers: Mapping[str, str], certificate: str | None = None) -> Refusal | None:
         """Who asks, and whether there is room: what can be said without reading the body.
@@ -72,7 +75,7 @@ class Conduct:
         account: Account,
         request: InferenceRequest,
         headers: Mapping[str, str],
-        deliver: Callable[[Served], Delivery],
+        deliver: Deliver,
         *,
         left_s: float | None = None,
     ) -> Refusal | None:
@@ -82,7 +85,7 @@ class Conduct:
             account: of this request.
             request: decoded.
             headers: the client's, by lower-case name.
-            deliver: makes the delivery of an answer that has begun.
+            deliver: makes the delivery of an answer that has begun, with what its head says of it.
             left_s: seconds that the client's own protocol leaves; None where it sets no limit.
 
         Raises:
@@ -99,25 +102,40 @@ class Conduct:
         if isinstance(ask, Refusal):
             return ask
         account.limit_s = ask.deadline.at_s - account.started_s
+        key = headers.get(wire.HEADER_IDEMPOTENCY_KEY)
+        if key is not None and self._gateway.current.catalog.config.gateway.limits.idempotency_s:
+            return await self._in_time(account, ask, self.repeats.serve(account, ask, key, deliver))
+        return await self.answer(account, ask, deliver)
+
+    async def answer(self, account: Account, ask: Ask, deliver: Callable[[Served, Told], Delivery]) -> Refusal | None:
+        """As `serve`, for a request that nobody else asked: it is answered here, and paid."""
+        return await self._in_time(account, ask, self._answer(account, ask, deliver))
+
+    async def _answer(self, account: Account, ask: Ask, deliver: Callable[[Served, Told], Delivery]) -> Refusal | None:
+        dispatcher, request = self._gateway.dispatcher, ask.request
+        outcome = await dispatcher.find(ask)
+        if not isinstance(outcome, Served):
+            return from_outcome(outcome, request.route, output_field_of(request.route, request.body))
+        account.served(outcome, self._gateway.clock())
+        try:
+            delivery = account.delivery = deliver(outcome, answer_headers(outcome, account, ask.headers))
+            delivery.start()
+            if not delivery.is_over:
+                await delivery.ended()
+        finally:
+            account.went_on(outcome)
+            if account.delivery is not None:
+                account.delivered(account.delivery)
+            dispatcher.release(outcome, account.outcome)
+        return None
+
+    async def _in_time(self, account: Account, ask: Ask, work: Coroutine[Any, Any, Refusal | None]) -> Refusal | None:
+        """What `work` says, within the request's deadline."""
         task = asyncio.current_task()
         assert task is not None
         timer = self._loop.call_later(ask.deadline.left_s(self._gateway.clock()), _expire, account, task)
         try:
-            dispatcher = self._gateway.dispatcher
-            outcome = await dispatcher.find(ask)
-            if not isinstance(outcome, Served):
-                return from_outcome(outcome, request.route, output_field_of(request.route, request.body))
-            account.served(outcome, self._gateway.clock())
-            try:
-                delivery = account.delivery = deliver(outcome)
-                delivery.start()
-                if not delivery.is_over:
-                    await delivery.ended()
-            finally:
-                account.went_on(outcome)
-                if account.delivery is not None:
-                    account.delivered(account.delivery)
-                dispatcher.release(outcome, account.outcome)
+            return await work
         except asyncio.CancelledError:
             if not account.is_expired:
                 account.ending = Ending.CLIENT_GONE
@@ -126,7 +144,6 @@ class Conduct:
             return late(account.limit_s) if account.first_byte_s is None else expired(account.limit_s)
         finally:
             timer.cancel()
-        return None
 
 
 def answer_headers(served: Served, account: Account, headers: Mapping[str, str]) -> list[tuple[str, str]]:

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from cluster.core.lease import PoolName
 from services.gateway.access import Access
 from services.gateway.access_log import AccessLog
+from services.gateway.answers import Answers
 from services.gateway.boundary import Boundaries
 from services.gateway.current import Current
 from services.gateway.directory import Directory, EndpointState
@@ -35,6 +36,7 @@ class Gateway:
     scaling: Scaling
     boundaries: Boundaries
     dispatcher: Dispatcher
+    answers: Answers
     metrics: Metrics
     access_log: AccessLog
     usage: Usage | None
@@ -43,6 +45,8 @@ class Gateway:
     """None where traces go nowhere."""
     clock: Callable[[], float]
     """Monotonic seconds."""
+    name: str
+    """What this process is called among all gateways."""
     credential: str | None = None
     """The cluster's secret, which replicas know and clients do not."""
     in_flight: int = 0

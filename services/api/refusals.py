@@ -9,11 +9,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from cluster.core.admission.deadline import BadTimeout
+from cluster.core.idempotency import BadKey
 from cluster.core.prompt import CountKind
 from cluster.core.quota import LimitKind
 from cluster.core.request import ContextNeed, OverCap, Route
 from cluster.core.routing import NoEndpoint, TooLong
-from cluster.core.wire import HEADER_PRIORITY
+from cluster.core.wire import HEADER_IDEMPOTENCY_KEY, HEADER_PRIORITY
 from services.gateway.auth import Denial, Denied
 from services.gateway.outcome import Busy, Failed, NotStarted, Overloaded, OverQuota, UnknownModel
 from services.gateway.upstream import FailureKind, UpstreamFailure
@@ -64,6 +65,17 @@ def full(limit: int) -> Refusal:
     )
 
 
+def repeats_full() -> Refusal:
+    """As many answers as it may hold are on their way to clients that read them slowly."""
+    return Refusal(
+        status=429,
+        message="This gateway holds as much of answers with an idempotency key as it may: try again shortly.",
+        type=RATE_LIMIT,
+        code="gateway_full",
+        retry_after_s=RETRY_AFTER_FULL_S,
+    )
+
+
 def denied(reason: Denied) -> Refusal:
     """Nobody this gateway knows."""
     said = "carries no API key" if reason.reason is Denial.MISSING else "carries an API key that is not valid"
@@ -101,6 +113,22 @@ def bad_priority(given: str) -> Refusal:
         f"{HEADER_PRIORITY} must be high, normal or low (given: {given[:32]!r}).",
         param=HEADER_PRIORITY,
         code="invalid_value",
+    )
+
+
+def bad_key(mistake: BadKey) -> Refusal:
+    """The client's idempotency key cannot be one."""
+    return invalid(f"{HEADER_IDEMPOTENCY_KEY} {mistake.problem}.", param=HEADER_IDEMPOTENCY_KEY, code="invalid_value")
+
+
+def key_reused() -> Refusal:
+    """The client sends another request under a key."""
+    return invalid(
+        f"The {HEADER_IDEMPOTENCY_KEY} was used for another request, with another body or route: send a new key with a "
+        f"new request, and the same bytes with the same key.",
+        status=422,
+        param=HEADER_IDEMPOTENCY_KEY,
+        code="idempotency_key_reused",
     )
 
 

@@ -17,15 +17,19 @@ from typing import TYPE_CHECKING
 from redis.asyncio import Redis
 
 from cluster.config import Config
+from cluster.core.idempotency import Room
 from cluster.core.tenant import TenantName
+from cluster.state.answers import RENEW_S
 from cluster.state.quotas import Quotas
 from cluster.state.usage import UsageStore
 from cluster.state.usage_files import FileTotals
 from services.api.conduct import Conduct
 from services.api.gateway import Gateway
+from services.api.repeats import Repeats
 from services.api.snapshot import snapshot_of
 from services.gateway.access import Access
 from services.gateway.access_log import AccessLog
+from services.gateway.answers import Answers, AnswerSource
 from services.gateway.asking import Asking
 from services.gateway.boundary import Boundaries, BoundaryExchange
 from services.gateway.current import Current
@@ -84,6 +88,7 @@ class Surroundings:
     asked: AskedWriter | None
     records: RecordReader | None
     boundaries: BoundaryExchange | None
+    kept_answers: AnswerSource | None
     redis: Redis | None
     """The state store, for quotas and usage."""
     usage_folder: Path | None
@@ -111,6 +116,7 @@ class Assembly:
     quotas: Quotas
     demand: Demand
     moves: Moves
+    repeats: Repeats
     grpc: GrpcServices
     push: MetricsPush | None
 
@@ -150,6 +156,7 @@ class Assembly:
             self.quotas.follow,
             self.demand.follow,
             self.moves.follow,
+            self.repeats.follow,
         ]
         if gateway.usage is not None:
             loops.append(gateway.usage.follow)
@@ -165,6 +172,7 @@ class Assembly:
 
     async def close(self) -> None:
         """Hand in what is left; let go of connections and threads."""
+        await self.repeats.close()
         await self.upstream.close()
         self.counter.close()
         await self.quotas.close()
@@ -247,6 +255,13 @@ def assemble(around: Surroundings) -> Assembly:
         scaling=scaling,
         boundaries=boundaries,
         dispatcher=dispatcher,
+        answers=Answers(
+            around.kept_answers,
+            clock=clock,
+            room=lambda: _room(current.catalog.config),
+            life_s=lambda: current.catalog.config.gateway.limits.idempotency_s,
+            renew_s=RENEW_S,
+        ),
         metrics=metrics,
         access_log=AccessLog(
             is_json=config.telemetry.log_format == "json",
@@ -257,6 +272,7 @@ def assemble(around: Surroundings) -> Assembly:
         usage=_usage(around, writer, metrics, config),
         tracing=_tracing(around, metrics) if around.sinks else None,
         clock=clock,
+        name=writer,
         credential=around.credential,
     )
     date, conduct, calls = HttpDate(), Conduct(gateway), Calls()
@@ -275,11 +291,18 @@ def assemble(around: Surroundings) -> Assembly:
         quotas=quotas,
         demand=demand,
         moves=Moves(open_answers, directory.leases, lambda: current.catalog.config.gateway.limits.move_s, clock),
+        repeats=conduct.repeats,
         grpc=GrpcServices(InferenceService(gateway, conduct, calls), AdminService(gateway, calls), calls),
         push=_push(gateway, config),
     )
     assembly.reloaded()
     return assembly
+
+
+def _room(config: Config) -> Room:
+    """One worker's share."""
+    limits, workers = config.gateway.limits, config.gateway.workers
+    return Room(answers=limits.idempotency_answers // workers, total_bytes=limits.idempotency_bytes // workers)
 
 
 def _tracing(around: Surroundings, metrics: Metrics) -> Tracing:

@@ -27,6 +27,7 @@ from cluster.config import Config, load_config
 from cluster.core.errors import ConfigError, LongreachError, SetupError
 from cluster.deployment import Deployment, load_deployment
 from cluster.environment import Environment, read_environment, take_parent_token
+from cluster.state.answers import AnswerStore
 from cluster.state.autoscale import AutoscaleStore
 from cluster.state.boundary import BoundaryStore
 from cluster.state.kept import KeptReader
@@ -192,6 +193,7 @@ async def _serve(
             asked=autoscale,
             records=autoscale,
             boundaries=None if redis is None else BoundaryStore(redis, cluster),
+            kept_answers=None if mostly_waits is None else AnswerStore(mostly_waits, cluster),
             redis=redis,
             usage_folder=environment.run_dir(config.cluster.name) / "usage",
             credential=environment.replica_credential,
@@ -210,6 +212,7 @@ async def _serve(
             on_drain=parts.gateway.drain,
             drain_s=lambda: current.catalog.config.gateway.limits.drain_s,
             grpc=grpc_server,
+            unread=parts.repeats.ended,
         )
         reloads: set[asyncio.Task[bool]] = set()
 

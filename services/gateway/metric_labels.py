@@ -40,3 +40,20 @@ class Resumed(StrEnum):
     """A replica would not go on with it."""
     NOBODY = "nobody"
     """No replica was found in time; of a stream that moves: it stays to its end."""
+
+
+class Repeated(StrEnum):
+    """What became of a request with an idempotency key; the last is an answer's."""
+
+    FIRST = "first"
+    """It made the answer."""
+    JOINED = "joined"
+    """It got the answer that another one was making."""
+    REPLAYED = "replayed"
+    """It got an answer that was kept."""
+    REUSED = "reused"
+    """Another request has the key."""
+    ALONE = "alone"
+    """It was served as if it had no key: the state store is away, or the answer under its key has become too large."""
+    UNKEPT = "unkept"
+    """An answer that is kept no (longer) for want of room."""

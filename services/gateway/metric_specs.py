@@ -32,7 +32,8 @@ LABELS: dict[str, str] = {
     "pool": "pools of the configuration; `none` where a request reached none",
     "priority": "enum `Priority`",
     "reason": "codes of the gateway's refusals; of moves: enum `Moved`",
-    "result": "of attempts: `answered`, `refused`, `overloaded`, enum `FailureKind`; of resumes, moves: enum `Resumed`",
+    "result": "of attempts: `answered`, `refused`, `overloaded`, enum `FailureKind`; of resumes, moves: enum "
+    "`Resumed`; of requests with a key: enum `Repeated`",
     "revision": "revisions of the configuration, and `other`",
     "route": "enum `Route`",
     "state": "enum `EndpointState`",
@@ -73,6 +74,13 @@ MOVES = CounterSpec(
     help="Streams that were to move from a pool, and why: result says how another replica went on, or that none did",
     unit=Unit.REQUESTS,
     labels=("pool", "reason", "result"),
+)
+REPEATS = CounterSpec(
+    name="longreach_idempotent_requests",
+    help="Requests with an Idempotency-Key: first (made the answer), joined (one under way), replayed, reused (another "
+    "request's key: 422), alone (served, but no other worker finds it); and answers that were unkept, for their size",
+    unit=Unit.REQUESTS,
+    labels=("result",),
 )
 BROKEN = CounterSpec(
     name="longreach_broken_answers",
@@ -313,7 +321,8 @@ INFO = GaugeSpec(
     name="longreach_info", help="Always 1; which version runs", unit=Unit.FLAG, labels=("version",), together=max
 )
 COUNTERS = (
-    REQUESTS, ATTEMPTS, RESUMES, MOVES, BROKEN, TOKENS, TENANT_TOKENS, TENANT_REQUESTS, TENANT_REFUSED, SPILLED,
+    REQUESTS, ATTEMPTS, RESUMES, MOVES, REPEATS, BROKEN, TOKENS, TENANT_TOKENS, TENANT_REQUESTS, TENANT_REFUSED,
+    SPILLED,
     REVISION_REQUESTS, REFUSED, PROMPT_COUNTS, CPU, USAGE_DROPPED, SPANS,
 )  # fmt: skip
 HISTOGRAMS = (

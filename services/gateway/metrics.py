@@ -6,7 +6,6 @@ What must not live here: names (metric_specs.py), the text (exposition.py), logs
 
 from __future__ import annotations
 
-from bisect import bisect_left
 from collections import defaultdict
 from collections.abc import Callable, Collection, Iterable, Mapping
 
@@ -23,32 +22,10 @@ from services.gateway import metric_specs as names
 from services.gateway.catalog import ServedModel
 from services.gateway.directory import EndpointState
 from services.gateway.exposition import Snapshot, SnapshotCollector
-from services.gateway.metric_kinds import CounterSpec, GaugeSpec, HistogramSpec, Labels
-from services.gateway.metric_labels import Moved, PromptCounted, Resumed
+from services.gateway.histogram import Histogram
+from services.gateway.metric_kinds import CounterSpec, GaugeSpec, Labels
+from services.gateway.metric_labels import Moved, PromptCounted, Repeated, Resumed
 from services.gateway.zeros import NO_POOL, zeros
-
-
-class _Histogram:
-    """Observations by label values, as `Snapshot.histograms` has them."""
-
-    __slots__ = ("_blank", "_bounds", "series")
-
-    def __init__(self, spec: HistogramSpec) -> None:
-        self._bounds = spec.buckets
-        self._blank: list[float] = [0] * (len(spec.buckets) + 2)
-        self.series: dict[Labels, list[float]] = {}
-
-    def touch(self, labels: Labels) -> list[float]:
-        """The tally of these labels, all zeros where there was none."""
-        tally = self.series.get(labels)
-        if tally is None:
-            tally = self.series[labels] = self._blank.copy()
-        return tally
-
-    def observe(self, labels: Labels, value: float) -> None:
-        tally = self.series.get(labels) or self.touch(labels)
-        tally[bisect_left(self._bounds, value)] += 1
-        tally[-1] += value
 
 
 class Metrics:
@@ -64,6 +41,7 @@ class Metrics:
         self._attempts = _counter()
         self._resumes = _counter()
         self._moves = _counter()
+        self._repeats = _counter()
         self._broken = _counter()
         self._tokens = _counter()
         self._tenant_tokens = _counter()
@@ -75,15 +53,15 @@ class Metrics:
         self._prompt_counts = _counter()
         self._usage_dropped = 0
         self._cpu_s = 0.0
-        self._seconds = _Histogram(names.SECONDS)
-        self._first_byte = _Histogram(names.FIRST_BYTE)
-        self._revision_first_byte = _Histogram(names.REVISION_FIRST_BYTE)
-        self._tenant_first_byte = _Histogram(names.TENANT_FIRST_BYTE)
-        self._prompt = _Histogram(names.PROMPT)
-        self._admission_wait = _Histogram(names.ADMISSION_WAIT)
-        self._resume = _Histogram(names.RESUME)
-        self._decision = _Histogram(names.DECISION)
-        self._cached_error = _Histogram(names.CACHED_ERROR)
+        self._seconds = Histogram(names.SECONDS)
+        self._first_byte = Histogram(names.FIRST_BYTE)
+        self._revision_first_byte = Histogram(names.REVISION_FIRST_BYTE)
+        self._tenant_first_byte = Histogram(names.TENANT_FIRST_BYTE)
+        self._prompt = Histogram(names.PROMPT)
+        self._admission_wait = Histogram(names.ADMISSION_WAIT)
+        self._resume = Histogram(names.RESUME)
+        self._decision = Histogram(names.DECISION)
+        self._cached_error = Histogram(names.CACHED_ERROR)
         self._queue: dict[Labels, float] = {}
         self._held: dict[Labels, float] = {}
         self._replicas: dict[Labels, float] = {}
@@ -141,6 +119,10 @@ class Metrics:
     def moved(self, pool: PoolName, why: Moved, result: Resumed) -> None:
         """Count a stream that was to move: how another replica went on with it, or that none did."""
         self._moves[pool, why.value, result.value] += 1
+
+    def repeated(self, result: Repeated, count: int = 1) -> None:
+        """Count what became of a request with a key, or of its answer."""
+        self._repeats[result.value,] += count
 
     def broken(self, pool: PoolName, kind: str) -> None:
         """Count an answer that broke off after its first byte."""
@@ -276,6 +258,7 @@ class Metrics:
             names.ATTEMPTS: self._attempts,
             names.RESUMES: self._resumes,
             names.MOVES: self._moves,
+            names.REPEATS: self._repeats,
             names.BROKEN: self._broken,
             names.TOKENS: self._tokens,
             names.TENANT_TOKENS: self._tenant_tokens,

@@ -69,13 +69,26 @@ class GatewayServer:
         on_drain: Callable[[], None],
         drain_s: Callable[[], float],
         grpc: GrpcServer | None = None,
+        unread: Callable[[], Awaitable[object]] | None = None,
     ) -> None:
+        """Nothing listens yet.
+
+        Args:
+            clients: the listener for clients.
+            others: listeners that serve until the end.
+            ready_file: written once everything listens.
+            on_drain: called when draining begins.
+            drain_s: the longest that answers may take then.
+            grpc: the gRPC server.
+            unread: waits for answers that are made while no client is there.
+        """
         self._clients = clients
         self._others = tuple(others)
         self._ready_file = ready_file
         self._on_drain = on_drain
         self._drain_s = drain_s
         self._grpc = grpc
+        self._unread = unread
         self._is_draining = False
         self._stop_accepting = asyncio.Event()
         self._end_now = asyncio.Event()
@@ -132,6 +145,8 @@ class GatewayServer:
         waits: list[Awaitable[object]] = [self._clients.drained(limit_s)]
         if self._grpc is not None:
             waits.append(self._grpc.stop(limit_s))
+        if self._unread is not None:
+            waits.append(_within(limit_s, self._unread()))
         await asyncio.gather(*waits)
 
     def _tell(self) -> None:
@@ -152,3 +167,9 @@ class GatewayServer:
         with contextlib.suppress(OSError, ValueError):
             if json.loads(self._ready_file.read_text(encoding="utf-8"))["pid"] == os.getpid():
                 self._ready_file.unlink()
+
+
+async def _within(limit_s: float, wait: Awaitable[object]) -> None:
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(limit_s):
+            await wait

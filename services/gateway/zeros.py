@@ -12,7 +12,7 @@ from cluster.core.request import Route
 from services.gateway import metric_specs as names
 from services.gateway.catalog import ServedModel
 from services.gateway.metric_kinds import CounterSpec, Labels
-from services.gateway.metric_labels import Moved, Resumed
+from services.gateway.metric_labels import Moved, Repeated, Resumed
 from services.http1.client import FailureKind
 
 ENDINGS = ("ok", "refused", "unavailable", "broken", "client_gone", "expired")
@@ -52,6 +52,7 @@ def zeros(models: Sequence[ServedModel], tenants: Collection[str]) -> Iterator[t
         )
         for served in ladder:
             yield from ((names.TOKENS, (kind, served.name, model.section.id)) for kind in TOKEN_KINDS)
+    yield from ((names.REPEATS, (result.value,)) for result in Repeated)
     yield from ((names.REFUSED, (reason,)) for reason in WATCHED_REFUSALS)
     for tenant in sorted(tenants):
         yield from ((names.TENANT_TOKENS, (tenant, kind)) for kind in TOKEN_KINDS)

@@ -13,9 +13,9 @@ from typing import Any
 from cluster.core.outcome import ReplicaOutcome, decode_outcome
 from cluster.core.request import Route
 from cluster.core.wire import HEADER_OUTCOME
+from services.api.account import Answering
 from services.api.events import EventFilter, usage_in
 from services.api.refusals import Refusal
-from services.gateway.outcome import Served
 from services.gateway.upstream import FailureKind, UpstreamFailure
 from services.grpc.calls import Context
 from services.grpc.deltas import StreamEncoder
@@ -34,18 +34,18 @@ ERROR_STATUS = 400
 Metadata = Sequence[tuple[str, str]]
 
 
-def is_stream(served: Served) -> bool:
+def is_stream(answering: Answering) -> bool:
     """Whether an answer is a stream of events; an engine's error is none, whatever was asked."""
-    answer = served.answer
+    answer = answering.answer
     return answer.status < ERROR_STATUS and answer.headers.get("content-type", "").startswith(EVENT_STREAM)
 
 
 class _Delivery:
     """What both kinds share: waiting for the engine."""
 
-    def __init__(self, served: Served) -> None:
-        self._answer = served.answer
-        self._is_static = served.is_static
+    def __init__(self, answering: Answering) -> None:
+        self._answer = answering.answer
+        self._is_static = answering.is_static
         self._is_complete = False
         self._waiter: asyncio.Future[None] | None = None
         self.broken: UpstreamFailure | None = None
@@ -85,8 +85,8 @@ class _Delivery:
 class WholeDelivery(_Delivery):
     """An answer that is gathered: `body` has it once it is over and not broken."""
 
-    def __init__(self, served: Served) -> None:
-        super().__init__(served)
+    def __init__(self, answering: Answering) -> None:
+        super().__init__(answering)
         self._parts: list[bytes] = []
         self.body = b""
 
@@ -122,7 +122,7 @@ class StreamDelivery(_Delivery):
 
     def __init__(
         self,
-        served: Served,
+        answering: Answering,
         route: Route,
         encoder: StreamEncoder,
         *,
@@ -133,14 +133,14 @@ class StreamDelivery(_Delivery):
         """Prepare to deliver.
 
         Args:
-            served: the answer.
+            answering: the answer.
             route: what was asked.
             encoder: makes messages of events.
             call: the client's side.
             metadata: sent before the first message.
             unread_s: the longest a client may leave a message unread.
         """
-        super().__init__(served)
+        super().__init__(answering)
         self._filter = EventFilter(route, is_foreign=self._is_static, hides_usage=False, held_max_bytes=EVENT_MAX_BYTES)
         self._encoder = encoder
         self._call = call

@@ -17,13 +17,13 @@ from google.protobuf.message import Message
 
 from cluster.config import LimitsSection
 from cluster.core.request import InferenceRequest, RequestId, Route
-from services.api.account import Account, Api, Ending
-from services.api.conduct import Conduct, answer_headers
+from services.api.account import Account, Answering, Api, Ending
+from services.api.conduct import Conduct
 from services.api.decode import request_id_of
 from services.api.gateway import Gateway
 from services.api.refusals import Refusal, broken, expired, internal, unread
+from services.api.repeats import Told
 from services.api.sender import identify
-from services.gateway.outcome import Served
 from services.grpc import decode, encode
 from services.grpc.calls import Calls, Context, abort, certificate_of, metadata_of, receive
 from services.grpc.delivery import ERROR_STATUS, StreamDelivery, WholeDelivery, is_stream
@@ -148,7 +148,7 @@ class InferenceService:
         if isinstance(request, Refusal):
             account.refused(request)
             return request
-        way = _Way(method, context, account, metadata, self._limits().idle_s)
+        way = _Way(method, context, self._limits().idle_s)
         refusal = await self._conduct.serve(account, request, metadata, way.deliver, left_s=context.time_remaining())
         if refusal is not None:
             account.refused(refusal)
@@ -190,28 +190,24 @@ class InferenceService:
 class _Way:
     """How one request's answer goes to its client."""
 
-    def __init__(
-        self, method: _Method, context: Context, account: Account, metadata: Mapping[str, str], unread_s: float
-    ) -> None:
+    def __init__(self, method: _Method, context: Context, unread_s: float) -> None:
         self._method = method
         self._context = context
-        self._account = account
-        self._metadata = metadata
         self._unread_s = unread_s
-        self.told: list[tuple[str, str]] = []
+        self.told: Told = ()
         """Initial metadata."""
         self.delivery: StreamDelivery | WholeDelivery
 
-    def deliver(self, served: Served) -> StreamDelivery | WholeDelivery:
+    def deliver(self, answering: Answering, told: Told) -> StreamDelivery | WholeDelivery:
         """The delivery of an answer that has begun."""
         method = self._method
-        self.told = answer_headers(served, self._account, self._metadata)
-        if method.encoder is not None and is_stream(served):
+        self.told = told
+        if method.encoder is not None and is_stream(answering):
             self.delivery = StreamDelivery(
-                served, method.route, method.encoder(), call=self._context, metadata=self.told, unread_s=self._unread_s
+                answering, method.route, method.encoder(), call=self._context, metadata=told, unread_s=self._unread_s
             )
         else:
-            self.delivery = WholeDelivery(served)
+            self.delivery = WholeDelivery(answering)
         return self.delivery
 
 

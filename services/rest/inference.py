@@ -10,12 +10,12 @@ import asyncio
 import logging
 
 from cluster.core.request import Route
-from services.api.account import Account, Api, Ending
-from services.api.conduct import Conduct, answer_headers
+from services.api.account import Account, Answering, Api, Ending
+from services.api.conduct import Conduct
 from services.api.decode import decode, request_id_of
 from services.api.gateway import Gateway
 from services.api.refusals import Refusal, internal, invalid
-from services.gateway.outcome import Served
+from services.api.repeats import Told
 from services.http1.answer import HttpDate
 from services.http1.exchange import Exchange
 from services.http1.request import HttpRequest
@@ -86,9 +86,9 @@ class InferenceHandler:
             self._refuse(request, account, exchange)
             return
 
-        def deliver(served: Served) -> Relay:
-            lines = "".join([f"{name}: {value}\r\n" for name, value in answer_headers(served, account, http.headers)])
-            return Relay(exchange, request, served, self._date, lines)
+        def deliver(answering: Answering, told: Told) -> Relay:
+            lines = "".join([f"{name}: {value}\r\n" for name, value in told])
+            return Relay(exchange, request, answering, self._date, lines)
 
         refusal = await self._conduct.serve(account, request, http.headers, deliver)
         if refusal is not None:

@@ -11,8 +11,8 @@ import asyncio
 from cluster.core.outcome import ReplicaOutcome, decode_outcome
 from cluster.core.request import InferenceRequest
 from cluster.core.wire import HEADER_OUTCOME
+from services.api.account import Answering
 from services.api.events import EventFilter, usage_in
-from services.gateway.outcome import Served
 from services.gateway.upstream import FailureKind, UpstreamFailure
 from services.http1.answer import LAST_CHUNK, HttpDate, chunk, status_line
 from services.http1.exchange import Exchange
@@ -52,7 +52,7 @@ class Relay:
         self,
         exchange: Exchange,
         request: InferenceRequest,
-        served: Served,
+        answering: Answering,
         date: HttpDate,
         own_lines: str,
     ) -> None:
@@ -61,14 +61,14 @@ class Relay:
         Args:
             exchange: the client's side.
             request: what was asked.
-            served: the answer.
+            answering: the answer.
             date: for the head.
             own_lines: header lines of ours, each with its end.
         """
         self._exchange = exchange
         self._request = request
-        self._answer = served.answer
-        self._is_static = served.is_static
+        self._answer = answering.answer
+        self._is_static = answering.is_static
         self._date = date
         self._filter: EventFilter | None = None
         self._frames = False

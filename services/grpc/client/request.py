@@ -12,7 +12,7 @@ from typing import Any, TypeVar
 from google.protobuf.message import Message
 
 from cluster.core.errors import SetupError
-from cluster.core.wire import HEADER_PRIORITY, HEADER_REQUEST_ID, HEADER_SESSION
+from cluster.core.wire import HEADER_IDEMPOTENCY_KEY, HEADER_PRIORITY, HEADER_REQUEST_ID, HEADER_SESSION
 from services.grpc.generated.longreach.v1 import common_pb2
 
 M = TypeVar("M", bound=Message)
@@ -31,6 +31,8 @@ class CallOptions:
     """high, normal or low."""
     session: str | None = None
     """Requests of one session go to one replica where that costs little."""
+    idempotency_key: str | None = None
+    """Calls with the same key are one, for some minutes: one that is made again joins the first or gets its answer."""
     traceparent: str | None = None
     """W3C trace context."""
     metadata: Mapping[str, str] = field(default_factory=dict)
@@ -73,6 +75,7 @@ def metadata_of(options: CallOptions, *, api_key: str | None, request_id: str) -
         HEADER_REQUEST_ID: request_id,
         HEADER_PRIORITY: options.priority,
         HEADER_SESSION: options.session,
+        HEADER_IDEMPOTENCY_KEY: options.idempotency_key,
         "traceparent": options.traceparent,
         **options.metadata,
     }
