@@ -31,6 +31,7 @@ ERRORS = {
     "408": "The body stopped arriving",
     "413": "The body is over the gateway's limit",
     "415": "The body is encoded",
+    "422": "The idempotency-key belongs to another request",
     "429": "Busy: see Retry-After",
     "502": "The replica broke off before its answer began",
     "503": "No replica can take it now: see Retry-After",
@@ -102,6 +103,7 @@ def _operation(route: Route) -> dict[str, Any]:
             (wire.HEADER_REPLICA, "The replica that served it"),
             (wire.HEADER_REASON, "Why it went there"),
             (wire.HEADER_REVISION, "What that replica calls itself, where it has a name"),
+            (wire.HEADER_REPLAYED, "true where the answer was made for an earlier request with the idempotency-key"),
         )
     }
     return {
