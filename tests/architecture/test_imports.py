@@ -28,6 +28,7 @@ READS_ENVIRONMENT = {
     "cluster/engine/warm/child.py": "takes over the environment of who asked for it, as a spawned process would",
     "cluster/engine/warm/context.py": "hands its own environment on to the processes that it starts",
     "cluster/engine/replica.py": "sets what vLLM reads at import; LONGREACH_RUN_DIR comes through Ray's workers",
+    "loadtest/chaos/supervised.py": "another process's, to start it again with the same",
 }
 IMPORTS_VLLM = {
     "cluster/engine/checked.py",
