@@ -16,7 +16,7 @@ from pathlib import Path
 
 from cluster.environment import Environment
 
-SIZE = "256m"
+SIZE = "768m"
 
 
 def why_none() -> str:

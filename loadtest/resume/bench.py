@@ -36,7 +36,7 @@ ROOM_TOKENS = 1_024
 """Beyond the prompt, for the answer."""
 OUTPUT_TOKENS = 128
 WARM_TOKENS = 1_024
-"""A replica that has computed nothing yet fetches nothing: it does not know what is faster (core/tier/break_even.py)."""
+"""A replica that has computed nothing yet fetches nothing: it does not know what is faster (tier/break_even.py)."""
 TOKENS_BEFORE_KILL = 8
 FIRST_LIMIT_S = 600.0
 STORED_LIMIT_S = 60.0
