@@ -23,8 +23,9 @@ SHORTS_A_DOCUMENT = 8
 SHORT_TOKENS, DOCUMENT_TOKENS = 50, 5000
 """Prompts; 5,000 tokens are over the short pool's 4,096."""
 OUTPUT_TOKENS = 4
-STREAM_TOKENS = 3000
-"""Output of the streams that are under way when the cable is pulled: minutes on a CPU."""
+STREAM_TOKENS = 1500
+"""Output of the streams that are under way when the cable is pulled: several seconds on a CPU, and then on the other
+node within a request's time."""
 UNANSWERED_TOKENS = 60
 """Output of whole answers that are under way then: a second, and again on the other node."""
 ANSWER_LIMIT_S = 120.0

@@ -155,7 +155,11 @@ def test_a_node_cut_off_loses_no_request_that_comes_after_its_lease(
     late = [one for one in cut.after_expiry(asked) if one.is_lost]
     assert late == [], [str(one) for one in late]
     assert [str(one) for one in asked if one.kind == "document" and one.is_lost] == []
-    # The kernel ends connections to a silent machine, and what has no byte yet is tried elsewhere.
+    # The kernel ends connections to a silent machine: streams go on elsewhere, and what has no byte yet is tried there.
+    streams = [one for one in asked if one.kind == "stream"]
+    assert len(streams) == STREAMS_AT_CUT
+    assert all(one.ended_s > cut.cut_s for one in streams), "a stream was over before the cut"
+    assert [str(one) for one in streams if one.is_lost] == []
     unanswered = [one for one in asked if cut.was_unanswered(one)]
     assert len(unanswered) >= UNANSWERED_AT_CUT
     assert [str(one) for one in unanswered if one.is_lost] == []
