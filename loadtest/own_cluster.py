@@ -70,7 +70,8 @@ def own_cluster(
     folder = Path(tempfile.mkdtemp(prefix="longreach-bench-"))
     with contextlib.ExitStack() as stack:
         stack.callback(shutil.rmtree, folder, ignore_errors=True)
-        stack.enter_context(_alone(run_dir, purpose))
+        # Beside the run folder: `up` holds the lock within it, while it works.
+        stack.enter_context(alone(run_dir.root.with_name(f"{run_dir.root.name}.lock"), purpose=purpose))
         # What a bench left that was killed. Its cluster may even run on, with another configuration.
         down(run_dir)
         config_file = folder / "config.yaml"
@@ -81,10 +82,15 @@ def own_cluster(
 
 
 @contextlib.contextmanager
-def _alone(run_dir: RunDir, purpose: str) -> Iterator[None]:
+def alone(lock: Path, *, purpose: str) -> Iterator[None]:
+    """Keep a second one that wants the same out.
+
+    Raises:
+        SetupError: somebody holds it already.
+    """
     try:
-        # Beside the run folder: `up` holds the lock within it, while it works.
-        with hold(run_dir.root.with_name(f"{run_dir.root.name}.lock"), purpose=purpose):
+        lock.parent.mkdir(parents=True, exist_ok=True)
+        with hold(lock, purpose=purpose):
             yield
     except HeldError as held:
         raise SetupError(str(held), f"wait until it is done, or end it: kill {held.pid}") from None

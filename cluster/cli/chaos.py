@@ -46,15 +46,14 @@ def run(
     ] = None,
     rate: Annotated[
         float, typer.Option("--rate", min=0.1, max=100, help="Requests a second of the steady load.")
-    ] = 1.5,
+    ] = 0.7,
     before: Annotated[float, typer.Option("--before", min=1, max=600, help="Seconds of load before each fault.")] = 10,
     after: Annotated[float, typer.Option("--after", min=1, max=600, help="Seconds of load after it is over.")] = 10,
 ) -> None:
-    """Start two pools of two replicas, make faults under load, and compare every answer (about 25 minutes for all)."""
-    import asyncio
-
+    """Make faults under load on two pools of two replicas, and compare every answer (about half an hour for all)."""
     from cluster.environment import read_environment
     from cluster.local.interrupt import InterruptedBySignal, raising
+    from cluster.local.interrupt import run as run_loop
     from loadtest.chaos.bench import Suite, chaos_cluster
     from loadtest.chaos.faults import FAULTS
     from loadtest.chaos.plan import Plan
@@ -67,6 +66,8 @@ def run(
         raise typer.BadParameter(f"{unknown[0]!r} is none of {', '.join(known)}, {ALL}", param_hint="NAME")
     console, progress = consoles()
     check_json_file(json)
+    if table is not None:
+        table.touch()
     plan = Plan(rate_per_s=rate, before_s=before, after_s=after)
     started_s = time.monotonic()
     try:
@@ -75,7 +76,7 @@ def run(
             chaos_cluster(environment=read_environment(), console=progress) as target,
             drawn(progress, unit="steps") as watcher,
         ):
-            outcomes = asyncio.run(Suite(target, plan, watcher).measure([known[name] for name in chosen]))
+            outcomes = run_loop(Suite(target, plan, watcher).measure([known[name] for name in chosen]))
     except InterruptedBySignal as signal:
         raise typer.Exit(signal.exit_status) from None
     rows = [outcome.row() for outcome in outcomes]
@@ -98,10 +99,9 @@ def soak(
     seed: Annotated[int, typer.Option("--seed", help="Of the faults that are drawn.")] = 1,
 ) -> None:
     """Load for an hour with a drawn fault a minute; compare every answer, and show whether anything grows."""
-    import asyncio
-
     from cluster.environment import read_environment
     from cluster.local.interrupt import InterruptedBySignal, raising
+    from cluster.local.interrupt import run as run_loop
     from loadtest.chaos.bench import chaos_cluster
     from loadtest.chaos.faults import FAULTS
     from loadtest.chaos.plan import Plan
@@ -119,8 +119,8 @@ def soak(
             chaos_cluster(environment=read_environment(), console=progress) as target,
             drawn(progress, unit="faults") as watcher,
         ):
-            run = run_soak(target, drawable, plan, watcher, seconds=duration, every_s=every, seed=seed)
-            found = asyncio.run(run)
+            work = run_soak(target, drawable, plan, watcher, seconds=duration, every_s=every, seed=seed)
+            found = run_loop(work)
     except InterruptedBySignal as signal:
         raise typer.Exit(signal.exit_status) from None
     report = {

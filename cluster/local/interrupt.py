@@ -5,12 +5,17 @@ What must not live here: the cleaning up.
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import signal
-from collections.abc import Iterator
+from collections.abc import Coroutine, Iterator
 from types import FrameType
+from typing import Any, TypeVar
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+
+
+T = TypeVar("T")
 
 
 class InterruptedBySignal(BaseException):
@@ -65,6 +70,38 @@ def deferred() -> Iterator[None]:
     before = {number: signal.signal(number, signal.SIG_IGN) for number in SIGNALS}
     try:
         yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def run(work: Coroutine[Any, Any, T]) -> T:
+    """`asyncio.run` where signals raise: an event loop would swallow what is raised in one of its callbacks.
+
+    Raises:
+        InterruptedBySignal: a signal came; `work` was cancelled, and has ended.
+    """
+    came: list[int] = []
+
+    async def main() -> T:
+        loop, task = asyncio.get_running_loop(), asyncio.ensure_future(work)
+
+        def interrupt(number: int) -> None:
+            came.append(number)
+            task.cancel()
+
+        for number, handler in before.items():
+            if handler is not signal.SIG_IGN:
+                loop.add_signal_handler(number, interrupt, number)
+        return await task
+
+    before = {number: signal.getsignal(number) for number in SIGNALS}
+    try:
+        return asyncio.run(main())
+    except asyncio.CancelledError:
+        if came:
+            raise InterruptedBySignal(came[0]) from None
+        raise
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)

@@ -48,6 +48,11 @@ class Answer:
     finish: str = ""
     output_tokens: int | None = None
     """As the usage told."""
+    prompt_tokens: int | None = None
+    usages: int = 0
+    """How often it told."""
+    logprobs: list[float] = field(default_factory=list)
+    """Of the tokens."""
     cached_tokens: int = 0
     """Of the prompt, as the usage told."""
     longest_gap_s: float = 0.0

@@ -119,14 +119,15 @@ class Asker:
                     whole = await client.chat(**kind.body, metadata=headers)
                     choice = whole.choices[0]
                     answer.came(time.monotonic(), list(choice.token_ids), choice.message.content)
-                    answer.finish, answer.output_tokens = _name(choice), whole.usage.completion_tokens
+                    answer.finish = _name(choice)
+                    _grpc_usage(whole.usage, answer)
                 else:
                     async for message in client.chat_stream(**kind.body, metadata=headers):
                         for delta in message.deltas:
                             answer.came(time.monotonic(), list(delta.token_ids), delta.content)
                             answer.finish = _name(delta) or answer.finish
                         if message.HasField("usage"):
-                            answer.output_tokens = message.usage.completion_tokens
+                            _grpc_usage(message.usage, answer)
                 answer.end, answer.status = End.COMPLETE, OK
             except GrpcCallError as error:
                 answer.retry_after_s, answer.detail = error.retry_after_s, str(error)[:REASON_CHARACTERS]
@@ -139,7 +140,7 @@ def _whole(data: Mapping[str, Any], answer: Answer) -> None:
     message = choice.get("message", choice)
     answer.came(time.monotonic(), choice.get("token_ids") or [], message.get("content") or message.get("text") or "")
     answer.finish = choice["finish_reason"]
-    answer.output_tokens = data["usage"]["completion_tokens"]
+    _usage(data["usage"], answer)
     answer.end = End.COMPLETE
 
 
@@ -152,12 +153,23 @@ def _event(data: Mapping[str, Any], answer: Answer) -> None:
         text = delta.get("content") or choice.get("text") or ""
         for call in delta.get("tool_calls") or ():
             text += call.get("function", {}).get("arguments") or ""
+        for told in (choice.get("logprobs") or {}).get("content") or ():
+            answer.logprobs.append(told["logprob"])
         answer.came(time.monotonic(), choice.get("token_ids") or [], text)
         answer.finish = choice.get("finish_reason") or answer.finish
-    usage = data.get("usage")
-    if usage:
-        answer.output_tokens = usage["completion_tokens"]
-        answer.cached_tokens = (usage.get("prompt_tokens_details") or {}).get("cached_tokens") or 0
+    if data.get("usage"):
+        _usage(data["usage"], answer)
+
+
+def _usage(usage: Mapping[str, Any], answer: Answer) -> None:
+    answer.usages += 1
+    answer.output_tokens, answer.prompt_tokens = usage["completion_tokens"], usage["prompt_tokens"]
+    answer.cached_tokens = (usage.get("prompt_tokens_details") or {}).get("cached_tokens") or 0
+
+
+def _grpc_usage(usage: Any, answer: Answer) -> None:
+    answer.usages += 1
+    answer.output_tokens, answer.prompt_tokens = usage.completion_tokens, usage.prompt_tokens
 
 
 def _name(part: Any) -> str:

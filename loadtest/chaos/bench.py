@@ -17,15 +17,15 @@ from rich.console import Console
 from cluster.environment import Environment
 from loadtest.chaos.answer import Answer
 from loadtest.chaos.asking import Asker
-from loadtest.chaos.fault import Fault
+from loadtest.chaos.fault import Fault, Told
 from loadtest.chaos.kinds import KINDS, Kind
 from loadtest.chaos.outcome import Outcome, outcome_of
 from loadtest.chaos.plan import CLUSTER, POOLS, REPLICAS, Plan, configuration
 from loadtest.chaos.seen import Sight
 from loadtest.chaos.small_disk import small_disk
-from loadtest.chaos.target import Target
+from loadtest.chaos.target import ChaosError, Target
 from loadtest.chaos.traffic import Traffic, undisturbed
-from loadtest.own_cluster import own_cluster
+from loadtest.own_cluster import alone, own_cluster
 from loadtest.prefix.progress import Watcher
 
 STEPS = 4
@@ -46,6 +46,7 @@ def chaos_cluster(*, environment: Environment, console: Console) -> Iterator[Tar
         return configuration(port_min=port_min)
 
     with (
+        alone(environment.state_home / f"{CLUSTER}.lock", purpose="`longreach chaos`"),
         small_disk(environment) as small,
         own_cluster(CLUSTER, write, purpose="`longreach chaos`", environment=small, console=console) as own,
     ):
@@ -76,10 +77,10 @@ class Suite:
         self._expected: Mapping[str, Answer] = {}
 
     async def measure(self, faults: Sequence[Fault]) -> list[Outcome]:
-        """Make each fault in turn.
+        """Make each fault in turn; one that comes to no end is told, and ends the suite where the cluster stays broken.
 
         Raises:
-            ChaosError: the cluster does not answer as it should before, or does not become whole again after a fault.
+            ChaosError: the cluster does not answer as it should before.
         """
         try:
             self._watcher.begins("undisturbed answers", 1)
@@ -87,9 +88,23 @@ class Suite:
             await self._target.whole()
             self._expected = await undisturbed(self._asker, self._kinds)
             self._watcher.ends()
-            return [await self._one(fault) for fault in faults]
+            return await self._all(faults)
         finally:
             await self._asker.close()
+
+    async def _all(self, faults: Sequence[Fault]) -> list[Outcome]:
+        outcomes: list[Outcome] = []
+        for number, fault in enumerate(faults, 1):
+            try:
+                outcomes.append(await self._one(fault))
+            except ChaosError as error:
+                outcomes.append(Outcome(fault=fault.name, failed=str(error)))
+                try:
+                    await self._target.whole()
+                except ChaosError:
+                    why = f"after {fault.name} the cluster did not become whole again"
+                    return [*outcomes, *(Outcome(fault=one.name, skipped=why) for one in faults[number:])]
+        return outcomes
 
     async def _one(self, fault: Fault) -> Outcome:
         lacking = fault.lacks()
@@ -106,22 +121,27 @@ class Suite:
                 await fault.prepare(self._target)
             await sight.begin()
             traffic.start()
+            # As when the fault is made, so that before and after are alike.
+            traffic.burst()
             await asyncio.sleep(self._plan.before_s)
             self._watcher.step(fault.does)
             traffic.burst()
             broken_s = time.monotonic()
-            notes = await fault.run(self._target) or []
+            told = await fault.run(self._target) or Told(notes=())
             recovered_s = time.monotonic() - broken_s
             self._watcher.step(f"whole again after {recovered_s:.0f} s; load")
             await asyncio.sleep(self._plan.after_s)
             self._watcher.step(f"the last of {traffic.sent} answers")
+            answers, seen = await traffic.stop(), await sight.told()
+            unhurt = fault.moves and not any(line.startswith(fault.moves) for line in seen)
             return outcome_of(
                 fault.name,
-                await traffic.stop(),
+                answers,
                 self._expected,
                 broken_s=broken_s,
                 recovered_s=recovered_s,
-                seen=[*notes, *await sight.told()],
+                seen=[*told.notes, *seen],
+                missed=[*told.missed, *([f"it hit nobody: {fault.moves} did not move"] if unhurt else [])],
             )
         finally:
             traffic.abandon()

@@ -5,10 +5,19 @@ What must not live here: the faults themselves (faults/).
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from loadtest.chaos.target import Target
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Told:
+    """What a fault has to tell beside what became of the steady load."""
+
+    notes: Sequence[str]
+    missed: Sequence[str] = ()
+    """Targets that were not met."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -18,7 +27,7 @@ class Fault:
     name: str
     does: str
     """In a line, for people who choose."""
-    run: Callable[[Target], Awaitable[list[str] | None]]
+    run: Callable[[Target], Awaitable[Told | None]]
     """Breaks something and returns once everything is well again, by itself or by what a supervisor does;
     what else there is to tell."""
     tries: int = 1
@@ -29,6 +38,8 @@ class Fault:
     """Before the load begins."""
     restore: Callable[[Target], Awaitable[None]] | None = None
     """After the last answer, whatever happened."""
+    moves: str = ""
+    """A counter of the gateway that goes up where the fault hit somebody; empty: it may hit nobody."""
     is_short: bool = True
     """Whether it is over within a minute or two, and the soak may draw it."""
     lacks: Callable[[], str] = lambda: ""

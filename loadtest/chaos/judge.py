@@ -6,11 +6,14 @@ What must not live here: asking, sums over many.
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass
 from difflib import SequenceMatcher
 
 from loadtest.chaos.answer import Answer, End
 from loadtest.chaos.kinds import Kind
+
+LOGPROB_TOLERANCE = 1e-3
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -48,8 +51,12 @@ def judge(answer: Answer, expected: Answer, kind: Kind) -> Verdict:
         )  # fmt: skip
     missing, extra = _difference(expected.ids, answer.ids)
     problems = [
-        name for name in ("ids", "text", "finish", "output_tokens") if getattr(answer, name) != getattr(expected, name)
+        name
+        for name in ("ids", "text", "finish", "output_tokens", "prompt_tokens", "usages")
+        if getattr(answer, name) != getattr(expected, name)
     ]
+    if not _is_near(answer.logprobs, expected.logprobs):
+        problems.append("logprobs")
     return Verdict(
         lost=False, refused=False, wrong=bool(problems), missing_tokens=missing, duplicated_tokens=extra,
         invalid_json=kind.is_json and not parses(answer.text),
@@ -64,6 +71,13 @@ def _difference(expected: list[int], found: list[int]) -> tuple[int, int]:
     blocks = SequenceMatcher(None, expected, found, autojunk=False).get_matching_blocks()
     common = sum(block.size for block in blocks)
     return len(expected) - common, len(found) - common
+
+
+def _is_near(found: Sequence[float], expected: Sequence[float]) -> bool:
+    """The last digits depend on what else was computed in the same step."""
+    return len(found) == len(expected) and all(
+        abs(one - other) < LOGPROB_TOLERANCE for one, other in zip(found, expected, strict=True)
+    )
 
 
 def parses(text: str) -> bool:

@@ -48,13 +48,17 @@ class Outcome:
     """Metrics of the gateway that moved, and warnings in its log."""
     examples: Sequence[str] = ()
     """Of what was not right."""
+    missed: Sequence[str] = ()
+    """Targets beside the counts that were not met, in words."""
+    failed: str = ""
+    """Why it came to no end; then there are no figures."""
     skipped: str = ""
     """Why it could not be made here; then there are no figures."""
 
     @property
     def is_clean(self) -> bool:
         """Whether no client had to notice anything but a pause, or asking again where that is how it goes."""
-        return not any(getattr(self, name) for name in FAILINGS)
+        return not self.failed and not any(getattr(self, name) for name in FAILINGS)
 
     def row(self) -> dict[str, Any]:
         """As data."""
@@ -69,6 +73,7 @@ def outcome_of(
     broken_s: float,
     recovered_s: float,
     seen: Sequence[str],
+    missed: Sequence[str] = (),
 ) -> Outcome:
     """Judge every answer.
 
@@ -79,6 +84,7 @@ def outcome_of(
         broken_s: when the fault was made, on the answers' clock.
         recovered_s: how long it lasted.
         seen: by the operator.
+        missed: of the fault's own targets.
     """
     kinds = {kind.name: kind for kind in KINDS}
     verdicts = [(answer, judge(answer, expected[answer.kind], kinds[answer.kind])) for answer in answers]
@@ -101,6 +107,7 @@ def outcome_of(
         usual_ttft_p95_s=_ttft_p95_s(complete, -math.inf, broken_s),
         recovered_s=recovered_s,
         seen=tuple(seen),
+        missed=tuple(missed),
         examples=_examples(verdicts),
     )
 

@@ -23,14 +23,17 @@ GROWTH_HEADS = ("value", "first third", "last third", "most")
 def print_report(console: Console, report: Mapping[str, Any]) -> None:
     """Print the table, what was skipped, and what an operator saw."""
     rows = report["rows"]
-    console.print(as_table(HEADS, [cells(row) for row in rows if not row["skipped"]], texts=1))
+    console.print(as_table(HEADS, [cells(row) for row in rows if _has_figures(row)], texts=1))
     console.print(
         "\nGaps are between two pieces of one answer: the longest after the fault, and the longest before it.",
         style="dim", highlight=False, soft_wrap=True,
     )  # fmt: skip
     for row in rows:
-        if row["skipped"]:
-            console.print(f"{row['fault']}: not made, {row['skipped']}", highlight=False, soft_wrap=True)
+        if row["skipped"] or row["failed"]:
+            why = f"not made, {row['skipped']}" if row["skipped"] else f"came to no end: {row['failed']}"
+            console.print(f"{row['fault']}: {why}", highlight=False, soft_wrap=True)
+        for line in row["missed"]:
+            console.print(f"{row['fault']}: target missed: {line}", highlight=False, soft_wrap=True)
         for name in ("examples", "seen"):
             for line in row[name]:
                 console.print(f"{row['fault']}: {line}", style="dim", highlight=False, soft_wrap=True)
@@ -64,5 +67,9 @@ def cells(row: Mapping[str, Any]) -> tuple[str, ...]:
 def markdown(rows: Sequence[Mapping[str, Any]]) -> str:
     """The table for the documentation."""
     lines = [f"| {' | '.join(HEADS)} |", f"|---|{'---:|' * (len(HEADS) - 1)}"]
-    lines += [f"| {' | '.join(cells(row))} |" for row in rows if not row["skipped"]]
+    lines += [f"| {' | '.join(cells(row))} |" for row in rows if _has_figures(row)]
     return "\n".join(lines) + "\n"
+
+
+def _has_figures(row: Mapping[str, Any]) -> bool:
+    return not row["skipped"] and not row["failed"]

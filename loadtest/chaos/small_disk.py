@@ -9,30 +9,39 @@ import contextlib
 import os
 import shutil
 import subprocess
-import tempfile
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
 from cluster.environment import Environment
 
+SOURCE = "longreach-chaos"
+"""By which it is known among the mounts."""
 SIZE = "768m"
+MOUNTS = Path("/proc/self/mounts")
 
 
 def why_none() -> str:
-    """Why this process cannot have one; empty: it can."""
+    """Why this process cannot have one; empty: it may try."""
     if os.geteuid() != 0:
         return "a file system that can be filled needs root"
     return "" if shutil.which("mount") else "there is no `mount`"
 
 
+def is_small_disk(path: Path) -> bool:
+    """Whether `path` is on one."""
+    return any(path.is_relative_to(folder) for folder in _mounted())
+
+
 @contextlib.contextmanager
 def small_disk(environment: Environment) -> Iterator[Environment]:
-    """An environment whose folders are on it; the given one where there can be none."""
+    """An environment whose folders are on it; the given one where there can be none.
+
+    Always in the same place, which the caller holds alone: what a run left that was killed is found there by the next.
+    """
+    folder = (environment.state_home / SOURCE).absolute()
     with contextlib.ExitStack() as stack:
-        folder = Path(tempfile.mkdtemp(prefix="longreach-disk-"))
-        stack.callback(shutil.rmtree, folder, ignore_errors=True)
-        if why_none() or not _mounted(folder):
+        if why_none() or not _mount(folder):
             yield environment
             return
         stack.callback(subprocess.run, ["umount", "--lazy", str(folder)], check=False)
@@ -41,6 +50,17 @@ def small_disk(environment: Environment) -> Iterator[Environment]:
         yield replace(environment, state_folder=state, cache_folder=cache, variables=variables)
 
 
-def _mounted(folder: Path) -> bool:
-    command = ["mount", "-t", "tmpfs", "-o", f"size={SIZE},mode=0700", "longreach-chaos", str(folder)]
+def _mount(folder: Path) -> bool:
+    if folder in _mounted():
+        return True
+    folder.mkdir(parents=True, exist_ok=True)
+    command = ["mount", "-t", "tmpfs", "-o", f"size={SIZE},mode=0700", SOURCE, str(folder)]
     return subprocess.run(command, check=False, capture_output=True).returncode == 0
+
+
+def _mounted() -> list[Path]:
+    try:
+        lines = MOUNTS.read_text(encoding="utf-8").splitlines()
+    except OSError:
+        return []
+    return [Path(line.split()[1]) for line in lines if line.split()[0] == SOURCE]

@@ -24,7 +24,7 @@ from loadtest.chaos.fault import Fault
 from loadtest.chaos.outcome import Outcome, outcome_of
 from loadtest.chaos.plan import Plan
 from loadtest.chaos.seen import Sight
-from loadtest.chaos.target import PATIENT_S, Target
+from loadtest.chaos.target import PATIENT_S, ChaosError, Target
 from loadtest.chaos.traffic import Traffic, undisturbed
 from loadtest.prefix.progress import Watcher
 
@@ -86,7 +86,7 @@ async def soak(
         seed: of the draws.
 
     Raises:
-        ChaosError: the cluster does not become whole again after a fault.
+        ChaosError: the cluster stays broken after a fault.
     """
     rng = random.Random(seed)  # noqa: S311 - repeatable draws
     asker = Asker(target.url, target.grpc_address)
@@ -94,6 +94,7 @@ async def soak(
     sight = Sight(target)
     counts: dict[str, int] = {}
     samples: list[Sample] = []
+    failed: list[str] = []
     watcher.begins(NAME, int(seconds / every_s))
     try:
         await target.whole()
@@ -105,14 +106,24 @@ async def soak(
             fault = rng.choice(faults)
             watcher.step(fault.does)
             traffic.burst()
-            await fault.run(target)
             counts[fault.name] = counts.get(fault.name, 0) + 1
+            try:
+                await fault.run(target)
+            except ChaosError as error:
+                failed.append(f"{fault.name}: {error}")
+                await target.whole()
             await asyncio.sleep(CALM_S)
             samples.append(Sample(at_s=time.monotonic() - begun_s, values=await _measured(target)))
             await asyncio.sleep(max(0.0, now_s + every_s - time.monotonic()))
         took_s = time.monotonic() - begun_s
         outcome = outcome_of(
-            NAME, await traffic.stop(), expected, broken_s=begun_s, recovered_s=took_s, seen=await sight.told()
+            NAME,
+            await traffic.stop(),
+            expected,
+            broken_s=begun_s,
+            recovered_s=took_s,
+            seen=await sight.told(),
+            missed=failed,
         )
         return Soaked(outcome=outcome, faults=counts, samples=samples)
     finally:

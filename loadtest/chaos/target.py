@@ -20,6 +20,7 @@ import yaml
 from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
+from cluster.core import wire
 from cluster.core.errors import LongreachError
 from cluster.core.lease import ReplicaState
 from cluster.deployment import load_deployment
@@ -206,6 +207,24 @@ class Target:
         lines = [line for line in text.splitlines() if line.startswith((f"{name}{{", f"{name} "))]
         return sum(float(line.split()[-1]) for line in lines) if lines else float("inf")
 
+    async def replicas_total(self, name: str) -> float:
+        """The sum of a metric of the replicas, over all of them and their labels.
+
+        Raises:
+            ChaosError: one does not tell.
+        """
+        headers = {wire.HEADER_CREDENTIAL: self.run_dir.credential.read_text(encoding="ascii")}
+        total = 0.0
+        async with httpx.AsyncClient(timeout=PATIENT_S, headers=headers) as client:
+            for replica in await self.replicas():
+                try:
+                    text = (await client.get(f"{replica.url}/metrics")).raise_for_status().text
+                except httpx.HTTPError as error:
+                    raise ChaosError(f"replica {replica.replica_id} does not tell its metrics: {error}") from error
+                lines = [line for line in text.splitlines() if line.startswith(name) and "_created" not in line]
+                total += sum(float(line.split()[-1]) for line in lines)
+        return total
+
     # Changing
 
     async def limit(self, **limits: Any) -> None:
@@ -214,6 +233,11 @@ class Target:
         config["gateway"]["limits"] = limits
         self._config_file.write_text(yaml.safe_dump(config), encoding="utf-8")
         await asyncio.to_thread(reload, self.run_dir, None, self.environment)
+
+    def section(self, pool: str) -> dict[str, Any]:
+        """A pool's section of the configuration file."""
+        config = yaml.safe_load(self._config_file.read_text(encoding="utf-8"))
+        return next(one for one in config["pools"] if one["name"] == pool)
 
     async def change(self, pool: str, **keys: Any) -> None:
         """Change keys of a pool's section, and put them in force; where its engine changes, replica after replica."""

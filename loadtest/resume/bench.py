@@ -21,6 +21,7 @@ from redis.asyncio import Redis
 from rich.console import Console
 
 from cluster.environment import Environment
+from cluster.local.interrupt import run
 from loadtest.chaos.answer import Answer, End
 from loadtest.chaos.asking import Asker
 from loadtest.chaos.kinds import Kind
@@ -110,7 +111,7 @@ def measure_resume(plan: Plan, *, environment: Environment, console: Console, wa
             run_dir=own.run_dir,
             environment=environment,
         )
-        return asyncio.run(_measure(target, plan, watcher))
+        return run(_measure(target, plan, watcher))
 
 
 async def _measure(target: Target, plan: Plan, watcher: Watcher) -> list[Pause]:

@@ -63,6 +63,8 @@ class Directory:
         self._read_s: float | None = None
         self._is_away = False
         self._returned_s: float | None = None
+        self._was_emptied = False
+        """Whether it had no lease at the last reading, after one with several."""
         self._suspect_until_s: dict[ReplicaId, float] = {}
         self._down: frozenset[ReplicaId] = frozenset()
         self._statics: frozenset[ReplicaId] = frozenset()
@@ -115,10 +117,13 @@ class Directory:
             self._is_away = False
             self._returned_s = now_s
             logger.info("state store is back", extra={"leases": len(leases)})
-        elif len(self._leases) > 1 and not leases:
+        elif len(self._leases) > 1 and not leases and not self._was_emptied:
             # Several replicas do not die in one moment: the store was emptied, or its clock was set.
+            self._was_emptied = True
             self._returned_s = now_s
             logger.warning("state store has lost every lease", extra={"replicas": len(self._leases)})
+        if leases:
+            self._was_emptied = False
         self._read_s = now_s
         self._take_over({lease.replica_id: lease for lease in leases}, now_s)
 

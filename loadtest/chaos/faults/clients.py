@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import math
 import socket
 import struct
 import time
@@ -15,7 +16,7 @@ from urllib.parse import urlsplit
 
 from loadtest.chaos.answer import Answer, End
 from loadtest.chaos.asking import Asker
-from loadtest.chaos.fault import Fault
+from loadtest.chaos.fault import Fault, Told
 from loadtest.chaos.kinds import KINDS, Kind
 from loadtest.chaos.target import ChaosError, Target
 from loadtest.chaos.traffic import Traffic
@@ -24,8 +25,8 @@ VANISHING = 500
 RESET_ON_CLOSE = struct.pack("ii", 1, 0)
 """SO_LINGER with no time: closing sends a reset, as a client's crash does."""
 QUIET_LIMIT_S = 60.0
-USUAL_IN_FLIGHT = 24
-"""More than the steady load ever has."""
+USUAL = 12
+"""Requests of the steady load under way at the same time, at most; the engines have places for many more."""
 FACTOR = 10
 FLOOD_S = 60.0
 LEVEL_S = 30.0
@@ -34,13 +35,15 @@ CAPACITY_LIMIT_S = 15.0
 AT_ONCE = 32
 """Of two replicas' 16 places of the short pool and what it may borrow: more than it takes to keep them busy."""
 REFUSED_WITHIN_S = 0.1
+LEVEL_RATIO_MAX = 1.5
+TOO_MANY = 429
 LIMITS = {"queued_requests": 1}
 """One waits at each worker; the rest is told at once that there is no place, so that who is let in need not wait."""
 HIGH, NORMAL = {"x-longreach-priority": "high"}, {"x-longreach-priority": "normal"}
 FLOOD = Kind(name="flood", body={**KINDS[0].body, "max_tokens": 32})
 
 
-async def vanish(target: Target) -> list[str]:
+async def vanish(target: Target) -> Told:
     """Many streams whose clients are gone all at once."""
     body = json.dumps({**KINDS[0].body, "max_tokens": 2000}).encode()
     head = f"POST /v1/chat/completions HTTP/1.1\r\nhost: gateway\r\ncontent-length: {len(body)}\r\n\r\n".encode()
@@ -52,7 +55,7 @@ async def vanish(target: Target) -> list[str]:
         writers.append(writer)
 
     async def has_come() -> bool:
-        return await target.total("longreach_in_flight") >= VANISHING / 2
+        return VANISHING / 2 <= await target.total("longreach_in_flight") < math.inf
 
     await target.until(has_come, limit_s=QUIET_LIMIT_S, what="the streams of clients that will vanish")
     for writer in writers:
@@ -63,13 +66,13 @@ async def vanish(target: Target) -> list[str]:
 
     async def is_quiet() -> bool:
         running = sum(replica.running for replica in await target.replicas())
-        return running <= USUAL_IN_FLIGHT and await target.total("longreach_in_flight") <= USUAL_IN_FLIGHT
+        return running <= USUAL and await target.total("longreach_in_flight") <= USUAL
 
     await target.until(is_quiet, limit_s=QUIET_LIMIT_S, what="the engines' work for clients that are gone ends")
-    return [f"engines free again {time.monotonic() - begun_s:.1f} s after {VANISHING} clients vanished"]
+    return Told(notes=[f"engines free again {time.monotonic() - begun_s:.1f} s after {VANISHING} clients vanished"])
 
 
-async def overload(target: Target) -> list[str]:
+async def overload(target: Target) -> Told:
     """Ten times what the cluster can do, for a minute; the steady load has high priority meanwhile."""
     asker = Asker(target.url, target.grpc_address)
     try:
@@ -88,12 +91,20 @@ async def overload(target: Target) -> list[str]:
     lost = len(flood) - len(ends[End.COMPLETE]) - len(refused)
     ratio, level_load = flood_s / usual_s, f"{LEVEL_LOAD:.0%}"
     p50_s, p99_s = _percentile(times, 0.5), _percentile(times, 0.99)
-    return [
+    not_429 = [one for one in refused if one.status != TOO_MANY]
+    targets = (
+        (f"{lost} of the flood lost", lost == 0),
+        (f"{len(not_429)} refusals without 429", not not_429),
+        (f"{len(slow)} of {len(refused)} refusals took over {REFUSED_WITHIN_S:g} s", not slow),
+        (f"TTFT p95 of those let in {ratio:.2f} times that at {level_load} load", ratio <= LEVEL_RATIO_MAX),
+    )
+    notes = [
         f"flood: {len(flood):,} sent at {per_s * FACTOR:.0f}/s, {FACTOR} times what the cluster can do",
         f"flood: {len(ends[End.COMPLETE]):,} answered, {len(refused):,} refused with Retry-After, {lost:,} lost",
         f"flood: refusals took {p50_s:.3f} s (p50), {p99_s:.3f} s (p99); {len(slow):,} over {REFUSED_WITHIN_S:g} s",
         f"flood: TTFT p95 of those let in {flood_s:.2f} s, {ratio:.2f} times {usual_s:.2f} s at {level_load} load",
     ]
+    return Told(notes=notes, missed=[text for text, is_met in targets if not is_met])
 
 
 async def _capacity(asker: Asker) -> float:

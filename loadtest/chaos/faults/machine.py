@@ -9,24 +9,25 @@ import asyncio
 import contextlib
 import glob
 import os
-import shutil
 import signal
+import time
 from pathlib import Path
+
+from redis.asyncio import Redis
 
 from cluster.local.stores import STATE_PROCESS
 from loadtest.chaos.fault import Fault
 from loadtest.chaos.faults.gateways import restart_gateway
 from loadtest.chaos.plan import SHORT
-from loadtest.chaos.small_disk import why_none
+from loadtest.chaos.small_disk import is_small_disk, why_none
 from loadtest.chaos.supervised import Supervised
-from loadtest.chaos.target import ChaosError, Target
+from loadtest.chaos.target import PATIENT_S, ChaosError, Target
 
 FULL_S = 10.0
 PIECE_BYTES = 2**20
-SMALL_BYTES = 2**30
-"""No file system of this size is filled: it is not ours."""
 LIBRARY = "/usr/lib/*/faketime/libfaketime.so.1"
 STEPS_S = (3_600, -3_600, 0)
+NEAR_S = 60.0
 STEP_LASTS_S = 8.0
 """Twice a lease's life."""
 
@@ -34,8 +35,8 @@ STEP_LASTS_S = 8.0
 async def fill_disk(target: Target) -> None:
     """No byte is left for logs, the run folder and the model cache, while a replica dies and is replaced."""
     root = target.run_dir.root
-    if shutil.disk_usage(root).total > SMALL_BYTES:
-        raise ChaosError(f"{root} is on a file system that must not be filled")
+    if not is_small_disk(root):
+        raise ChaosError(f"{root} is not on the suite's own file system, and no other is filled")
     filler = root / "filler"
     victim = await target.busiest(SHORT)
     try:
@@ -100,7 +101,19 @@ async def step_clock(target: Target) -> None:
     for offset_s in STEPS_S:
         _offset_file(target).write_text(f"{offset_s:+d}s", encoding="ascii")
         await asyncio.sleep(STEP_LASTS_S)
+        found_s = await _clock_of_redis(target) - time.time()
+        if abs(found_s - offset_s) > NEAR_S:
+            raise ChaosError(f"the clock of Redis is {found_s:+.0f} s off and should be {offset_s:+d} s")
     await target.whole()
+
+
+async def _clock_of_redis(target: Target) -> float:
+    client = Redis.from_url(target.state_url, socket_timeout=PATIENT_S)
+    try:
+        seconds, microseconds = await client.time()
+    finally:
+        await client.aclose()
+    return float(seconds) + float(microseconds) / 1e6
 
 
 FAULTS = (

@@ -7,15 +7,15 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import os
 import signal
 
 import psutil
 
-from loadtest.chaos.fault import Fault
+from loadtest.chaos.fault import Fault, Told
 from loadtest.chaos.plan import LONG, SHORT
 from loadtest.chaos.target import HEAL_LIMIT_S, SEVERAL, ChaosError, Target
 
+RESUMES = "longreach_resumes_total"
 CONTROLLER = "ServeController"
 TAKEN_OVER_S = 10.0
 
@@ -32,12 +32,14 @@ async def _engine(target: Target, pool: str, number: signal.Signals) -> None:
 
 
 async def _hit(target: Target, pid: int, number: signal.Signals, replica_id: str) -> None:
-    os.kill(pid, number)
+    process = psutil.Process(pid)
+    process.send_signal(number)
     try:
         await target.whole(without=replica_id)
     finally:
-        with contextlib.suppress(ProcessLookupError):
-            os.kill(pid, signal.SIGCONT)
+        # Of the same process only, whoever has its number by now; one that was killed is gone.
+        with contextlib.suppress(psutil.NoSuchProcess):
+            process.send_signal(signal.SIGCONT)
 
 
 async def kill_replica(target: Target) -> None:
@@ -65,7 +67,7 @@ async def freeze_replica(target: Target) -> None:
     await _replica(target, SHORT, signal.SIGSTOP)
 
 
-async def kill_controller(target: Target) -> list[str]:
+async def kill_controller(target: Target) -> Told:
     """Serve's controller; Ray starts another one, which takes the replicas over as they are."""
     before = {replica.replica_id for replica in await target.replicas()}
     old = _controller(target)
@@ -81,7 +83,8 @@ async def kill_controller(target: Target) -> list[str]:
     await asyncio.sleep(TAKEN_OVER_S)
     await target.whole()
     kept = before & {replica.replica_id for replica in await target.replicas()}
-    return [f"the new controller kept {len(kept)} of {len(before)} replicas"]
+    note = f"the new controller kept {len(kept)} of {len(before)} replicas"
+    return Told(notes=[note], missed=[] if kept == before else [note])
 
 
 def _controller(target: Target) -> psutil.Process:
@@ -93,10 +96,10 @@ def _controller(target: Target) -> psutil.Process:
 
 
 FAULTS = (
-    Fault(name="replica-killed", does="kill -9 of a replica's process, in the short pool", run=kill_replica),
-    Fault(name="long-replica-killed", does="the same in the long pool", run=kill_long_replica),
-    Fault(name="engine-killed", does="kill -9 of a replica's EngineCore", run=kill_engine),
-    Fault(name="engine-frozen", does="SIGSTOP of a replica's EngineCore", run=freeze_engine),
-    Fault(name="replica-frozen", does="SIGSTOP of a replica's process", run=freeze_replica, is_short=False),
+    Fault(name="replica-killed", does="kill -9 of a replica in the short pool", run=kill_replica, moves=RESUMES),
+    Fault(name="long-replica-killed", does="the same in the long pool", run=kill_long_replica, moves=RESUMES),
+    Fault(name="engine-killed", does="kill -9 of a replica's EngineCore", run=kill_engine, moves=RESUMES),
+    Fault(name="engine-frozen", does="SIGSTOP of a replica's EngineCore", run=freeze_engine, moves=RESUMES),
+    Fault(name="replica-frozen", does="SIGSTOP of a replica", run=freeze_replica, moves=RESUMES, is_short=False),
     Fault(name="controller-killed", does="kill -9 of Ray Serve's controller", run=kill_controller),
 )

@@ -7,12 +7,15 @@ from __future__ import annotations
 
 import asyncio
 import time
+from dataclasses import replace
 
 from redis.asyncio import Redis
 
 from cluster.core.tier.keys import EVERYTHING
 from cluster.local.stores import CACHE_PROCESS, STATE_PROCESS
-from loadtest.chaos.fault import Fault
+from loadtest.chaos.asking import Asker
+from loadtest.chaos.fault import Fault, Told
+from loadtest.chaos.kinds import DOCUMENT_TOKENS, KINDS
 from loadtest.chaos.supervised import Supervised
 from loadtest.chaos.target import PATIENT_S, ChaosError, Target
 
@@ -21,7 +24,12 @@ AWAY_S = 15.0
 PAUSE_MS = 2_000
 SLOW_S = 20.0
 WRONG_S = 20.0
-"""As long as documents come whose blocks were spoilt."""
+BAD_VALUES = "vllm:redis_tier_bad_values"
+_LONG = next(kind for kind in KINDS if kind.name == "document")
+DOCUMENTS = [
+    replace(_LONG, body={**_LONG.body, "prompt": [word] * DOCUMENT_TOKENS, "max_tokens": 8}) for word in range(200, 210)
+]
+"""Together more than the long pool's replicas keep by themselves."""
 
 
 async def kill_stores(target: Target) -> None:
@@ -49,25 +57,49 @@ async def slow_stores(target: Target) -> None:
     await target.whole()
 
 
-async def spoil_cache(target: Target) -> None:
-    """Turn a bit in the middle of every value among the KV blocks, again and again."""
+async def spoil_cache(target: Target) -> Told:
+    """Turn a bit in the middle of every value among the KV blocks, once each, as long as it lasts.
+
+    Documents are asked before and after, more of them than the engines themselves keep, so that spoilt blocks are read.
+    """
+    asker = Asker(target.url, target.grpc_address)
     client = Redis.from_url(_cache(target), socket_timeout=PATIENT_S)
-    spoilt = 0
+    spoilt: dict[bytes, bytes] = {}
     try:
+        bad = await target.replicas_total(BAD_VALUES)
+        right = [await asker.ask(document) for document in DOCUMENTS]
         ends_s = time.monotonic() + WRONG_S
+        await _spoil(client, spoilt)
+        again = [await asker.ask(document) for document in DOCUMENTS]
         while time.monotonic() < ends_s:
-            async for key in client.scan_iter(match=EVERYTHING, count=1000):
-                value = await client.get(key)
-                if isinstance(value, bytes) and value:
-                    middle = len(value) // 2
-                    wrong = value[:middle] + bytes([value[middle] ^ 1]) + value[middle + 1 :]
-                    await client.set(key, wrong, keepttl=True)
-                    spoilt += 1
+            await _spoil(client, spoilt)
             await asyncio.sleep(1)
+        found = await target.replicas_total(BAD_VALUES) - bad
     finally:
         await client.aclose()
-    if not spoilt:
-        raise ChaosError("there was no block in Redis to spoil")
+        await asker.close()
+    wrong = sum((one.end, one.ids) != (other.end, other.ids) for one, other in zip(right, again, strict=True))
+    targets = (
+        ("there was no block in Redis to spoil", bool(spoilt)),
+        (f"{wrong} of {len(DOCUMENTS)} documents answered otherwise", wrong == 0),
+        ("no replica read a spoilt block", found > 0),
+    )
+    return Told(
+        notes=[f"{len(spoilt)} blocks spoilt, {found:g} times one was read and not used"],
+        missed=[text for text, is_met in targets if not is_met],
+    )
+
+
+async def _spoil(client: Redis, spoilt: dict[bytes, bytes]) -> None:
+    async for key in client.scan_iter(match=EVERYTHING, count=1000):
+        value = await client.get(key)
+        if not isinstance(value, bytes) or not value or spoilt.get(key) == value:
+            continue
+        middle = len(value) // 2
+        wrong = value[:middle] + bytes([value[middle] ^ 1]) + value[middle + 1 :]
+        # Only where it is still there: else it would come back, and without an end.
+        if await client.set(key, wrong, keepttl=True, xx=True):
+            spoilt[key] = wrong
 
 
 def _cache(target: Target) -> str:

@@ -83,6 +83,22 @@ async def test_a_store_that_loses_everything_at_once_is_not_believed() -> None:
     assert (ids(directory), gone) == ({"short-//a"}, ["long-//b"])
 
 
+async def test_a_store_that_stays_empty_is_believed_in_the_end() -> None:
+    clock = Clock()
+    store = Leases([lease("short", "http://a"), lease("long", "http://b")])
+    directory = Directory(store, clock=clock)
+    gone: list[str] = []
+    directory.on_gone = lambda lease: gone.append(lease.replica_id)
+    await directory.refresh()
+    store.held = []
+    for _ in range(2):
+        await directory.refresh()
+        assert len(ids(directory)) == 2
+        clock.now_s += RETURN_GRACE_S / 2
+    await directory.refresh()
+    assert (ids(directory), sorted(gone)) == (set(), ["long-//b", "short-//a"])
+
+
 async def test_an_endpoint_that_failed_is_suspect_for_a_while() -> None:
     clock = Clock()
     directory = Directory(Leases([lease("short", "http://a", name="a")]), clock=clock)
