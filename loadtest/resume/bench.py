@@ -116,7 +116,7 @@ def measure_resume(plan: Plan, *, environment: Environment, console: Console, wa
 
 async def _measure(target: Target, plan: Plan, watcher: Watcher) -> list[Pause]:
     rng = random.Random(plan.seed)  # noqa: S311 - repeatable prompts
-    found = []
+    found, killed = [], ""
     watcher.begins("streams cut", 2 * plan.rounds)
     async with AsyncExitStack() as stack:
         asker = Asker(target.url, target.grpc_address)
@@ -128,15 +128,17 @@ async def _measure(target: Target, plan: Plan, watcher: Watcher) -> list[Pause]:
             order = (True, False) if number % 2 == 0 else (False, True)
             for from_redis in order:
                 watcher.step("the prompt in Redis" if from_redis else "Redis empty")
-                await target.whole()
+                await target.whole(without=killed)
                 await asyncio.gather(*(asker.ask(_document(WARM_TOKENS, 1, rng)) for _ in range(REPLICAS)))
                 kind = _document(plan.prompt_tokens, OUTPUT_TOKENS, rng)
-                found.append(await _cut(target, asker, cache, kind, from_redis=from_redis))
+                pause, killed = await _cut(target, asker, cache, kind, from_redis=from_redis)
+                found.append(pause)
     watcher.ends()
     return found
 
 
-async def _cut(target: Target, asker: Asker, cache: Redis, kind: Kind, *, from_redis: bool) -> Pause:
+async def _cut(target: Target, asker: Asker, cache: Redis, kind: Kind, *, from_redis: bool) -> tuple[Pause, str]:
+    """The pause, and who was killed."""
     await cache.flushall()
     answer = Answer(kind=kind.name, sent_s=time.monotonic())
     asking = asyncio.create_task(asker.fill(answer, kind))
@@ -156,7 +158,10 @@ async def _cut(target: Target, asker: Asker, cache: Redis, kind: Kind, *, from_r
     await asking
     if answer.end is not End.COMPLETE or answer.longest_gap_s <= so_far:
         raise ChaosError(f"the stream did not go on: {answer.end} {answer.detail}")
-    return Pause(from_redis=from_redis, ttft_s=ttft_s, pause_s=answer.longest_gap_s, cached_tokens=answer.cached_tokens)
+    pause = Pause(
+        from_redis=from_redis, ttft_s=ttft_s, pause_s=answer.longest_gap_s, cached_tokens=answer.cached_tokens
+    )
+    return pause, answer.replica
 
 
 async def _stored(target: Target, cache: Redis) -> None:
