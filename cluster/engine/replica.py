@@ -31,6 +31,7 @@ from cluster.engine.gate import Gate
 from cluster.engine.heartbeat import Heartbeat
 from cluster.engine.layer import EngineLayer
 from cluster.engine.order import ReplicaOrder
+from cluster.engine.output import lose_what_has_no_room
 from cluster.engine.plan import ReplicaPlan
 from cluster.engine.residency.opening import ReplicaResidency
 from cluster.engine.seal import bind_handle_server_to_loopback
@@ -324,8 +325,7 @@ def _redirect_output(pool: str, replica_id: ReplicaId) -> None:
     os.dup2(target, 2)
     os.close(target)
     # Ray has put its own objects in their place, which write to its worker files.
-    sys.stdout = open(1, "w", buffering=1, closefd=False, encoding="utf-8")  # noqa: SIM115 - for good
-    sys.stderr = open(2, "w", buffering=1, closefd=False, encoding="utf-8")  # noqa: SIM115 - for good
+    lose_what_has_no_room()
 
 
 def _short(error: BaseException) -> str:

@@ -21,6 +21,7 @@ from pathlib import Path
 import psutil
 
 from cluster.engine import orphans
+from cluster.engine.output import lose_what_has_no_room
 from cluster.engine.warm import child
 from cluster.engine.warm.collecting import without_collections
 from cluster.engine.warm.wire import Request, write_number
@@ -38,6 +39,7 @@ def main(control: int, alive: int, preload: str, arguments: Sequence[str]) -> No
         arguments: for it.
     """
     _take_title()
+    lose_what_has_no_room()
     began_s = time.monotonic()
     module, _, function = preload.partition(":")
     with without_collections():
