@@ -14,7 +14,7 @@ from cluster.core.outcome import ReplicaOutcome, decode_outcome
 from cluster.core.request import Route
 from cluster.core.wire import HEADER_OUTCOME
 from services.api.account import Ending, Source, ending_of
-from services.api.events import EventFilter, usage_in
+from services.api.events import TAIL_BYTES, EventFilter, usage_in
 from services.api.tape import Tape, TapeRoom
 from services.gateway.upstream import FailureKind, UpstreamFailure
 
@@ -53,6 +53,7 @@ class Taping:
             self._filter = EventFilter(route, is_foreign=is_static, hides_usage=False)
         self.tape = Tape(source.status, headers, room)
         self.tape.on_pace = self._pace
+        self._tail = b""
         self.sent_bytes = 0
 
     @property
@@ -73,7 +74,9 @@ class Taping:
         told = self.tape.headers.get(HEADER_OUTCOME)
         if told is not None:
             return decode_outcome(told)
-        return usage_in(self.tape.body) if self._is_static else None
+        if not self._is_static:
+            return None
+        return usage_in(self.tape.body if self.tape.is_whole else self._tail)
 
     def kept(self, fingerprint: bytes) -> KeptAnswer | None:
         """The answer to keep; None: it is no success, or not all of it is here."""
@@ -114,6 +117,9 @@ class Taping:
                 self.tape.put(payload, is_last=False, most_bytes=self._most_bytes())
                 self.broke_off(UpstreamFailure(kind=FailureKind.RESET, detail="the stream has no end"))
                 return
+        elif self._is_static:
+            # A tape over its bounds forgets what its readers have.
+            self._tail = (self._tail + payload)[-TAIL_BYTES:]
         self.tape.put(payload, is_last=is_last, most_bytes=self._most_bytes())
         if is_last:
             self._wake()
