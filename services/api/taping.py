@@ -21,8 +21,10 @@ from services.gateway.upstream import FailureKind, UpstreamFailure
 EVENT_STREAM = "text/event-stream"
 KEPT_HEADERS = ("content-type", "content-encoding", HEADER_OUTCOME)
 """Of an engine's answer: all that a delivery reads."""
-_ERROR_EVENT = re.compile(rb'(?:^|\n)(?:data: \{"error"|event: (?:error|response\.failed))')
-"""Inside an event's JSON a line's end is escaped, so this cannot be something that a model wrote."""
+_ERROR_LINES = (b'data: {"error"', b"event: error", b"event: response.failed")
+_ERROR_EVENT = re.compile(b"\n(?:%b)" % b"|".join(map(re.escape, _ERROR_LINES)))
+"""Inside an event's JSON a line's end is escaped, so this cannot be something that a model wrote. A pattern that may
+also match at the beginning takes twelve times as long: 0.2 s for 16 MiB, in which nothing else runs, in no thread."""
 
 
 class Taping:
@@ -84,7 +86,7 @@ class Taping:
         if not (tape.is_complete and tape.is_whole and ending_of(tape.status) is Ending.OK):
             return None
         body = tape.body
-        if self._filter is not None and _ERROR_EVENT.search(body) is not None:
+        if self._filter is not None and (body.startswith(_ERROR_LINES) or _ERROR_EVENT.search(body) is not None):
             return None
         return KeptAnswer(
             fingerprint=fingerprint, status=tape.status, is_static=self._is_static, headers=tape.headers, body=body
