@@ -14,7 +14,7 @@ CLUSTER = "bench-chaos"
 SHORT, LONG = "short", "long"
 POOLS = (SHORT, LONG)
 REPLICAS = 2
-SHORT_TOKENS, LONG_TOKENS = 4_096, 16_384
+SHORT_TOKENS, LONG_TOKENS = 4_096, 65_536
 WORKERS = 2
 ENGINE: dict[str, Any] = {
     "dtype": "float32", "max_running": 8, "max_queued": 8, "drain_s": 120, "kv_cache_gib": 0.06,
@@ -57,7 +57,7 @@ def configuration(*, port_min: int) -> dict[str, Any]:
                 **pool,
                 "name": LONG,
                 "context_tokens": LONG_TOKENS,
-                "engine": {**ENGINE, "kv_cache_gib": 0.0185, "redis_tier": {"enabled": True}},
+                "engine": {**ENGINE, "kv_cache_gib": 0.075, "redis_tier": {"enabled": True}},
             },
         ],
         # In an overload the steady load goes before the flood.

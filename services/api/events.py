@@ -16,6 +16,8 @@ from cluster.core.request import Route
 
 HELD_MAX_BYTES = 4 * 1024 * 1024
 """Of a stream whose events only pass: a longer one passes in parts."""
+TAIL_BYTES = 4096
+"""How much of a foreign engine's whole answer is kept to read its usage from: it comes last."""
 _ENDS = (b"\n\n", b"\r\n\r\n")
 _MARK = b": longreach-"
 _USAGE = b'"usage"'

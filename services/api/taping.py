@@ -14,15 +14,17 @@ from cluster.core.outcome import ReplicaOutcome, decode_outcome
 from cluster.core.request import Route
 from cluster.core.wire import HEADER_OUTCOME
 from services.api.account import Ending, Source, ending_of
-from services.api.events import EventFilter, usage_in
+from services.api.events import TAIL_BYTES, EventFilter, usage_in
 from services.api.tape import Tape, TapeRoom
 from services.gateway.upstream import FailureKind, UpstreamFailure
 
 EVENT_STREAM = "text/event-stream"
 KEPT_HEADERS = ("content-type", "content-encoding", HEADER_OUTCOME)
 """Of an engine's answer: all that a delivery reads."""
-_ERROR_EVENT = re.compile(rb'(?:^|\n)(?:data: \{"error"|event: (?:error|response\.failed))')
-"""Inside an event's JSON a line's end is escaped, so this cannot be something that a model wrote."""
+_ERROR_LINES = (b'data: {"error"', b"event: error", b"event: response.failed")
+_ERROR_EVENT = re.compile(b"\n(?:%b)" % b"|".join(map(re.escape, _ERROR_LINES)))
+"""Inside an event's JSON a line's end is escaped, so this cannot be something that a model wrote. A pattern that may
+also match at the beginning takes twelve times as long: 0.2 s for 16 MiB, in which nothing else runs, in no thread."""
 
 
 class Taping:
@@ -53,6 +55,7 @@ class Taping:
             self._filter = EventFilter(route, is_foreign=is_static, hides_usage=False)
         self.tape = Tape(source.status, headers, room)
         self.tape.on_pace = self._pace
+        self._tail = b""
         self.sent_bytes = 0
 
     @property
@@ -73,7 +76,9 @@ class Taping:
         told = self.tape.headers.get(HEADER_OUTCOME)
         if told is not None:
             return decode_outcome(told)
-        return usage_in(self.tape.body) if self._is_static else None
+        if not self._is_static:
+            return None
+        return usage_in(self.tape.body if self.tape.is_whole else self._tail)
 
     def kept(self, fingerprint: bytes) -> KeptAnswer | None:
         """The answer to keep; None: it is no success, or not all of it is here."""
@@ -81,7 +86,7 @@ class Taping:
         if not (tape.is_complete and tape.is_whole and ending_of(tape.status) is Ending.OK):
             return None
         body = tape.body
-        if self._filter is not None and _ERROR_EVENT.search(body) is not None:
+        if self._filter is not None and (body.startswith(_ERROR_LINES) or _ERROR_EVENT.search(body) is not None):
             return None
         return KeptAnswer(
             fingerprint=fingerprint, status=tape.status, is_static=self._is_static, headers=tape.headers, body=body
@@ -114,6 +119,9 @@ class Taping:
                 self.tape.put(payload, is_last=False, most_bytes=self._most_bytes())
                 self.broke_off(UpstreamFailure(kind=FailureKind.RESET, detail="the stream has no end"))
                 return
+        elif self._is_static:
+            # A tape over its bounds forgets what its readers have.
+            self._tail = (self._tail + payload)[-TAIL_BYTES:]
         self.tape.put(payload, is_last=is_last, most_bytes=self._most_bytes())
         if is_last:
             self._wake()

@@ -1,15 +1,18 @@
 """Streams of draining replicas go on elsewhere: when, and how many at once.
 
 A stream moves only where somebody takes it at once; else it stays, and is tried again. So a drain loses nothing, and
-takes as long as others need to take over. What must not live here: how one stream moves (resuming.py), who goes on
-(succession.py).
+takes as long as others need to take over. A try that asked somebody costs a pause here and work there: after one in
+vain a stream waits for longer each time, and others come first. What must not live here: how one stream moves
+(resuming.py), who goes on (succession.py).
 """
 
 from __future__ import annotations
 
 import asyncio
+import math
 from collections import deque
 from collections.abc import Callable, Mapping
+from functools import partial
 
 from cluster.core.lease import Lease, ReplicaId, ReplicaState
 from services.gateway.open_answers import Answer, OpenAnswers
@@ -21,6 +24,9 @@ a fifth of a millisecond."""
 AT_ONCE = 4
 """Streams of one gateway process that look for another replica at the same time. Each is a prefill there, and delays
 what runs: a whole replica's streams in one step would be felt by everybody."""
+WAITS_S = (4.0, 8.0, 16.0, 32.0, 60.0)
+"""How long a stream stays after a try that asked somebody in vain, by how many did so far. A lease lives for 4 s: by
+then a replica that was full or gone is known to be. At most a minute, since another replica may have started."""
 
 
 class Moves:
@@ -46,8 +52,10 @@ class Moves:
         self._clock = clock
         self._since_s: dict[ReplicaId, float] = {}
         """When each draining replica was first seen to drain."""
-        self._looking: set[asyncio.Task[None]] = set()
-        self._due: deque[Answer] = deque()
+        self._looking: set[Answer] = set()
+        self._again_s: dict[Answer, float] = {}
+        """From when each stream may look again that has looked and stayed."""
+        self._due: deque[ResumableAnswer] = deque()
         """What is still to be tried in this step."""
 
     async def follow(self) -> None:
@@ -66,19 +74,28 @@ class Moves:
         }
         after_s = self._after_s()
         self._due.clear()
-        if after_s is not None:
-            over = [replica_id for replica_id, since_s in self._since_s.items() if now_s - since_s >= after_s]
-            self._due.extend(answer for replica_id in over for answer in self._answers.of(replica_id))
-            self._go_on()
+        over = [] if after_s is None else [one for one, since_s in self._since_s.items() if now_s - since_s >= after_s]
+        answers = [answer for replica_id in over for answer in self._answers.of(replica_id)]
+        self._again_s = {answer: self._again_s[answer] for answer in answers if answer in self._again_s}
+        due = [answer for answer in answers if isinstance(answer, ResumableAnswer) and self._is_due(answer, now_s)]
+        # Whoever looks long must not keep others from looking once.
+        self._due.extend(sorted(due, key=lambda answer: self._again_s.get(answer, -math.inf)))
+        self._go_on()
+
+    def _is_due(self, answer: ResumableAnswer, now_s: float) -> bool:
+        return answer not in self._looking and now_s >= self._again_s.get(answer, -math.inf)
 
     def _go_on(self) -> None:
         while self._due and len(self._looking) < AT_ONCE:
             answer = self._due.popleft()
-            looking = answer.leave() if isinstance(answer, ResumableAnswer) else None
+            looking = answer.leave()
             if looking is not None:
-                self._looking.add(looking)
-                looking.add_done_callback(self._ended)
+                self._looking.add(answer)
+                looking.add_done_callback(partial(self._ended, answer, answer.asked_in_vain))
 
-    def _ended(self, looking: asyncio.Task[None]) -> None:
-        self._looking.discard(looking)
+    def _ended(self, answer: ResumableAnswer, asked_before: int, _looking: asyncio.Task[None]) -> None:
+        self._looking.discard(answer)
+        asked = answer.asked_in_vain
+        wait_s = WAITS_S[min(asked, len(WAITS_S)) - 1] if asked > asked_before else 0.0
+        self._again_s[answer] = self._clock() + wait_s
         self._go_on()

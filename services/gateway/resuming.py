@@ -24,6 +24,11 @@ Find = Callable[[], Awaitable[UpstreamAnswer | None]]
 class Successors(Protocol):
     """What is asked for whoever goes on; None: nobody does."""
 
+    @property
+    def asked_in_vain(self) -> int:
+        """How many searches `elsewhere` asked somebody who did not go on, since one that did."""
+        ...
+
     async def go_on(self, failure: UpstreamFailure) -> UpstreamAnswer | None:
         """With a stream that was cut."""
         ...
@@ -107,6 +112,11 @@ class ResumableAnswer:
         if self._task is not None:
             self._task.cancel()
         self._answer.close()
+
+    @property
+    def asked_in_vain(self) -> int:
+        """How many of its searches by `leave` asked somebody in vain; one that found no place asked nobody."""
+        return 0 if self._successors is None else self._successors.asked_in_vain
 
     def leave(self) -> asyncio.Task[None] | None:
         """Look for another replica that goes on at once, and stay where there is none.

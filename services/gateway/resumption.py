@@ -52,6 +52,7 @@ class Resumption:
         self._succession = succession
         self._left = limits.resumes
         self._noted_bytes = -1
+        self.asked_in_vain = 0
         self.journal = Journal(case.ask.request.route, limits.resume_tokens)
 
     async def go_on(self, failure: UpstreamFailure) -> UpstreamAnswer | None:
@@ -72,12 +73,17 @@ class Resumption:
         if not pools:
             return None
         case.pools, case.delivered = pools, self.journal.delivered()
+        answer = None
         try:
             # Its client waits meanwhile, though its replica would go on: as long as a silence may be, and no longer.
             async with asyncio.timeout(case.catalog.config.gateway.limits.idle_s):
-                return await self._succession.moved(case, self._served, Moved.DRAIN, waits=False)
+                answer = await self._succession.moved(case, self._served, Moved.DRAIN, waits=False)
         except TimeoutError:
             return None
+        finally:
+            # Also where the search is given up because too much is held.
+            self.asked_in_vain = 0 if answer is not None else self.asked_in_vain + (case.attempts.sent > 0)
+        return answer
 
     async def larger(self) -> UpstreamAnswer | None:
         """A larger pool, since the context of the stream's own is full; None: there is none, or none takes it."""

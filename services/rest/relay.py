@@ -12,7 +12,7 @@ from cluster.core.outcome import ReplicaOutcome, decode_outcome
 from cluster.core.request import InferenceRequest
 from cluster.core.wire import HEADER_OUTCOME
 from services.api.account import Answering
-from services.api.events import EventFilter, usage_in
+from services.api.events import TAIL_BYTES, EventFilter, usage_in
 from services.gateway.upstream import FailureKind, UpstreamFailure
 from services.http1.answer import LAST_CHUNK, HttpDate, chunk, status_line
 from services.http1.exchange import Exchange
@@ -22,8 +22,6 @@ PASSED_HEADERS = ("content-type", "content-encoding", "retry-after")
 """With content-length, the only headers of an engine that a client sees: all others are hop-by-hop or nobody's
 business."""
 EVENT_STREAM = "text/event-stream"
-TAIL_BYTES = 4096
-"""How much of a foreign engine's answer is kept to read its usage from: it comes last."""
 OLD_VERSION = "1.0"
 
 

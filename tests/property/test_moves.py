@@ -82,6 +82,8 @@ class Replica:
 class Search:
     """Who goes on is decided from outside."""
 
+    asked_in_vain = 0
+
     def __init__(self) -> None:
         self.asked: asyncio.Future[UpstreamAnswer | None] | None = None
         self.may_fail = False
