@@ -210,6 +210,11 @@ def same(path: str, events: list[bytes]) -> list[Any]:
         data = pruned(json.loads(text)) if text != b"[DONE]" else {}
         first = (data.get("choices") or [{}])[0]
         row = rows.setdefault(first.get("index", 0), [])
+        ending = text_with_end(data)
+        if ending and row and isinstance(row[-1], str):
+            row[-1] += ending
+        elif ending:
+            row.append(ending)
         piece, told = text_of(data), (first.get("logprobs") or {}).get("content")
         if piece is not None and told:
             if not row or not isinstance(row[-1], list):
@@ -223,6 +228,14 @@ def same(path: str, events: list[bytes]) -> list[Any]:
         else:
             row.append(data)
     return [row for _, found in sorted(rows.items()) for row in found]
+
+
+def text_with_end(data: dict[str, Any]) -> str:
+    """Takes the text out of an event that ends a choice: its last tokens may as well come before."""
+    choice = (data.get("choices") or [{}])[0]
+    if choice.get("finish_reason") is None or choice.get("logprobs"):
+        return ""
+    return (choice["delta"].pop("content", None) if "delta" in choice else choice.pop("text", None)) or ""
 
 
 def pruned(data: Any) -> Any:

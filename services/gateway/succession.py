@@ -5,6 +5,7 @@ What must not live here: whether, and how often (resumption.py); bytes (resuming
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable
 
 from services.gateway.asking import Answered, Asking
@@ -17,6 +18,9 @@ from services.gateway.outcome import Served
 from services.gateway.places import Case, Places
 from services.gateway.resumption import how_resumed
 from services.gateway.upstream import UpstreamAnswer, UpstreamFailure
+
+LOOK_S = 0.25
+"""How often leases are read, so how often somebody new may be there."""
 
 
 class Succession:
@@ -55,6 +59,7 @@ class Succession:
         case.attempts.tried |= case.cut
         if case.ask.recording is not None:
             case.ask.recording.failed(cut_s, failure.kind.value)
+        await self._until_another(case, cut_s + case.catalog.config.gateway.limits.queue_s)
         answer = await self._successor(case, served, lambda how: self._metrics.resumed(cut.endpoint.pool, how))
         if answer is None:
             self._metrics.resumed(cut.endpoint.pool, Resumed.NOBODY)
@@ -87,6 +92,15 @@ class Succession:
         if answer is not None and case.ask.recording is not None:
             case.ask.recording.moved(self._clock())
         return answer
+
+    async def _until_another(self, case: Case, until_s: float) -> None:
+        """Wait for a replica that it was not cut at: where it was the only one, Serve starts another in its place."""
+        names = {pool.name for pool in case.pools if pool.context_tokens >= case.need.total_tokens}
+        while min(until_s - self._clock(), case.ask.deadline.left_s(self._clock())) > 0:
+            members = (member.endpoint for member in self._directory.table.members())
+            if any(one.pool in names and one.accepts and one.replica_id not in case.cut for one in members):
+                return
+            await asyncio.sleep(LOOK_S)
 
     async def _successor(
         self, case: Case, served: Served, count: Callable[[Resumed], None], *, waits: bool = True

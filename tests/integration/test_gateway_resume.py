@@ -144,6 +144,24 @@ async def test_without_another_engine_the_client_gets_the_error() -> None:
     assert 'longreach_broken_answers_total{kind="reset",pool="short"} 1' in metrics
 
 
+async def test_the_only_replica_of_a_pool_is_waited_for() -> None:
+    """Serve starts another one in its place, under another name."""
+    broken, new = FakeEngine(name="broken", reset="mid-stream"), FakeEngine(name="new")
+    async with serve(broken), serve(new):
+        store = store_of(broken)
+        async with running(ONE_POOL, store=store) as gateway:
+            asking = asyncio.create_task(ask(gateway))
+            await asyncio.wait_for(broken.started.wait(), 5)
+            store.held = []
+            async with asyncio.timeout(5):
+                while gateway.gateway.directory.leases():  # noqa: ASYNC110 - the gateway tells nobody
+                    await asyncio.sleep(0.01)
+            store.held = store_of(new).held
+            answer = await asking
+    assert re.findall(r"token\d ", answer.text) == TOKENS
+    assert len(new.seen) == 1
+
+
 async def test_a_client_that_leaves_meanwhile_aborts_whoever_goes_on() -> None:
     broken, spare = (
         FakeEngine(name="broken", reset="mid-stream"),
