@@ -210,32 +210,32 @@ def same(path: str, events: list[bytes]) -> list[Any]:
         data = pruned(json.loads(text)) if text != b"[DONE]" else {}
         first = (data.get("choices") or [{}])[0]
         row = rows.setdefault(first.get("index", 0), [])
-        ending = text_with_end(data)
-        if ending and row and isinstance(row[-1], str):
-            row[-1] += ending
-        elif ending:
-            row.append(ending)
-        piece, told = text_of(data), (first.get("logprobs") or {}).get("content")
-        if piece is not None and told:
+        # The last tokens may come with the end, or before it: they are put together with the others either way.
+        end = end_of(data)
+        piece = text_of(data) if end is None else end[0]
+        told = (first.get("logprobs") or {}).get("content") if end is None else end[1]
+        if piece and told:
             if not row or not isinstance(row[-1], list):
                 row.append(["", []])
             row[-1][0] += piece
             row[-1][1] += told
-        elif piece is not None and row and isinstance(row[-1], str):
+        elif piece and row and isinstance(row[-1], str):
             row[-1] += piece
-        elif piece is not None:
+        elif piece:
             row.append(piece)
-        else:
+        if piece is None or end is not None:
             row.append(data)
     return [row for _, found in sorted(rows.items()) for row in found]
 
 
-def text_with_end(data: dict[str, Any]) -> str:
-    """Takes the text out of an event that ends a choice: its last tokens may as well come before."""
+def end_of(data: dict[str, Any]) -> tuple[str, list[Any]] | None:
+    """Takes text and log probabilities out of an event that ends a choice; None of any other."""
     choice = (data.get("choices") or [{}])[0]
-    if choice.get("finish_reason") is None or choice.get("logprobs"):
-        return ""
-    return (choice["delta"].pop("content", None) if "delta" in choice else choice.pop("text", None)) or ""
+    if choice.get("finish_reason") is None:
+        return None
+    text = choice["delta"].pop("content", None) if "delta" in choice else choice.pop("text", None)
+    told = (choice.pop("logprobs", None) or {}).get("content")
+    return text or "", told or []
 
 
 def pruned(data: Any) -> Any:
