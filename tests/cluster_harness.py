@@ -247,17 +247,12 @@ def warm_parent(replica_pid: int) -> psutil.Process:
 
 def engine_core(replica_pid: int) -> psutil.Process:
     """The EngineCore of a replica."""
-    return next(process for process in _engine(replica_pid) if _is_core(process, replica_pid))
+    return next(process for process in _engine(replica_pid) if orphans.is_core(process, replica_pid))
 
 
 def engine_workers(replica_pid: int) -> list[psutil.Process]:
     """The workers of a replica's engine, one for each tensor-parallel rank."""
-    return [process for process in _engine(replica_pid) if not _is_core(process, replica_pid)]
-
-
-def _is_core(process: psutil.Process, replica_pid: int) -> bool:
-    """Where it was spawned it may lack its title, and is the replica's child; where it was forked it has it."""
-    return process.ppid() == replica_pid or "VLLM::EngineCore" in process.cmdline()[0]
+    return [process for process in _engine(replica_pid) if not orphans.is_core(process, replica_pid)]
 
 
 def _engine(replica_pid: int) -> list[psutil.Process]:

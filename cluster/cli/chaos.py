@@ -5,8 +5,6 @@ What must not live here: the faults and their cost (loadtest/chaos).
 
 from __future__ import annotations
 
-import json as json_format
-import sys
 import time
 from pathlib import Path
 from typing import Annotated
@@ -15,21 +13,20 @@ import typer
 
 from cluster.cli.bench_prefix import check_json_file, consoles, drawn, tell
 from cluster.cli.bench_route import JsonFileOption
+from cluster.cli.target import JsonOption, print_json
 
 app = typer.Typer(help="Break a cluster of its own, and count what it costs.", no_args_is_help=True)
 ALL = "all"
 
 
 @app.command("list")
-def faults(
-    json: Annotated[bool, typer.Option("--json", help="Print as JSON.")] = False,
-) -> None:
+def faults(json: JsonOption = False) -> None:
     """List the faults."""
     from loadtest.chaos.faults import FAULTS
 
     rows = [{"name": fault.name, "does": fault.does, "lacks": fault.lacks()} for fault in FAULTS]
     if json:
-        sys.stdout.write(json_format.dumps(rows, indent=1) + "\n")
+        print_json(rows)
         return
     width = max(len(fault.name) for fault in FAULTS)
     for row in rows:

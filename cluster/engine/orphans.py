@@ -59,6 +59,14 @@ def runs_engine(process: psutil.Process) -> bool:
     return ENGINE_TITLE in line[0] or SPAWNED in line or _was_forked(process)
 
 
+def is_core(process: psutil.Process, replica_pid: int) -> bool:
+    """Whether a process that `runs_engine` is the core, and not a worker.
+
+    Where it was spawned it may lack its title, and is the replica's child; where it was forked it has it.
+    """
+    return process.ppid() == replica_pid or f"{ENGINE_TITLE}EngineCore" in process.cmdline()[0]
+
+
 def is_warm_parent(process: psutil.Process) -> bool:
     """Whether it is a replica's warm parent, or was forked from one and has no title yet."""
     return any(WARM_PARENT_TITLE in part or WARM_PARENT in part for part in process.cmdline())

@@ -134,7 +134,7 @@ class Target:
         """
         for process in orphans.engine_processes(replica.pid):
             with contextlib.suppress(psutil.Error):
-                if orphans.runs_engine(process):
+                if orphans.runs_engine(process) and orphans.is_core(process, replica.pid):
                     return process
         raise ChaosError(f"replica {replica.replica_id} has no engine process")
 

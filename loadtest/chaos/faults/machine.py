@@ -25,6 +25,8 @@ from loadtest.chaos.target import PATIENT_S, ChaosError, Target
 
 FULL_S = 10.0
 PIECE_BYTES = 2**20
+SECTOR_BYTES = 512
+"""For the rest, which is smaller than a piece."""
 LIBRARY = "/usr/lib/*/faketime/libfaketime.so.1"
 STEPS_S = (3_600, -3_600, 0)
 NEAR_S = 60.0
@@ -49,13 +51,10 @@ async def fill_disk(target: Target) -> None:
 
 
 def _fill(path: Path) -> None:
-    with contextlib.suppress(OSError), path.open("wb", buffering=0) as file:
-        while True:
-            file.write(b"\0" * PIECE_BYTES)
-    # The rest, smaller than a piece.
-    with contextlib.suppress(OSError), path.open("ab", buffering=0) as file:
-        while True:
-            file.write(b"\0" * 512)
+    for size_bytes in (PIECE_BYTES, SECTOR_BYTES):
+        with contextlib.suppress(OSError), path.open("ab", buffering=0) as file:
+            while True:
+                file.write(b"\0" * size_bytes)
 
 
 def _library() -> str:
