@@ -41,6 +41,7 @@ from cluster.engine.vitals import Vitals
 from cluster.engine.vllm_engine import VllmEngine, start_engine
 from cluster.engine.warm.collecting import without_collections
 from cluster.engine.warm.seam import start_warm_parent
+from cluster.engine.yielding import yielding
 from cluster.environment import CREDENTIAL_VARIABLE, read_environment
 from cluster.tasks import end_tasks
 
@@ -110,7 +111,7 @@ class EngineReplica:
             log.warning("replica=%s ended orphaned engine processes %s", self._replica_id, reaped)
         await self._heart.report(ReplicaPhase.IMPORTING, "importing vLLM")
         with without_collections() if self._plan.fast_start else nullcontext():
-            await asyncio.to_thread(_import_vllm)
+            await asyncio.to_thread(yielding, _import_vllm)
         self._start_clock.ends(StartStage.IMPORTS)
         await self._heart.report(ReplicaPhase.LOADING, f"loading {self._plan.model} on {self._plan.accelerator}")
         self._residency = ReplicaResidency(self._plan, self._replica_id)

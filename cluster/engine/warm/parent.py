@@ -1,8 +1,8 @@
 """The warm parent's process: it imports once, then forks whatever its replica's engine asks for.
 
-It has one thread, or its children could inherit a lock that nobody will release. It ends with its replica: the pipe
-that only the replica holds ends, however the replica does, and its children end with it. What must not live here: what
-is imported (seam.py), what a child does (child.py).
+It has one thread once it has imported, or its children could inherit a lock that nobody will release. It ends with its
+replica: the pipe that only the replica holds ends, however the replica does, and its children end with it. What must
+not live here: what is imported (seam.py), what a child does (child.py).
 """
 
 from __future__ import annotations
@@ -25,6 +25,7 @@ from cluster.engine.output import lose_what_has_no_room
 from cluster.engine.warm import child
 from cluster.engine.warm.collecting import without_collections
 from cluster.engine.warm.wire import Request, write_number
+from cluster.engine.yielding import yielding
 
 TITLE = orphans.WARM_PARENT_TITLE
 
@@ -43,7 +44,7 @@ def main(control: int, alive: int, preload: str, arguments: Sequence[str]) -> No
     began_s = time.monotonic()
     module, _, function = preload.partition(":")
     with without_collections():
-        getattr(importlib.import_module(module), function)(*arguments)
+        yielding(lambda: getattr(importlib.import_module(module), function)(*arguments))
     threads = len(list(Path("/proc/self/task").iterdir()))
     if threads > 1:
         sys.stderr.write(f"warm parent: {threads} threads after the imports, so nothing can be forked safely\n")
