@@ -41,6 +41,7 @@ from cluster.engine.vitals import Vitals
 from cluster.engine.vllm_engine import VllmEngine, start_engine
 from cluster.engine.warm.collecting import without_collections
 from cluster.engine.warm.seam import start_warm_parent
+from cluster.engine.yielding import stop as stop_yielding
 from cluster.engine.yielding import yielding
 from cluster.environment import CREDENTIAL_VARIABLE, read_environment
 from cluster.tasks import end_tasks
@@ -126,13 +127,14 @@ class EngineReplica:
         _log_to_stderr()  # vLLM has set logging up for itself
         await self._heart.report(ReplicaPhase.PROBING, "making a first token")
         await self._engine.probe()
+        engine = await asyncio.to_thread(orphans.engine_processes)
+        stop_yielding(process.pid for process in engine)
         self._start_clock.ends(StartStage.PROBE)
         await self._residency.start(self._engine.kv_groups, self._engine.tier)
         self._gate = Gate(engine_is_dead=lambda: self._engine.is_dead, max_requests=self._plan.max_requests)
-        processes = await asyncio.to_thread(orphans.engine_processes)
         self._vitals = Vitals(
             ping=self._engine.ping,
-            processes=[process for process in processes if orphans.runs_engine(process)],
+            processes=[process for process in engine if orphans.runs_engine(process)],
             stall_s=self._plan.stall_s,
         )
         self._layer = EngineLayer(self._engine.app, self._gate, credential=credential)

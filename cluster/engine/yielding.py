@@ -1,15 +1,17 @@
 """Work that leaves the cores to those who serve: a replica's start beside replicas that have streams.
 
-A thread of its own, since on Linux a niceness is a thread's, and one that was raised can be lowered by privileged
-processes alone: the process, and what it forks later, keep theirs. What must not live here: the work.
+On Linux a niceness is a thread's, is inherited, and can be lowered again by privileged processes alone (CAP_SYS_NICE).
+So imports yield in a thread of their own, which ends; an engine's processes yield while they load where they can be
+told to stop. What must not live here: the work.
 """
 
 from __future__ import annotations
 
+import contextlib
 import os
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TypeVar
@@ -34,6 +36,48 @@ def yielding(work: Callable[[], Result]) -> Result:
     while Path(f"/proc/self/task/{thread}").exists() and time.monotonic() < until_s:
         time.sleep(0.001)
     return working.result()
+
+
+def can_stop() -> bool:
+    """Whether this process may lower a niceness, tried at a thread that ends."""
+
+    def tries() -> bool:
+        thread = threading.get_native_id()
+        niceness = os.getpriority(os.PRIO_PROCESS, thread)
+        try:
+            os.setpriority(os.PRIO_PROCESS, thread, niceness - NICENESS)
+        except PermissionError:
+            return False
+        return True
+
+    return yielding(tries)
+
+
+def stop(pids: Iterable[int]) -> None:
+    """Give all threads of these processes this process's own niceness.
+
+    Raises:
+        PermissionError: `can_stop` would have said so.
+    """
+    own = os.getpriority(os.PRIO_PROCESS, 0)
+    for pid in pids:
+        # A thread that was begun meanwhile has its creator's niceness, old or new.
+        while found := [thread for thread in _threads(pid) if _niceness(thread) > own]:
+            for thread in found:
+                with contextlib.suppress(ProcessLookupError):
+                    os.setpriority(os.PRIO_PROCESS, thread, own)
+
+
+def _threads(pid: int) -> list[int]:
+    with contextlib.suppress(FileNotFoundError, ProcessLookupError):
+        return [int(task.name) for task in Path(f"/proc/{pid}/task").iterdir()]
+    return []
+
+
+def _niceness(thread: int) -> int:
+    with contextlib.suppress(ProcessLookupError):
+        return os.getpriority(os.PRIO_PROCESS, thread)
+    return -NICENESS_MAX
 
 
 def _yield() -> int:

@@ -25,7 +25,7 @@ from cluster.engine.output import lose_what_has_no_room
 from cluster.engine.warm import child
 from cluster.engine.warm.collecting import without_collections
 from cluster.engine.warm.wire import Request, write_number
-from cluster.engine.yielding import yielding
+from cluster.engine.yielding import NICENESS, can_stop, yielding
 
 TITLE = orphans.WARM_PARENT_TITLE
 
@@ -45,10 +45,14 @@ def main(control: int, alive: int, preload: str, arguments: Sequence[str]) -> No
     module, _, function = preload.partition(":")
     with without_collections():
         yielding(lambda: getattr(importlib.import_module(module), function)(*arguments))
+    yields = can_stop()
     threads = len(list(Path("/proc/self/task").iterdir()))
     if threads > 1:
         sys.stderr.write(f"warm parent: {threads} threads after the imports, so nothing can be forked safely\n")
         sys.exit(1)
+    if yields:
+        # What is forked from here yields too, until its engine has started (replica.py).
+        os.nice(NICENESS)
     sys.stderr.write(f"warm parent: ready after {time.monotonic() - began_s:.1f} s\n")
     with socket.socket(fileno=control) as requests:
         _Parent(requests, alive).serve()

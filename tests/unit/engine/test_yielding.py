@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
 import threading
 from pathlib import Path
 
 import pytest
 
-from cluster.engine.yielding import NICENESS, NICENESS_MAX, yielding
+from cluster.engine.yielding import NICENESS, NICENESS_MAX, can_stop, stop, yielding
 
 
 def niceness() -> int:
@@ -34,3 +36,34 @@ def test_what_it_raises_is_raised() -> None:
 
     with pytest.raises(ImportError, match="no module"):
         yielding(fails)
+
+
+PROGRAM = """
+import os, threading
+os.nice(7)
+threading.Thread(target=input, daemon=True).start()
+print("begun", flush=True)
+threading.Event().wait()
+"""
+
+
+def test_all_threads_of_a_process_stop() -> None:
+    if not can_stop():
+        pytest.skip("an unprivileged process cannot lower a niceness")
+    with subprocess.Popen([sys.executable, "-c", PROGRAM], stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
+        try:
+            assert process.stdout is not None
+            process.stdout.readline()
+            threads = [int(task.name) for task in Path(f"/proc/{process.pid}/task").iterdir()]
+            assert len(threads) == 2
+            assert {os.getpriority(os.PRIO_PROCESS, thread) for thread in threads} == {niceness() + 7}
+            stop([process.pid])
+            assert {os.getpriority(os.PRIO_PROCESS, thread) for thread in threads} == {niceness()}
+        finally:
+            process.kill()
+
+
+def test_a_process_that_is_gone_is_left_alone() -> None:
+    with subprocess.Popen([sys.executable, "-c", ""]) as process:
+        process.wait()
+    stop([process.pid])
