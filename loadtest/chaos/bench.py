@@ -90,6 +90,7 @@ class Suite:
             self._watcher.ends()
             return await self._all(faults)
         finally:
+            self._watcher.ends()
             await self._asker.close()
 
     async def _all(self, faults: Sequence[Fault]) -> list[Outcome]:
