@@ -15,7 +15,6 @@ from pathlib import Path
 from typing import Any
 
 import psutil
-from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
 from loadtest.chaos.answer import Answer
@@ -24,7 +23,7 @@ from loadtest.chaos.fault import Fault
 from loadtest.chaos.outcome import Outcome, outcome_of
 from loadtest.chaos.plan import Plan
 from loadtest.chaos.seen import Sight
-from loadtest.chaos.target import PATIENT_S, ChaosError, Target
+from loadtest.chaos.target import ChaosError, Target, redis_at
 from loadtest.chaos.traffic import Traffic, undisturbed
 from loadtest.prefix.progress import Watcher
 
@@ -136,10 +135,9 @@ async def _measured(target: Target) -> dict[str, float]:
     found = await asyncio.to_thread(_local, target)
     for name, url in (("state", target.state_url), ("blocks", target.cache_url)):
         if url is not None:
-            client = Redis.from_url(url, socket_timeout=PATIENT_S)
             with contextlib.suppress(RedisError, OSError):
-                found[f"Redis keys: {name}"] = float(await client.dbsize())
-            await client.aclose()
+                async with redis_at(url) as client:
+                    found[f"Redis keys: {name}"] = float(await client.dbsize())
     return found
 
 
