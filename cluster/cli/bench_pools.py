@@ -5,14 +5,12 @@ What must not live here: measuring (loadtest/pools).
 
 from __future__ import annotations
 
-import time
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from cluster.cli.bench_prefix import check_json_file, consoles, drawn, tell
-from cluster.cli.bench_route import JsonFileOption
+from cluster.cli.bench_frame import Frame, JsonFileOption
 
 TOKENS_MAX = 30_000
 
@@ -49,13 +47,12 @@ def pools(
 ) -> None:
     """Time short requests with and without long ones, on two pools and on one of two replicas (about 25 minutes)."""
     from cluster.environment import read_environment
-    from cluster.local.interrupt import InterruptedBySignal, raising
     from loadtest.pools.bench import measure_pools, setup_of
     from loadtest.pools.plan import Plan
     from loadtest.pools.report import plots, print_report
     from loadtest.pools.results import rows
 
-    console, progress = consoles()
+    frame = Frame(json)
     plan = Plan(
         model=model,
         rate_per_s=rate,
@@ -68,17 +65,11 @@ def pools(
         long_share=long_share,
         seed=seed,
     )
-    check_json_file(json)
     if svg is not None:
         svg.mkdir(parents=True, exist_ok=True)
-    started_s = time.monotonic()
-    try:
-        with raising(), drawn(progress, unit="steps") as watcher:
-            measured = measure_pools(plan, environment=read_environment(), console=progress, watcher=watcher)
-    except InterruptedBySignal as signal:
-        raise typer.Exit(signal.exit_status) from None
-    report = {"setup": setup_of(plan), "rows": rows(measured), "took_s": round(time.monotonic() - started_s, 1)}
+    with frame.measuring(unit="steps") as watcher:
+        measured = measure_pools(plan, environment=read_environment(), console=frame.progress, watcher=watcher)
     if svg is not None:
         for name, drawing in plots(measured).items():
             (svg / name).write_text(drawing, encoding="utf-8")
-    tell(console, report, json, print_report)
+    frame.tell({"setup": setup_of(plan), "rows": rows(measured)}, print_report)

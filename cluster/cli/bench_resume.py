@@ -5,14 +5,12 @@ What must not live here: measuring (loadtest/resume).
 
 from __future__ import annotations
 
-import time
 from dataclasses import asdict
 from typing import Annotated
 
 import typer
 
-from cluster.cli.bench_prefix import check_json_file, consoles, drawn, tell
-from cluster.cli.bench_route import JsonFileOption
+from cluster.cli.bench_frame import Frame, JsonFileOption
 
 
 def resume(
@@ -26,18 +24,11 @@ def resume(
 ) -> None:
     """Kill replicas under streams; compare the pause with the prompt in Redis and without (about 8 minutes)."""
     from cluster.environment import read_environment
-    from cluster.local.interrupt import InterruptedBySignal, raising
     from loadtest.resume.bench import Plan, measure_resume
     from loadtest.resume.report import print_report, rows
 
-    console, progress = consoles()
-    check_json_file(json)
+    frame = Frame(json)
     plan = Plan(model=model, prompt_tokens=prompt_tokens, rounds=rounds, seed=seed)
-    started_s = time.monotonic()
-    try:
-        with raising(), drawn(progress, unit="streams") as watcher:
-            measured = measure_resume(plan, environment=read_environment(), console=progress, watcher=watcher)
-    except InterruptedBySignal as signal:
-        raise typer.Exit(signal.exit_status) from None
-    report = {"setup": asdict(plan), "rows": rows(measured), "took_s": round(time.monotonic() - started_s, 1)}
-    tell(console, report, json, print_report)
+    with frame.measuring(unit="streams") as watcher:
+        measured = measure_resume(plan, environment=read_environment(), console=frame.progress, watcher=watcher)
+    frame.tell({"setup": asdict(plan), "rows": rows(measured)}, print_report)

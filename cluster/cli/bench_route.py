@@ -7,19 +7,17 @@ from __future__ import annotations
 
 import json as json_format
 import sys
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
+
+from cluster.cli.bench_frame import JsonFileOption
 
 if TYPE_CHECKING:
     from rich.table import Table
 
     from loadtest.bench.residency import IndexTiming
 
-JsonFileOption = Annotated[
-    Path | None, typer.Option("--json", help="Write the rows to this file as JSON; - prints them.", metavar="FILE")
-]
 SeedOption = Annotated[int, typer.Option(help="For loads, prefixes and ties; the same seed, the same decisions.")]
 
 

@@ -5,14 +5,12 @@ What must not live here: the faults and their cost (loadtest/chaos).
 
 from __future__ import annotations
 
-import time
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from cluster.cli.bench_prefix import check_json_file, consoles, drawn, tell
-from cluster.cli.bench_route import JsonFileOption
+from cluster.cli.bench_frame import Frame, JsonFileOption
 from cluster.cli.target import JsonOption, print_json
 
 app = typer.Typer(help="Break a cluster of its own, and count what it costs.", no_args_is_help=True)
@@ -49,7 +47,6 @@ def run(
 ) -> None:
     """Make faults under load on two pools of two replicas, and compare every answer (about half an hour for all)."""
     from cluster.environment import read_environment
-    from cluster.local.interrupt import InterruptedBySignal, raising
     from cluster.local.interrupt import run as run_loop
     from loadtest.chaos.bench import Suite, chaos_cluster
     from loadtest.chaos.faults import FAULTS
@@ -61,26 +58,19 @@ def run(
     unknown = [name for name in chosen if name not in known]
     if unknown:
         raise typer.BadParameter(f"{unknown[0]!r} is none of {', '.join(known)}, {ALL}", param_hint="NAME")
-    console, progress = consoles()
-    check_json_file(json)
+    frame = Frame(json)
     if table is not None:
         table.touch()
     plan = Plan(rate_per_s=rate, before_s=before, after_s=after)
-    started_s = time.monotonic()
-    try:
-        with (
-            raising(),
-            chaos_cluster(environment=read_environment(), console=progress) as target,
-            drawn(progress, unit="steps") as watcher,
-        ):
-            outcomes = run_loop(Suite(target, plan, watcher).measure([known[name] for name in chosen]))
-    except InterruptedBySignal as signal:
-        raise typer.Exit(signal.exit_status) from None
+    with (
+        frame.measuring(unit="steps") as watcher,
+        chaos_cluster(environment=read_environment(), console=frame.progress) as target,
+    ):
+        outcomes = run_loop(Suite(target, plan, watcher).measure([known[name] for name in chosen]))
     rows = [outcome.row() for outcome in outcomes]
     if table is not None:
         table.write_text(markdown(rows), encoding="utf-8")
-    report = {"setup": plan.as_data(), "rows": rows, "took_s": round(time.monotonic() - started_s, 1)}
-    tell(console, report, json, print_report)
+    frame.tell({"setup": plan.as_data(), "rows": rows}, print_report)
     if not all(outcome.is_clean for outcome in outcomes):
         raise typer.Exit(1)
 
@@ -97,7 +87,6 @@ def soak(
 ) -> None:
     """Load for an hour with a drawn fault a minute; compare every answer, and show whether anything grows."""
     from cluster.environment import read_environment
-    from cluster.local.interrupt import InterruptedBySignal, raising
     from cluster.local.interrupt import run as run_loop
     from loadtest.chaos.bench import chaos_cluster
     from loadtest.chaos.faults import FAULTS
@@ -105,28 +94,21 @@ def soak(
     from loadtest.chaos.report import print_soak
     from loadtest.chaos.soak import soak as run_soak
 
-    console, progress = consoles()
-    check_json_file(json)
+    frame = Frame(json)
     drawable = [fault for fault in FAULTS if fault.is_short and not fault.lacks()]
-    started_s = time.monotonic()
     plan = Plan(rate_per_s=rate)
-    try:
-        with (
-            raising(),
-            chaos_cluster(environment=read_environment(), console=progress) as target,
-            drawn(progress, unit="faults") as watcher,
-        ):
-            work = run_soak(target, drawable, plan, watcher, seconds=duration, every_s=every, seed=seed)
-            found = run_loop(work)
-    except InterruptedBySignal as signal:
-        raise typer.Exit(signal.exit_status) from None
+    with (
+        frame.measuring(unit="faults") as watcher,
+        chaos_cluster(environment=read_environment(), console=frame.progress) as target,
+    ):
+        work = run_soak(target, drawable, plan, watcher, seconds=duration, every_s=every, seed=seed)
+        found = run_loop(work)
     report = {
         "setup": plan.as_data() | {"duration_s": duration, "every_s": every, "seed": seed},
         "rows": [found.outcome.row()],
         "faults": dict(found.faults),
         "growth": found.growth(),
-        "took_s": round(time.monotonic() - started_s, 1),
     }
-    tell(console, report, json, print_soak)
+    frame.tell(report, print_soak)
     if not found.outcome.is_clean:
         raise typer.Exit(1)

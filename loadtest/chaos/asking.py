@@ -83,7 +83,8 @@ class Asker:
                     await self._ask_rest(kind, answer, headers)
         except httpx.ConnectError as error:
             answer.end, answer.detail = End.UNCONNECTED, str(error)
-        except (httpx.HTTPError, ValueError, KeyError) as error:
+        except (httpx.HTTPError, ValueError, LookupError, TypeError, AttributeError) as error:
+            # Also an answer that is not what it should be: that is what is looked for.
             answer.end, answer.detail = End.BROKEN, f"{type(error).__name__}: {error}"
         except TimeoutError:
             answer.end, answer.detail = End.LATE, f"nothing within {ANSWER_LIMIT_S:g} s"

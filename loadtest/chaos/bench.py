@@ -17,7 +17,7 @@ from rich.console import Console
 from cluster.environment import Environment
 from loadtest.chaos.answer import Answer
 from loadtest.chaos.asking import Asker
-from loadtest.chaos.fault import Fault, Told
+from loadtest.chaos.fault import UNMADE, Fault, Told
 from loadtest.chaos.kinds import KINDS, Kind
 from loadtest.chaos.outcome import Outcome, outcome_of
 from loadtest.chaos.plan import CLUSTER, POOLS, REPLICAS, Plan, configuration
@@ -90,6 +90,7 @@ class Suite:
             self._watcher.ends()
             return await self._all(faults)
         finally:
+            self._watcher.ends()
             await self._asker.close()
 
     async def _all(self, faults: Sequence[Fault]) -> list[Outcome]:
@@ -97,8 +98,8 @@ class Suite:
         for number, fault in enumerate(faults, 1):
             try:
                 outcomes.append(await self._one(fault))
-            except ChaosError as error:
-                outcomes.append(Outcome(fault=fault.name, failed=str(error)))
+            except UNMADE as error:
+                outcomes.append(Outcome(fault=fault.name, failed=str(error) or type(error).__name__))
                 try:
                     await self._target.whole()
                 except ChaosError:

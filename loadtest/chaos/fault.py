@@ -8,7 +8,16 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
+import httpx
+import psutil
+from redis.exceptions import RedisError
+
+from cluster.core.errors import LongreachError
 from loadtest.chaos.target import Target
+
+UNMADE = (LongreachError, OSError, RedisError, httpx.HTTPError, psutil.Error)
+"""What a fault raises that comes to no end: a process, server or command that it needs was away just then. It counts
+against that fault, and the figures of the others are told all the same."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

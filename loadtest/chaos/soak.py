@@ -15,16 +15,15 @@ from pathlib import Path
 from typing import Any
 
 import psutil
-from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
 from loadtest.chaos.answer import Answer
 from loadtest.chaos.asking import Asker
-from loadtest.chaos.fault import Fault
+from loadtest.chaos.fault import UNMADE, Fault
 from loadtest.chaos.outcome import Outcome, outcome_of
 from loadtest.chaos.plan import Plan
 from loadtest.chaos.seen import Sight
-from loadtest.chaos.target import PATIENT_S, ChaosError, Target
+from loadtest.chaos.target import Target, redis_at
 from loadtest.chaos.traffic import Traffic, undisturbed
 from loadtest.prefix.progress import Watcher
 
@@ -109,8 +108,8 @@ async def soak(
             counts[fault.name] = counts.get(fault.name, 0) + 1
             try:
                 await fault.run(target)
-            except ChaosError as error:
-                failed.append(f"{fault.name}: {error}")
+            except UNMADE as error:
+                failed.append(f"{fault.name}: {error or type(error).__name__}")
                 await target.whole()
             await asyncio.sleep(CALM_S)
             samples.append(Sample(at_s=time.monotonic() - begun_s, values=await _measured(target)))
@@ -136,16 +135,15 @@ async def _measured(target: Target) -> dict[str, float]:
     found = await asyncio.to_thread(_local, target)
     for name, url in (("state", target.state_url), ("blocks", target.cache_url)):
         if url is not None:
-            client = Redis.from_url(url, socket_timeout=PATIENT_S)
             with contextlib.suppress(RedisError, OSError):
-                found[f"Redis keys: {name}"] = float(await client.dbsize())
-            await client.aclose()
+                async with redis_at(url) as client:
+                    found[f"Redis keys: {name}"] = float(await client.dbsize())
     return found
 
 
 def _local(target: Target) -> dict[str, float]:
     everybody = target.processes()
-    logs = [file.stat().st_size for file in target.run_dir.logs.rglob("*") if file.is_file()]
+    logs = [_size_bytes(file) for file in target.run_dir.logs.rglob("*")]
     found = {
         "processes": float(len(everybody)),
         "memory of all, MiB": sum(map(_resident_bytes, everybody)) / MIB,
@@ -159,6 +157,13 @@ def _local(target: Target) -> dict[str, float]:
             found[f"{role}: memory, MiB"] = sum(map(_resident_bytes, family)) / MIB
             found[f"{role}: descriptors"] = float(sum(one.num_fds() for one in family))
     return found
+
+
+def _size_bytes(file: Path) -> int:
+    # It may be gone since it was listed.
+    with contextlib.suppress(OSError):
+        return file.stat().st_size if file.is_file() else 0
+    return 0
 
 
 def _resident_bytes(process: psutil.Process) -> int:

@@ -54,6 +54,11 @@ class Replica:
     running: int
 
 
+def redis_at(url: str, **options: Any) -> Redis:
+    """A client of one of the cluster's servers, for `async with`: it has time, and is closed in the end."""
+    return Redis.from_url(url, socket_connect_timeout=PATIENT_S, socket_timeout=PATIENT_S, **options)
+
+
 class Target:
     """The cluster that is broken."""
 
@@ -97,17 +102,13 @@ class Target:
 
     async def replicas(self, pool: str | None = None) -> list[Replica]:
         """Replicas that take work; none where the store does not answer."""
-        client = Redis.from_url(
-            self.state_url, socket_connect_timeout=PATIENT_S, socket_timeout=PATIENT_S, decode_responses=True
-        )
         try:
-            store = LeaseStore(client, self.cluster)
-            leases = await store.leases()
-            pids = {report.replica_id: report.pid for report in await store.reports()}
+            async with redis_at(self.state_url, decode_responses=True) as client:
+                store = LeaseStore(client, self.cluster)
+                leases = await store.leases()
+                pids = {report.replica_id: report.pid for report in await store.reports()}
         except (RedisError, OSError):
             return []
-        finally:
-            await client.aclose()
         return [
             Replica(replica_id=lease.replica_id, pool=lease.pool, url=lease.url, pid=pid, running=lease.running)
             for lease in leases

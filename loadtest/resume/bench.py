@@ -25,7 +25,7 @@ from cluster.local.interrupt import run
 from loadtest.chaos.answer import Answer, End
 from loadtest.chaos.asking import Asker
 from loadtest.chaos.kinds import Kind
-from loadtest.chaos.target import PATIENT_S, ChaosError, Target
+from loadtest.chaos.target import ChaosError, Target, redis_at
 from loadtest.own_cluster import own_cluster
 from loadtest.prefix.progress import Watcher
 
@@ -122,8 +122,7 @@ async def _measure(target: Target, plan: Plan, watcher: Watcher) -> list[Pause]:
         asker = Asker(target.url, target.grpc_address)
         stack.push_async_callback(asker.close)
         assert target.cache_url is not None
-        cache = Redis.from_url(target.cache_url, socket_timeout=PATIENT_S)
-        stack.push_async_callback(cache.aclose)
+        cache = await stack.enter_async_context(redis_at(target.cache_url))
         for number in range(plan.rounds):
             order = (True, False) if number % 2 == 0 else (False, True)
             for from_redis in order:

@@ -50,8 +50,8 @@ class Departures:
         if not isinstance(answer, UpstreamFailure):
             answer.close()
             return
-        if lease.replica_id in self._leases():
-            return
+        if any(other.url == lease.url for other in self._leases().values()):
+            return  # its lease is back, or another replica has its port by now
         count = self._upstream.cut(lease.url, "its lease is gone, and it does not answer")
         if count:
             logger.warning("replica cut off", extra={"replica": lease.replica_id, "answers": count})

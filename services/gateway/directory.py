@@ -74,6 +74,8 @@ class Directory:
         """Called after endpoints may have got room: whoever waits for some is asked again."""
         self.on_gone: Callable[[Lease], object] | None = None
         """Called with a lease that has run out, or that was handed back."""
+        self._reading = asyncio.Event()
+        """Set when the leases have been read; another one each time."""
 
     async def follow(self) -> None:
         """Read the leases again and again until cancelled, and let suspicions and breakers run out."""
@@ -81,6 +83,10 @@ class Directory:
             await self.refresh()
             self.tick()
             await asyncio.sleep(POLL_S)
+
+    async def next_reading(self) -> None:
+        """Return once the leases have been read again: whoever is new is in the table then."""
+        await self._reading.wait()
 
     def use(self, catalog: Catalog) -> None:
         """Take over the static endpoints and pools of a configuration."""
@@ -143,6 +149,8 @@ class Directory:
         self._pools.clear()
         if self.on_change is not None:
             self.on_change()
+        self._reading.set()
+        self._reading = asyncio.Event()
 
     def tick(self) -> None:
         """Let suspicions end and breakers try again when their time has come."""

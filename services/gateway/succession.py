@@ -6,8 +6,10 @@ What must not live here: whether, and how often (resumption.py); bytes (resuming
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Collection
+from contextlib import suppress
 
+from cluster.core.lease import PoolName
 from services.gateway.asking import Answered, Asking
 from services.gateway.attempts import Attempts
 from services.gateway.directory import Directory
@@ -18,9 +20,6 @@ from services.gateway.outcome import Served
 from services.gateway.places import Case, Places
 from services.gateway.resumption import how_resumed
 from services.gateway.upstream import UpstreamAnswer, UpstreamFailure
-
-LOOK_S = 0.25
-"""How often leases are read, so how often somebody new may be there."""
 
 
 class Succession:
@@ -94,13 +93,21 @@ class Succession:
         return answer
 
     async def _until_another(self, case: Case, until_s: float) -> None:
-        """Wait for a replica that it was not cut at: where it was the only one, Serve starts another in its place."""
+        """Wait for a replica that it was not cut at: where it was the only one, Serve starts another in its place.
+
+        Not in the waiting room: those of a line there can run wherever one of them can. This one cannot where it was
+        cut, and would keep others from places that come free there.
+        """
         names = {pool.name for pool in case.pools if pool.context_tokens >= case.need.total_tokens}
-        while min(until_s - self._clock(), case.ask.deadline.left_s(self._clock())) > 0:
-            members = (member.endpoint for member in self._directory.table.members())
-            if any(one.pool in names and one.accepts and one.replica_id not in case.cut for one in members):
-                return
-            await asyncio.sleep(LOOK_S)
+        left_s = min(until_s - self._clock(), case.ask.deadline.left_s(self._clock()))
+        with suppress(TimeoutError):
+            async with asyncio.timeout(left_s):
+                while not self._has_another(case, names):
+                    await self._directory.next_reading()
+
+    def _has_another(self, case: Case, names: Collection[PoolName]) -> bool:
+        members = (member.endpoint for member in self._directory.table.members())
+        return any(one.pool in names and one.accepts and one.replica_id not in case.cut for one in members)
 
     async def _successor(
         self, case: Case, served: Served, count: Callable[[Resumed], None], *, waits: bool = True

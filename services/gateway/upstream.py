@@ -85,7 +85,7 @@ class UpstreamAnswer:
     def read(self, reader: AnswerReader) -> None:
         """Hand over what is here, and from now on every byte as it comes."""
         held, self._held = self._held, []
-        if not self._is_complete and self._failure is None:
+        if self._is_under_way:
             self._reader = reader
         if held or self._is_complete:
             reader.data(held[0] if len(held) == 1 else b"".join(held), is_last=self._is_complete)
@@ -93,19 +93,25 @@ class UpstreamAnswer:
             reader.broke_off(self._failure)
 
     def pause(self) -> None:
-        """Let the endpoint wait."""
-        self._connection.pause()
+        """Let the endpoint wait; nothing once the answer is through, for its connection may have another's by then."""
+        if self._is_under_way:
+            self._connection.pause()
 
     def resume(self) -> None:
         """Let it go on."""
-        self._connection.resume()
+        if self._is_under_way:
+            self._connection.resume()
 
     def close(self) -> None:
         """Let go of the answer; one that is not complete is aborted, so that the engine stops."""
-        if not self._is_complete and self._failure is None:
+        if self._is_under_way:
             self._failure = UpstreamFailure(kind=FailureKind.RESET, detail="closed by the gateway")
             self._reader = None
             self._connection.abandon()
+
+    @property
+    def _is_under_way(self) -> bool:
+        return not self._is_complete and self._failure is None
 
     # services/http1's side
 

@@ -7,8 +7,8 @@ import os
 import re
 import signal
 import time
-from collections.abc import Sequence
-from contextlib import AsyncExitStack
+from collections.abc import AsyncIterator, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 from typing import Any
 
@@ -76,6 +76,18 @@ class Stream:
         finally:
             self.ended_s = time.monotonic()
         return True
+
+
+@asynccontextmanager
+async def two_gateways(
+    folder: Path, engine: FakeEngine, valkey: ValkeyServer
+) -> AsyncIterator[tuple[GatewayProcess, GatewayProcess]]:
+    """Processes apart that keep answers in the same store."""
+    settings = config(engine, state_url=f"redis://127.0.0.1:{valkey.port}/0")
+    (folder / "one").mkdir()
+    (folder / "two").mkdir()
+    async with gateway_process(folder / "one", settings) as one, gateway_process(folder / "two", settings) as two:
+        yield one, two
 
 
 async def begun(stack: AsyncExitStack, url: str, headers: dict[str, str] | None = None) -> Stream:
@@ -210,13 +222,9 @@ async def test_a_stopping_gateway_ends_answers_with_a_key_that_nobody_reads(
     tmp_path: Path, valkey: ValkeyServer
 ) -> None:
     gate = asyncio.Event()
-    state_url = f"redis://127.0.0.1:{valkey.port}/0"
-    (tmp_path / "one").mkdir()
-    (tmp_path / "two").mkdir()
     async with (
         serve(FakeEngine(gate=gate)) as engine,
-        gateway_process(tmp_path / "one", config(engine, state_url=state_url)) as one,
-        gateway_process(tmp_path / "two", config(engine, state_url=state_url)) as two,
+        two_gateways(tmp_path, engine, valkey) as (one, two),
     ):
         async with AsyncExitStack() as stack:
             await begun(stack, one.url, KEY)
@@ -235,13 +243,9 @@ async def test_who_retries_at_another_gateway_after_a_kill_is_answered_and_pays_
     tmp_path: Path, valkey: ValkeyServer
 ) -> None:
     gate = asyncio.Event()
-    state_url = f"redis://127.0.0.1:{valkey.port}/0"
-    (tmp_path / "one").mkdir()
-    (tmp_path / "two").mkdir()
     async with (
         serve(FakeEngine(gate=gate)) as engine,
-        gateway_process(tmp_path / "one", config(engine, state_url=state_url)) as one,
-        gateway_process(tmp_path / "two", config(engine, state_url=state_url)) as two,
+        two_gateways(tmp_path, engine, valkey) as (one, two),
         AsyncExitStack() as stack,
     ):
         # What was answered before the kill is found again, what was under way is made anew, once for all who ask.

@@ -48,6 +48,15 @@ async def ask(
     return await gateway.client.post(path, json=body, headers=dict(headers))
 
 
+async def under_way(
+    gateway: Running, engine: FakeEngine, body: Mapping[str, Any] = CHAT
+) -> asyncio.Task[httpx.Response]:
+    """A request that the engine has begun to answer."""
+    asking = asyncio.create_task(ask(gateway, body))
+    await asyncio.wait_for(engine.started.wait(), WAIT_S)
+    return asking
+
+
 async def beginning(parts: AsyncIterator[bytes], text: bytes) -> bytes:
     """What has come once `text` has."""
     received = b""
@@ -139,8 +148,7 @@ async def test_another_request_under_the_key_is_refused() -> None:
     gate = asyncio.Event()
     engine = FakeEngine(gate=gate)
     async with gateway_of(engine) as gateway:
-        asking = asyncio.create_task(ask(gateway))
-        await asyncio.wait_for(engine.started.wait(), 5)
+        asking = await under_way(gateway, engine)
         other = {**CHAT, "max_tokens": 21}
         during = await ask(gateway, other)
         gate.set()
@@ -199,8 +207,7 @@ async def test_a_client_that_comes_back_finds_its_answer_under_way(stream: bool)
     engine = FakeEngine(gate=gate)
     async with gateway_of(engine) as gateway:
         body = {**CHAT, "stream": stream}
-        asking = asyncio.create_task(ask(gateway, body))
-        await asyncio.wait_for(engine.started.wait(), 5)
+        asking = await under_way(gateway, engine, body)
         asking.cancel()
         await in_flight(gateway, 0)
         back = asyncio.create_task(ask(gateway, body))
@@ -216,8 +223,7 @@ async def test_an_answer_that_nobody_waits_for_is_kept_when_it_ends() -> None:
     gate = asyncio.Event()
     engine = FakeEngine(gate=gate)
     async with gateway_of(engine) as gateway:
-        asking = asyncio.create_task(ask(gateway))
-        await asyncio.wait_for(engine.started.wait(), 5)
+        asking = await under_way(gateway, engine)
         asking.cancel()
         gate.set()
         await until_counted(gateway, 'longreach_tokens_total{kind="output"', engine.tokens)
@@ -229,8 +235,7 @@ async def test_an_answer_that_nobody_waits_for_is_kept_when_it_ends() -> None:
 async def test_who_never_comes_back_costs_a_bounded_time() -> None:
     engine = FakeEngine(gate=asyncio.Event())
     async with gateway_of(engine, limits(idempotency_unread_s=0)) as gateway:
-        asking = asyncio.create_task(ask(gateway))
-        await asyncio.wait_for(engine.started.wait(), 5)
+        asking = await under_way(gateway, engine)
         asking.cancel()
         await asyncio.wait_for(engine.aborted.wait(), 5)
         engine.gate = None

@@ -49,19 +49,22 @@ async def vanish(target: Target) -> Told:
     head = f"POST /v1/chat/completions HTTP/1.1\r\nhost: gateway\r\ncontent-length: {len(body)}\r\n\r\n".encode()
     where = urlsplit(target.url)
     writers: list[asyncio.StreamWriter] = []
-    for _ in range(VANISHING):
-        _, writer = await asyncio.open_connection(where.hostname, where.port)
-        writer.write(head + body)
-        writers.append(writer)
 
     async def has_come() -> bool:
         return VANISHING / 2 <= await target.total("longreach_in_flight") < math.inf
 
-    await target.until(has_come, limit_s=QUIET_LIMIT_S, what="the streams of clients that will vanish")
-    for writer in writers:
-        connection = writer.get_extra_info("socket")
-        connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, RESET_ON_CLOSE)
-        writer.transport.abort()
+    try:
+        for _ in range(VANISHING):
+            _, writer = await asyncio.open_connection(where.hostname, where.port)
+            writers.append(writer)
+            writer.write(head + body)
+        await target.until(has_come, limit_s=QUIET_LIMIT_S, what="the streams of clients that will vanish")
+    finally:
+        # Also where they are too few: else they would weigh on every fault after this one.
+        for writer in writers:
+            connection = writer.get_extra_info("socket")
+            connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, RESET_ON_CLOSE)
+            writer.transport.abort()
     begun_s = time.monotonic()
 
     async def is_quiet() -> bool:

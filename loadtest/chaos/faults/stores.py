@@ -17,7 +17,7 @@ from loadtest.chaos.asking import Asker
 from loadtest.chaos.fault import Fault, Told
 from loadtest.chaos.kinds import KINDS
 from loadtest.chaos.supervised import Supervised
-from loadtest.chaos.target import PATIENT_S, ChaosError, Target
+from loadtest.chaos.target import ChaosError, Target, redis_at
 
 AWAY_S = 15.0
 """Longer than a lease lives."""
@@ -47,15 +47,11 @@ async def kill_stores(target: Target) -> None:
 
 async def slow_stores(target: Target) -> None:
     """Every command waits up to two seconds, on both servers."""
-    clients = [Redis.from_url(url, socket_timeout=PATIENT_S) for url in (target.state_url, _cache(target))]
-    try:
+    async with redis_at(target.state_url) as state, redis_at(_cache(target)) as cache:
         ends_s = time.monotonic() + SLOW_S
         while time.monotonic() < ends_s:
-            await asyncio.gather(*(client.client_pause(PAUSE_MS) for client in clients))
+            await asyncio.gather(*(client.client_pause(PAUSE_MS) for client in (state, cache)))
             await asyncio.sleep(PAUSE_MS / 1000)
-    finally:
-        for client in clients:
-            await client.aclose()
     await target.whole()
 
 
@@ -65,20 +61,19 @@ async def spoil_cache(target: Target) -> Told:
     Documents are asked before and after, more of them than the engines themselves keep, so that spoilt blocks are read.
     """
     asker = Asker(target.url, target.grpc_address)
-    client = Redis.from_url(_cache(target), socket_timeout=PATIENT_S)
     spoilt: dict[bytes, bytes] = {}
     try:
         bad = await target.replicas_total(BAD_VALUES)
         right = [await asker.ask(document) for document in DOCUMENTS]
         ends_s = time.monotonic() + WRONG_S
-        await _spoil(client, spoilt)
-        again = [await asker.ask(document) for document in DOCUMENTS]
-        while time.monotonic() < ends_s:
+        async with redis_at(_cache(target)) as client:
             await _spoil(client, spoilt)
-            await asyncio.sleep(1)
+            again = [await asker.ask(document) for document in DOCUMENTS]
+            while time.monotonic() < ends_s:
+                await _spoil(client, spoilt)
+                await asyncio.sleep(1)
         found = await target.replicas_total(BAD_VALUES) - bad
     finally:
-        await client.aclose()
         await asker.close()
     wrong = sum((one.end, one.ids) != (other.end, other.ids) for one, other in zip(right, again, strict=True))
     targets = (

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from dataclasses import dataclass
 
 from cluster.config import parse_config
@@ -97,6 +98,28 @@ async def test_a_store_that_stays_empty_is_believed_in_the_end() -> None:
         clock.now_s += RETURN_GRACE_S / 2
     await directory.refresh()
     assert (ids(directory), sorted(gone)) == (set(), ["long-//b", "short-//a"])
+
+
+async def test_whoever_waits_for_a_reading_finds_who_is_new_in_it() -> None:
+    store = Leases()
+    directory = Directory(store, clock=Clock())
+    await directory.refresh()
+    found: list[set[str]] = []
+
+    async def look() -> None:
+        await directory.next_reading()
+        found.append(ids(directory))
+
+    waiting = [asyncio.create_task(look()) for _ in range(2)]
+    await asyncio.sleep(0)
+    store.is_away = True
+    await directory.refresh()
+    await asyncio.sleep(0)
+    assert found == []
+    store.is_away, store.held = False, [lease("short", "http://a")]
+    await directory.refresh()
+    await asyncio.gather(*waiting)
+    assert found == [{"short-//a"}] * 2
 
 
 async def test_an_endpoint_that_failed_is_suspect_for_a_while() -> None:
