@@ -16,7 +16,10 @@ from tests.resume_engine import KINDS, OUTGROWN
 pytestmark = pytest.mark.integration
 
 ROOT = Path(__file__).parents[2]
-REPLAYED = {"penalties", "seeded", "logprobs", "json", "tool", "choices"}
+REPLAYED = {
+    "penalties", "seeded", "logprobs", "json", "tool", "choices",
+    "responses_json", "responses_tool", "responses_logprobs",
+}  # fmt: skip
 
 
 def trial(folder: Path, cuts: int, timeout_s: float) -> dict[str, Any]:
