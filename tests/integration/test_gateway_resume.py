@@ -76,16 +76,20 @@ async def test_another_engine_goes_on(path: str, fault: dict[str, str]) -> None:
 async def test_all_replicas_of_one_response_derive_its_ids_from_the_same_and_no_others_do() -> None:
     """Also where a client gives two requests one id: it pairs calls of tools with their results by ids."""
     broken, spare = FakeEngine(name="broken", reset="mid-stream"), FakeEngine(name="spare")
+    own = {wire.HEADER_REQUEST_ID: "mine", wire.HEADER_DRAWS: "5eed" * 8}
     async with serve(broken), serve(spare), running(ONE_POOL, store=store_of(broken, spare)) as gateway:
         for _ in range(2):
-            await ask(gateway, "/v1/responses", **{wire.HEADER_REQUEST_ID: "mine", wire.HEADER_DRAWS: "5eed" * 8})
+            answer = await ask(gateway, "/v1/responses", **own)
+            assert re.findall(r"token\d ", answer.text) == TOKENS
+    first, *others = [seen.headers.get(wire.HEADER_DRAWS) for seen in (*broken.seen[:1], *spare.seen)]
+    assert others[0] == first
+    assert len({None, own[wire.HEADER_DRAWS], first, others[-1]}) == 4
+
+
+async def test_replicas_of_a_chat_derive_nothing() -> None:
+    async with broken_and_spare(ONE_POOL) as (gateway, spare):
         await ask(gateway)
-    told = [[seen.headers.get(wire.HEADER_DRAWS) for seen in engine.seen] for engine in (broken, spare)]
-    drawn = {one for one in told[0] if one is not None}
-    assert told[0][-1:] == [None]
-    assert len(drawn) == 2
-    assert drawn <= set(told[1])
-    assert "5eed" * 8 not in drawn
+    assert [wire.HEADER_DRAWS in seen.headers for seen in spare.seen] == [False]
 
 
 async def test_it_goes_on_again_where_the_next_one_breaks_too() -> None:
