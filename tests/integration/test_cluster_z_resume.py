@@ -18,7 +18,8 @@ import pytest
 from cluster.local.rundir import RunDir
 from services.grpc.client import AsyncClient
 from tests.cluster_harness import Cluster, engine_core, settled, until
-from tests.resume_engine import KINDS, Stream, is_numbered, same
+from tests.resume_engine import Stream, is_numbered, same
+from tests.resume_kinds import KINDS
 
 pytestmark = pytest.mark.integration
 

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from cluster.models.tiny import TinyFetch
-from tests.resume_engine import KINDS, OUTGROWN
+from tests.resume_kinds import KINDS, OUTGROWN
 
 pytestmark = pytest.mark.integration
 
