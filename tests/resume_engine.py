@@ -30,6 +30,7 @@ from cluster.engine.hardware import Hardware
 from cluster.engine.layer import EngineLayer
 from cluster.engine.plan import Accelerator
 from cluster.engine.settings import replica_plan
+from tests.resume_kinds import KINDS, OUTGROWN, PICKED
 from tests.tier_engine import use_fork_server
 from tests.unit.engine.plans import card
 
@@ -40,62 +41,16 @@ VARIES = frozenset({
     "created", "created_at", "sequence_number", "prompt_tokens_details", "input_tokens_details",
     "cache_read_input_tokens", "cache_creation_input_tokens",
 })  # fmt: skip
-"""When it was, and what of the prompt was cached: the gateway puts the first right, the second is another replica's."""
+"""When it was, and what of the prompt was cached: the gateway puts the first right, the second is another replica's.
+Events are numbered as they come, and how many come is chance: `is_numbered` looks at that."""
 HEADERS = {"content-type": "application/json", "x-request-id": "one", wire.HEADER_WANTS: "ids,outcome"}
-SCHEMA = {
-    "type": "object",
-    "properties": {"city": {"type": "string", "maxLength": 12}, "people": {"type": "integer"}},
-    "required": ["city", "people"],
-    "additionalProperties": False,
-}
-FUNCTION = {"name": "look_up", "description": "Looks a city up.", "parameters": SCHEMA}
-TOOL = {"type": "function", "function": FUNCTION}
-ENGLISH = [{"role": "user", "content": "Tell me a story of the sea."}]
-CHINESE = [{"role": "user", "content": "请给我讲一个关于大海的故事。"}]
-
-
-OUTGROWN = ("plain", "chinese", "usage", "seeded", "json", "tool", "choices", "stop", "messages")
-"""Kinds that also fill a small context and go on in a large one."""
+DRAWS = {wire.HEADER_DRAWS: "5eed" * 8}
+"""As the gateway gives it with every request for one response: its ids are the same, cut or not."""
 ROOM_TOKENS = 9
 """Of output, in the small context."""
-PICKED = "picked"
-"""Stands for a stop string from the undisturbed answer, across tokens."""
-
-
-def chat(**fields: Any) -> tuple[str, dict[str, Any]]:
-    body = {"messages": ENGLISH, "max_tokens": 24, "temperature": 0.0, "ignore_eos": True, **fields}
-    return "/v1/chat/completions", body
-
-
-KINDS: dict[str, tuple[str, dict[str, Any]]] = {
-    "plain": chat(),
-    "chinese": chat(messages=CHINESE, max_tokens=40),
-    "usage": chat(stream_options={"include_usage": True}),
-    "until_eos": chat(ignore_eos=False, logit_bias={"1": 8.0}, max_tokens=60),
-    "repetition": chat(repetition_penalty=1.3),
-    "penalties": chat(presence_penalty=1.5, frequency_penalty=0.5),
-    "seeded": chat(temperature=1.0, top_p=0.9, seed=7),
-    "logprobs": chat(logprobs=True, top_logprobs=2),
-    "json": chat(
-        response_format={"type": "json_schema", "json_schema": {"name": "city", "schema": SCHEMA}},
-        ignore_eos=False,
-        max_tokens=60,
-    ),
-    "tool": chat(
-        tools=[TOOL],
-        tool_choice={"type": "function", "function": {"name": "look_up"}},
-        ignore_eos=False,
-        max_tokens=60,
-    ),
-    "choices": chat(n=2, temperature=1.0, seed=3, max_tokens=10),
-    "stop": chat(stop=PICKED, max_tokens=40),
-    "stop_kept": chat(stop=PICKED, include_stop_str_in_output=True, max_tokens=40),
-    "auto_tools": chat(tools=[TOOL]),
-    "at_least": chat(ignore_eos=False, logit_bias={"1": 8.0}, min_tokens=12, max_tokens=40),
-    "echo": ("/v1/completions", {"prompt": "The sea", "echo": True, "max_tokens": 12, "temperature": 0.0}),
-    "completion": ("/v1/completions", {"prompt": "The sea", "max_tokens": 24, "temperature": 0.0, "ignore_eos": True}),
-    "messages": ("/v1/messages", {"messages": ENGLISH, "max_tokens": 16, "temperature": 0.0}),
-}
+DELTAS = ("response.output_text.delta", "response.reasoning_text.delta", "response.function_call_arguments.delta")
+ITEM = ("type", "item_id", "output_index", "content_index")
+"""What they have besides text: which item it belongs to."""
 
 
 class Stream:
@@ -134,7 +89,7 @@ async def ask(
     client: httpx.AsyncClient, path: str, body: dict[str, Any], delivered: bytes = b"", **more: str
 ) -> httpx.Response:
     text = json.dumps({"model": "tiny", "stream": True, **body}).encode()
-    headers = {**HEADERS, **more}
+    headers = {**HEADERS, **(DRAWS if path == "/v1/responses" else {}), **more}
     if delivered:
         text = text[:-1] + b"," + delivered + b"}"
         headers[wire.HEADER_RESUME] = "1"
@@ -163,6 +118,8 @@ async def trial(client: httpx.AsyncClient, name: str, cuts: int, rng: random.Ran
             at = places_of[0] if places_of else min(len(expected), len(found))
             told = (len(expected), len(found), at, expected[at : at + 2], found[at : at + 2])
             differing.append({"cut": cut, "status": again.status_code, "told": repr(told)})
+        elif not is_numbered(whole.events[:cut] + rest.events):
+            differing.append({"cut": cut, "numbers": repr(rest.events)})
         elif tokens_of(rest.outcome) != tokens_of(whole.outcome):
             differing.append({"cut": cut, "outcomes": repr((whole.outcome, rest.outcome))})
     outgrown = await outgrow(client, path, body, whole) if name in OUTGROWN else None
@@ -177,7 +134,8 @@ async def trial(client: httpx.AsyncClient, name: str, cuts: int, rng: random.Ran
 
 async def outgrow(client: httpx.AsyncClient, path: str, body: dict[str, Any], whole: Stream) -> str:
     """What differs where a small context is full first and a large one goes on; empty: nothing."""
-    headers = {wire.HEADER_OUTPUT_TOKENS: "4", wire.HEADER_GROWS: str(body["max_tokens"])}
+    tokens = body.get("max_tokens") or body["max_output_tokens"]
+    headers = {wire.HEADER_OUTPUT_TOKENS: "4", wire.HEADER_GROWS: str(tokens)}
     SMALL.set()
     try:
         answer = await ask(client, path, body, **headers)
@@ -188,8 +146,9 @@ async def outgrow(client: httpx.AsyncClient, path: str, body: dict[str, Any], wh
         return f"{answer.status_code}, not full: {answer.text[:500]}"
     again = await ask(client, path, body, short.delivered(short.full), **headers)
     rest = Stream(again.content)
-    expected, found = same(path, whole.events), same(path, short.events[: short.full] + rest.events)
-    if found != expected or rest.full is not None:
+    events = short.events[: short.full] + rest.events
+    expected, found = same(path, whole.events), same(path, events)
+    if found != expected or rest.full is not None or not is_numbered(events):
         return repr((short.full, rest.full, expected, found))
     return "" if tokens_of(rest.outcome) == tokens_of(whole.outcome) else repr((whole.outcome, rest.outcome))
 
@@ -205,6 +164,7 @@ def same(path: str, events: list[bytes]) -> list[Any]:
     How many tokens an event has is chance: what follows one another as text is put together, and its log probabilities.
     """
     rows: dict[int, list[Any]] = {}
+    item: dict[str, Any] = {}
     for event in events:
         _, _, text = event.rpartition(b"data: ")
         data = pruned(json.loads(text)) if text != b"[DONE]" else {}
@@ -213,7 +173,10 @@ def same(path: str, events: list[bytes]) -> list[Any]:
         # The last tokens may come with the end, or before it: they are put together with the others either way.
         end = end_of(data)
         piece = text_of(data) if end is None else end[0]
-        told = (first.get("logprobs") or {}).get("content") if end is None else end[1]
+        told = data.get("logprobs") or (first.get("logprobs") or {}).get("content") if end is None else end[1]
+        before, item = item, {key: data[key] for key in ITEM if key in data} if piece is not None else {}
+        if item and item != before:
+            row.append(item)
         if piece and told:
             if not row or not isinstance(row[-1], list):
                 row.append(["", []])
@@ -226,6 +189,14 @@ def same(path: str, events: list[bytes]) -> list[Any]:
         if piece is None or end is not None:
             row.append(data)
     return [row for _, found in sorted(rows.items()) for row in found]
+
+
+def is_numbered(events: list[bytes]) -> bool:
+    """Whether events that have numbers have all of them, in order."""
+    numbers = [
+        json.loads(event.rpartition(b"data: ")[2]).get("sequence_number") for event in events if event[-1:] == b"}"
+    ]
+    return numbers in (list(range(len(numbers))), [None] * len(numbers))
 
 
 def end_of(data: dict[str, Any]) -> tuple[str, list[Any]] | None:
@@ -260,7 +231,7 @@ def text_of(data: dict[str, Any]) -> str | None:
             return str(delta.get("content", delta.get("text")))
     if data.get("type") == "content_block_delta":
         return str(data["delta"].get("text"))
-    if data.get("type") == "response.output_text.delta":
+    if data.get("type") in DELTAS:
         return str(data["delta"])
     return None
 

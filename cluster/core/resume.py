@@ -21,7 +21,7 @@ _GROUP = re.compile(r"(\d{1,3}):(\d{1,9}(?:,\d{1,9})*)")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Group:
-    """Tokens of one choice that came together."""
+    """Tokens of one choice that came together, as one output of an engine."""
 
     choice: int
     ids: tuple[int, ...]

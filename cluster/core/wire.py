@@ -54,7 +54,7 @@ HEADER_OUTCOME = "x-longreach-outcome"
 COMMENT_OUTCOME = b": longreach-outcome "
 """Replica to gateway, streams: the line that carries the outcome; it and a blank line are the stream's last bytes."""
 COMMENT_IDS = b": longreach-ids "
-"""Replica to gateway, streams: token ids generated since the last such line, as `choice:id,id,…`; a blank line ends
+"""Replica to gateway, streams: the token ids of one output of the engine, as `choice:id,id,…`; a blank line ends
 it."""
 COMMENT_FULL = b": longreach-full"
 """Replica to gateway, streams: what follows ends the stream for want of context, and of nothing else."""
@@ -63,6 +63,9 @@ HEADER_RESUME = "x-longreach-resume"
 RESUME_OFF = "off"
 HEADER_RESUMED = "x-longreach-resumed"
 """Replica to gateway: how a stream is gone on with, `append` or `replay`."""
+HEADER_DRAWS = "x-longreach-draws"
+"""Gateway to replica: hexadecimal digits drawn for this request, from which the ids in its events follow; the same for
+every replica that goes on with it."""
 HEADER_IDEMPOTENCY_KEY = "idempotency-key"
 """Client to gateway: requests with the same key are one (draft-ietf-httpapi-idempotency-key-header)."""
 HEADER_REPLAYED = "idempotency-replayed"

@@ -14,6 +14,7 @@ from typing import Any
 
 from cluster.core.resume import Delivered
 from cluster.engine.budget import Budget
+from cluster.engine.resume.draws import Draws
 from cluster.engine.tally import Tally
 
 
@@ -30,6 +31,8 @@ class Call:
     is_over: bool = False
     delivered: Delivered | None = None
     """What the client has already, where a cut stream is gone on with."""
+    draws: Draws | None = None
+    """What ids come from that its client gets; None: they are random."""
     grows_tokens: int | None = None
     """The output it may have in all, in a larger context where this one does not hold it; None: what it asks for."""
     is_short: bool = False

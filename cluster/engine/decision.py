@@ -16,6 +16,7 @@ from cluster.engine.asgi import Headers
 TOKEN_DIGITS_MAX = 9
 """A count of more digits is none; Python refuses to read thousands of them."""
 DEADLINE_CHARACTERS_MAX = 32
+_KEY = re.compile(r"(?:[0-9a-f]{2}){16,32}")
 _INTEGER = re.compile(rf"-?[0-9]{{1,{TOKEN_DIGITS_MAX}}}")
 _DROPPED = frozenset(
     name.encode()
@@ -38,6 +39,8 @@ class Decision:
     deadline_s: float | None = None
     """Seconds left; none are left at or below 0."""
     wants: frozenset[str] = frozenset()
+    draws: bytes | None = None
+    """What ids are derived from that the client gets; None: they are random."""
     resumes: bool = False
     """Whether the body tells what the client of a cut stream has."""
 
@@ -54,6 +57,7 @@ def read_decision(headers: Iterable[tuple[bytes, bytes]]) -> Decision:
         cache_salt=said.get(wire.HEADER_CACHE_SALT) or None,
         deadline_s=_seconds(said.get(wire.HEADER_DEADLINE)),
         wants=frozenset(part.strip() for part in said.get(wire.HEADER_WANTS, "").split(",")) - {""},
+        draws=_key(said.get(wire.HEADER_DRAWS)),
         resumes=said.get(wire.HEADER_RESUME) == "1",
     )
 
@@ -73,6 +77,10 @@ def engine_headers(headers: Iterable[tuple[bytes, bytes]], *, body_bytes: int, p
     if priority is not None:
         kept.append((wire.HEADER_ENGINE_PRIORITY.encode(), str(priority).encode()))
     return [*kept, (b"content-length", str(body_bytes).encode())]
+
+
+def _key(text: str | None) -> bytes | None:
+    return bytes.fromhex(text) if text is not None and _KEY.fullmatch(text) else None
 
 
 def _integer(text: str | None) -> int | None:

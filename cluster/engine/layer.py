@@ -22,6 +22,7 @@ from cluster.engine.call import CURRENT_CALL, Call
 from cluster.engine.decision import Decision, engine_headers, read_decision
 from cluster.engine.gate import Gate
 from cluster.engine.guard import Guard
+from cluster.engine.resume.draws import Draws
 from cluster.engine.side_channel import SideChannel
 from cluster.engine.tally import Tally
 
@@ -171,4 +172,5 @@ def _call(route: Route, body: dict[str, Any], decision: Decision, delivered: Del
         budget = Budget(output_tokens=output_tokens, is_beam_search=is_beam_search)
     keeps_ids = (wire.WANTS_IDS in decision.wants or delivered is not None) and body.get("stream") is True
     tally = Tally(keeps_ids=keeps_ids, is_beam_search=is_beam_search)
-    return Call(budget=budget, tally=tally, delivered=delivered, grows_tokens=grows_tokens)
+    draws = Draws(decision.draws) if decision.draws is not None else None
+    return Call(budget=budget, tally=tally, delivered=delivered, draws=draws, grows_tokens=grows_tokens)

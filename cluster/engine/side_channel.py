@@ -21,7 +21,8 @@ COMMENT = b":"
 _EVENT = re.compile(rb".+?\n\n|.+", re.DOTALL)
 """Events, and the begin of one."""
 _TOKENLESS = re.compile(
-    rb':|data: \{[^}]*"delta":\{"role"|event: (?:message_start|content_block_start|content_block_stop|ping)\n'
+    rb':|data: \{[^}]*"delta":\{"role"'
+    rb"|event: (?:message_start|content_block_start|content_block_stop|ping|response\.created|response\.in_progress)\n"
 )
 """Events with no token's text, which vLLM writes when it has the first tokens already, and comments."""
 _CHOICE = re.compile(rb'"choices":\[\{"index":(\d{1,3})')

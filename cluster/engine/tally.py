@@ -53,7 +53,8 @@ class Tally:
         self._keeps_ids = keeps_ids and not is_beam_search
         self._is_beam_search = is_beam_search
         self._calls: list[CallTally] = []
-        self._ids: dict[int, list[int]] = {}
+        self._ids: dict[int, list[list[int]]] = {}
+        """By choice: the tokens of each output."""
         self._adopted: tuple[int, int] | None = None
 
     def begin(self, choices: int) -> CallTally:
@@ -81,7 +82,7 @@ class Tally:
         if stamps is not None:
             call.stamps[choice] = stamps
         if self._keeps_ids and new:
-            self._ids.setdefault(call.number * call.choices + choice, []).extend(new)
+            self._ids.setdefault(call.number * call.choices + choice, []).append(list(new))
 
     def adopt(self, state: Mapping[str, Any]) -> None:
         """Take the tokens of a beam search from the count that vLLM leaves in the request's ASGI state.
@@ -98,7 +99,7 @@ class Tally:
         return len(self._calls) > 1 or any(call.choices > 1 for call in self._calls)
 
     def take_ids(self, choice: int | None = None) -> list[tuple[int, list[int]]]:
-        """Choices with the token ids generated for them since the last call; empty when there are none.
+        """Choices with the token ids of each output for them since the last call; empty when there are none.
 
         Args:
             choice: of this one alone; None: of all.
@@ -106,9 +107,9 @@ class Tally:
         if not self._ids:
             return []
         if choice is not None:
-            return [(choice, self._ids.pop(choice))] if choice in self._ids else []
+            return [(choice, ids) for ids in self._ids.pop(choice, ())]
         taken, self._ids = self._ids, {}
-        return sorted(taken.items())
+        return [(number, ids) for number, groups in sorted(taken.items()) for ids in groups]
 
     def outcome(self) -> ReplicaOutcome:
         """The sum so far."""

@@ -21,6 +21,7 @@ from cluster.engine.checked import checked_engine, prefill_tokens
 from cluster.engine.plan import ReplicaPlan
 from cluster.engine.residency.seen import SeenPrompts
 from cluster.engine.residency.sockets import EventSockets
+from cluster.engine.resume.drawing import derive_ids
 from cluster.engine.resume.engine import add_processor
 from cluster.engine.start_clock import StartClock
 from cluster.engine.tier.link import TierLink
@@ -172,6 +173,7 @@ async def start_engine(
     tasks = await engine.get_supported_tasks()
     app = build_app(args, tasks, engine.model_config)
     await init_app_state(engine, app.state, args, tasks)
+    derive_ids()
     # vLLM's handler of engine errors asks its own server to exit; here the replica decides that.
     app.state.server = SimpleNamespace(should_exit=False)
     clock.ends(StartStage.APP)

@@ -136,6 +136,7 @@ class Asking:
             credential=self._credential,
             left_s=left_s,
             delivered=case.delivered,
+            draws=case.draws,
             grows_tokens=case.grows_tokens,
             tells_ids=may_resume(case.ask, case.catalog) and endpoint.pool not in case.catalog.without_resume,
         )

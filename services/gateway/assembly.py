@@ -245,6 +245,7 @@ def assemble(around: Surroundings) -> Assembly:
             clock=clock,
         ),
         open_answers=open_answers,
+        rng=around.rng,
     )
     gateway = Gateway(
         current=current,

@@ -36,6 +36,7 @@ def call_of(
     credential: str | None,
     left_s: float,
     delivered: bytes | None = None,
+    draws: str | None = None,
     grows_tokens: int | None = None,
     tells_ids: bool = False,
 ) -> UpstreamCall:
@@ -49,6 +50,7 @@ def call_of(
         credential: what this cluster's replicas want to see.
         left_s: seconds until the request's deadline.
         delivered: what the client of a cut stream has, as a member of the body; None: nothing was cut.
+        draws: hexadecimal digits that ids of this request follow from; None: replicas draw them.
         grows_tokens: the output it may have in all, where that is more than what is granted.
         tells_ids: whether a replica is to tell the tokens that it generates.
     """
@@ -69,6 +71,8 @@ def call_of(
         lines += f"{wire.HEADER_WANTS}: {wants}\r\n" + _decided(ask, resolved, output_tokens, credential, left_s)
         if grows_tokens is not None:
             lines += f"{wire.HEADER_GROWS}: {grows_tokens}\r\n"
+        if draws is not None:
+            lines += f"{wire.HEADER_DRAWS}: {draws}\r\n"
         if delivered is not None:
             lines += f"{wire.HEADER_RESUME}: 1\r\n"
             # Without parsing it again: a JSON object's last byte is its brace, and `model` is in it already. Of two

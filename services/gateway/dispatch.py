@@ -8,6 +8,7 @@ connections, who may ask (authentication comes before).
 from __future__ import annotations
 
 import math
+import random
 from typing import NamedTuple
 
 from cluster.core.outcome import ReplicaOutcome
@@ -32,7 +33,7 @@ from services.gateway.places import Case, Claim, Places
 from services.gateway.prefix import LEAST_TOKENS, prefix_of
 from services.gateway.residency import Residency
 from services.gateway.resuming import ResumableAnswer
-from services.gateway.resumption import Resumption, is_resumable, may_grow
+from services.gateway.resumption import DRAWS_BITS, Resumption, draws_ids, is_resumable, may_grow
 from services.gateway.succession import Succession
 from services.gateway.tokens import PromptCounter
 from services.gateway.upstream import UpstreamAnswer
@@ -78,6 +79,7 @@ class Dispatcher:
         asking: Asking,
         succession: Succession,
         open_answers: OpenAnswers,
+        rng: random.Random,
     ) -> None:
         self._current = current
         self._directory = directory
@@ -90,6 +92,7 @@ class Dispatcher:
         self._asking = asking
         self._succession = succession
         self._open = open_answers
+        self._rng = rng
 
     async def find(self, ask: Ask) -> Outcome:
         """What becomes of a request. A `Served` answer must be handed to `release` in the end."""
@@ -204,6 +207,7 @@ class Dispatcher:
             profile=self._places.profile_of(target.catalog),
             attempts=Attempts(),
             prefix=prefix,
+            draws=f"{self._rng.getrandbits(DRAWS_BITS):032x}" if draws_ids(ask.request) else None,
         )
 
     async def _try(self, case: Case) -> Outcome:

@@ -67,6 +67,8 @@ class Case:
     waited_s: float = 0.0
     grows_tokens: int | None = None
     """The output it may have in all, where it may outgrow a pool that holds its need."""
+    draws: str | None = None
+    """What replicas derive the ids in its events from; None: no event names anything that another one has named."""
     delivered: bytes | None = None
     """Of a cut stream, what its client has; None: nothing was cut."""
     cut: frozenset[ReplicaId] = frozenset()

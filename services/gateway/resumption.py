@@ -11,7 +11,7 @@ from typing import Protocol
 
 from cluster.core import wire
 from cluster.core.prompt import Conversation, Texts, TokenIds
-from cluster.core.request import Route, outgrown
+from cluster.core.request import InferenceRequest, Route, outgrown
 from cluster.core.routing import Choice, Pool
 from services.gateway.ask import Ask
 from services.gateway.catalog import Catalog
@@ -21,7 +21,8 @@ from services.gateway.outcome import Served
 from services.gateway.places import Case
 from services.gateway.upstream import UpstreamAnswer, UpstreamFailure
 
-ROUTES = frozenset({Route.CHAT, Route.COMPLETIONS, Route.MESSAGES})
+DRAWS_BITS = 128
+"""As many as a request's own id has: no two requests get the same."""
 EVENT_STREAM = "text/event-stream"
 OK_STATUS = 200
 BEAM_SEARCH = "use_beam_search"
@@ -113,12 +114,21 @@ def may_resume(ask: Ask, catalog: Catalog) -> bool:
     request = ask.request
     return (
         request.stream
-        and request.route in ROUTES
+        and request.route.generates
         and catalog.config.gateway.limits.resumes > 0
         and ask.headers.get(wire.HEADER_RESUME, "").strip().lower() != wire.RESUME_OFF
         and BEAM_SEARCH not in request.given
         and _is_one_prompt(request.prompt)
     )
+
+
+def draws_ids(request: InferenceRequest) -> bool:
+    """Whether events name, by ids that were drawn, what events before them have named.
+
+    They cannot follow from the request's id: a client may give several requests the same one, and pairs a call of a
+    tool with its result by an id.
+    """
+    return request.stream and request.route is Route.RESPONSES
 
 
 def may_grow(ask: Ask, catalog: Catalog, pools: Sequence[Pool]) -> bool:

@@ -89,7 +89,7 @@ async def test_deltas_are_added_up() -> None:
     assert tally.outcome() == ReplicaOutcome(
         prompt_tokens=9, output_tokens=4, cached_tokens=4, queue_s=0.5, prefill_s=2.0, decode_s=0.5
     )
-    assert tally.take_ids() == [(0, [5, 8]), (1, [6, 7])]
+    assert tally.take_ids() == [(0, [5]), (0, [8]), (1, [6, 7])]
 
 
 async def test_repeated_outputs_are_not_added_twice() -> None:

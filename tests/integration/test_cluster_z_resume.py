@@ -18,15 +18,22 @@ import pytest
 from cluster.local.rundir import RunDir
 from services.grpc.client import AsyncClient
 from tests.cluster_harness import Cluster, engine_core, settled, until
-from tests.resume_engine import KINDS, Stream, same
+from tests.resume_engine import Stream, is_numbered, same
+from tests.resume_kinds import KINDS
 
 pytestmark = pytest.mark.integration
 
-NAMES = ("plain", "chinese", "penalties", "seeded", "json", "tool", "choices", "completion", "messages")
-LONGER = {"plain": 200, "chinese": 200, "penalties": 200, "seeded": 200, "completion": 200, "messages": 200}
+NAMES = (
+    "plain", "chinese", "penalties", "seeded", "json", "tool", "choices", "completion", "messages", "responses",
+    "responses_json", "responses_tool",
+)  # fmt: skip
+LONGER = {
+    "plain": 200, "chinese": 200, "penalties": 200, "seeded": 200, "completion": 200, "messages": 200, "responses": 200,
+}  # fmt: skip
 """Output tokens: the fault comes under way."""
 HEAL_TIMEOUT_S = 240.0
 GRPC_TOKENS = 200
+IDS = frozenset({"id", "item_id", "call_id"})
 
 
 class Reading:
@@ -35,7 +42,8 @@ class Reading:
     def __init__(self, http: httpx.AsyncClient, name: str) -> None:
         self._http = http
         self._path, body = KINDS[name]
-        limit = {"max_tokens": LONGER[name]} if name in LONGER else {}
+        field = "max_output_tokens" if "max_output_tokens" in body else "max_tokens"
+        limit = {field: LONGER[name]} if name in LONGER else {}
         self._body = {"model": "tiny", "stream": True, **body, **limit}
         self.content = b""
         self.has_begun = asyncio.Event()
@@ -47,14 +55,20 @@ class Reading:
                 if self.content.count(b"\n\n") > 3:
                     self.has_begun.set()
         self.has_begun.set()
-        return unnamed(same(self._path, Stream(self.content).events))
+        events = Stream(self.content).events
+        assert is_numbered(events)
+        return renamed(same(self._path, events), {})
 
 
-def unnamed(value: Any) -> Any:
-    """Without ids, which are each request's own, and the fingerprint, which is each engine's."""
+def renamed(value: Any, names: dict[str, int]) -> Any:
+    """With ids, which are each request's own, told by the order in which they came, and no fingerprint of an engine."""
     if isinstance(value, dict):
-        return {key: unnamed(one) for key, one in value.items() if key not in {"id", "system_fingerprint"}}
-    return [unnamed(one) for one in value] if isinstance(value, list) else value
+        return {
+            key: names.setdefault(one, len(names)) if key in IDS and isinstance(one, str) else renamed(one, names)
+            for key, one in value.items()
+            if key != "system_fingerprint"
+        }
+    return [renamed(one, names) for one in value] if isinstance(value, list) else value
 
 
 async def grpc_text(address: str, begun: asyncio.Event) -> str:

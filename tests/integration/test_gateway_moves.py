@@ -199,8 +199,9 @@ async def test_a_client_that_leaves_meanwhile_aborts_both() -> None:
 def growing(path: str, tokens: int | None) -> dict[str, object]:
     """A request that its short pool does not hold as a whole."""
     body = body_of(path)
-    del body["max_tokens"]
-    return body if tokens is None else {**body, "max_tokens": tokens}
+    field = "max_output_tokens" if path == "/v1/responses" else "max_tokens"
+    del body[field]
+    return body if tokens is None else {**body, field: tokens}
 
 
 @asynccontextmanager

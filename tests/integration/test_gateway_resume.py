@@ -22,7 +22,7 @@ models: [{id: tiny}]
 pools: [{name: short, model: tiny, context_tokens: 4000}]
 gateway: {limits: {idle_s: 0.4}}
 """
-PATHS = ("/v1/chat/completions", "/v1/completions", "/v1/messages")
+PATHS = ("/v1/chat/completions", "/v1/completions", "/v1/messages", "/v1/responses")
 TOKENS = [f"token{number} " for number in range(5)]
 
 
@@ -32,8 +32,11 @@ def store_of(*engines: FakeEngine) -> Leases:
 
 
 def body_of(path: str) -> dict[str, object]:
+    common = {"model": "tiny", "stream": True}
+    if path == "/v1/responses":
+        return {**common, "max_output_tokens": 5, "input": "hi"}
     prompt = {"prompt": "hi"} if path == "/v1/completions" else {"messages": [{"role": "user", "content": "hi"}]}
-    return {"model": "tiny", "stream": True, "max_tokens": 5, **prompt}
+    return {**common, "max_tokens": 5, **prompt}
 
 
 @asynccontextmanager
@@ -68,6 +71,25 @@ async def test_another_engine_goes_on(path: str, fault: dict[str, str]) -> None:
     assert 'longreach_resumes_total{pool="short",result="append"} 1' in metrics
     kind = "timeout" if "hang" in fault else "reset"
     assert f'longreach_broken_answers_total{{kind="{kind}",pool="short"}} 1' in metrics
+
+
+async def test_all_replicas_of_one_response_derive_its_ids_from_the_same_and_no_others_do() -> None:
+    """Also where a client gives two requests one id: it pairs calls of tools with their results by ids."""
+    broken, spare = FakeEngine(name="broken", reset="mid-stream"), FakeEngine(name="spare")
+    own = {wire.HEADER_REQUEST_ID: "mine", wire.HEADER_DRAWS: "5eed" * 8}
+    async with serve(broken), serve(spare), running(ONE_POOL, store=store_of(broken, spare)) as gateway:
+        for _ in range(2):
+            answer = await ask(gateway, "/v1/responses", **own)
+            assert re.findall(r"token\d ", answer.text) == TOKENS
+    first, *others = [seen.headers.get(wire.HEADER_DRAWS) for seen in (*broken.seen[:1], *spare.seen)]
+    assert others[0] == first
+    assert len({None, own[wire.HEADER_DRAWS], first, others[-1]}) == 4
+
+
+async def test_replicas_of_a_chat_derive_nothing() -> None:
+    async with broken_and_spare(ONE_POOL) as (gateway, spare):
+        await ask(gateway)
+    assert [wire.HEADER_DRAWS in seen.headers for seen in spare.seen] == [False]
 
 
 async def test_it_goes_on_again_where_the_next_one_breaks_too() -> None:

@@ -11,12 +11,15 @@ from typing import Any
 import pytest
 
 from cluster.models.tiny import TinyFetch
-from tests.resume_engine import KINDS, OUTGROWN
+from tests.resume_kinds import KINDS, OUTGROWN
 
 pytestmark = pytest.mark.integration
 
 ROOT = Path(__file__).parents[2]
-REPLAYED = {"penalties", "seeded", "logprobs", "json", "tool", "choices"}
+REPLAYED = {
+    "penalties", "seeded", "logprobs", "json", "tool", "choices",
+    "responses_json", "responses_tool", "responses_logprobs",
+}  # fmt: skip
 
 
 def trial(folder: Path, cuts: int, timeout_s: float) -> dict[str, Any]:

@@ -100,6 +100,15 @@ def test_an_engines_own_error_is_no_part_of_the_answer(route: Route, error: byte
     assert journal.has_failed is is_the_engines
 
 
+def test_a_response_was_created_once() -> None:
+    journal = Journal(Route.RESPONSES, 10)
+    event = b'event: response.%b\ndata: {"response":{"id":"resp_a","created_at":%d,"output":[]}}\n\n'
+    assert journal.take(event % (b"created", 17)) == event % (b"created", 17)
+    journal.resumed()
+    assert journal.take(event % (b"completed", 99)) == event % (b"completed", 17)
+    assert journal.is_complete
+
+
 def test_the_time_of_creation_stays_the_first_replicas() -> None:
     journal = Journal(Route.CHAT, 10)
     journal.take(b'data: {"created":17,"a":1}\n\n')

@@ -7,7 +7,9 @@ nothing had happened, and side_channel.py keeps back what the client has. What m
 from __future__ import annotations
 
 import contextlib
+from collections import deque
 from collections.abc import AsyncGenerator, Callable, Sequence
+from copy import copy
 from dataclasses import dataclass
 from typing import Any
 
@@ -75,30 +77,34 @@ async def replayed(
 ) -> AsyncGenerator[Any, None]:
     """The engine makes them again, under force, and goes on by itself.
 
+    Outputs come as they came before the cut, since events are made of outputs: how many tokens one has is chance.
+
     Args:
         generate: asks the engine.
         prompt: vLLM's.
         params: of one choice, streaming deltas.
         made: what there is.
-        detokenizer: as for `appended`; needed where one output has tokens from both sides of the cut.
+        detokenizer: as for `appended`; needed where one output has tokens of two.
     """
-    ids = made.ids
     forced = params.clone()
-    forced.extra_args = {**(params.extra_args or {}), ARGUMENT: ids}
+    forced.extra_args = {**(params.extra_args or {}), ARGUMENT: made.ids}
+    text = _Text(detokenizer, params)
+    groups = deque(made.groups)
+    waiting: Any = None
     outputs = generate(prompt, forced)
-    count, sent = 0, 0
     async with contextlib.aclosing(outputs):
         async for output in outputs:
-            choice = output.outputs[0]
-            before, count = count, count + len(choice.token_ids)
-            if before < len(ids) < count:
-                text = _Text(detokenizer, params).preview(made.groups).text
-                first, second = _split(output, len(ids) - before, text[sent:])
+            waiting = output if waiting is None else _joined(waiting, output)
+            while groups and len(waiting.outputs[0].token_ids) > len(groups[0]):
+                group = groups.popleft()
+                first, waiting = _split(waiting, len(group), text.add(group))
                 yield first
-                yield second
-            else:
-                yield output
-            sent += len(choice.text)
+            is_whole = not groups or len(waiting.outputs[0].token_ids) == len(groups[0])
+            if is_whole or waiting.finished:
+                if groups:
+                    text.add(groups.popleft())
+                yield waiting
+                waiting = None
 
 
 class _Text:
@@ -127,12 +133,12 @@ class _Text:
 
     def preview(self, groups: Sequence[Sequence[int]]) -> _Text:
         """What becomes of these tokens, on a copy."""
-        copy = _Text(self._make, self._params)
+        ahead = _Text(self._make, self._params)
         for group in groups:
-            copy.add(group)
-            if copy.stop is not None:
+            ahead.add(group)
+            if ahead.stop is not None:
                 break
-        return copy
+        return ahead
 
 
 def _ending(ids: Sequence[int], params: Any, text: _Text) -> tuple[str, Any] | None:
@@ -195,8 +201,6 @@ def _adapted(output: Any, prompt_ids: Sequence[int], text: _Text) -> Any:
 
 def _split(output: Any, tokens: int, text: str) -> tuple[Any, Any]:
     """One output as two: the first has so many tokens and this text, the second the rest."""
-    from copy import copy
-
     choice = output.outputs[0]
     first, second = copy(output), copy(output)
     one, other = copy(choice), copy(choice)
@@ -207,3 +211,15 @@ def _split(output: Any, tokens: int, text: str) -> tuple[Any, Any]:
     one.finish_reason = one.stop_reason = None
     first.outputs, second.outputs, first.finished = [one], [other], False
     return first, second
+
+
+def _joined(first: Any, second: Any) -> Any:
+    """Two outputs as one."""
+    one, other = first.outputs[0], second.outputs[0]
+    output, choice = copy(second), copy(other)
+    choice.token_ids = [*one.token_ids, *other.token_ids]
+    choice.text = one.text + other.text
+    if one.logprobs is not None and other.logprobs is not None:
+        choice.logprobs = [*one.logprobs, *other.logprobs]
+    output.outputs = [choice]
+    return output

@@ -54,6 +54,10 @@ async def test_without_a_decision_the_clients_salt_is_gone() -> None:
 @pytest.mark.parametrize(
     ("name", "value", "expected"),
     [
+        ("draws", "5eed" * 8, {"draws": bytes.fromhex("5eed" * 8)}),
+        ("draws", "5eed" * 17, {}),
+        ("draws", "5EED" * 8, {}),
+        ("draws", "5e", {}),
         ("deadline-s", "1.5", {"deadline_s": 1.5}),
         ("deadline-s", "-1", {"deadline_s": -1.0}),
         ("deadline-s", "nan", {}),

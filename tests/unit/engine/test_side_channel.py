@@ -97,7 +97,7 @@ async def test_ids_come_before_the_events_made_of_them_in_one_write() -> None:
     assert writes == [
         b"data: role\n\n",
         b": longreach-ids 0:5\n\ndata: a\n\n",
-        b": longreach-ids 0:6,7\n\ndata: b\n\n",
+        b": longreach-ids 0:6\n\n: longreach-ids 0:7\n\ndata: b\n\n",
         DONE,
         b"",
     ]
@@ -196,3 +196,13 @@ async def test_tallies_of_concurrent_requests_are_their_own() -> None:
     clients = await asyncio.gather(*(ask(app(tokens), gate(), headers=OUTCOME) for tokens in (3, 8)))
     found = [decode_outcome(client.headers[wire.HEADER_OUTCOME]) for client in clients]
     assert [outcome.output_tokens for outcome in found if outcome] == [3, 8]
+
+
+async def test_events_before_the_first_token_of_a_response_are_made_of_none() -> None:
+    """vLLM writes them before it asks its engine, and the guard keeps them until it has: the first tokens are there."""
+    begin = [b"event: response.%b\ndata: {}\n\n" % name for name in (b"created", b"in_progress")]
+    added, delta = (b"event: response.%b\ndata: {}\n\n" % name for name in (b"output_item.added", b"output_text.delta"))
+    app = generating(head(headers=EVENT_STREAM), [5], [6], *map(chunk, begin), chunk(added), chunk(delta, more=False))
+    client = await ask(app, gate(), headers=IDS, body=STREAMING)
+    lines = wire.COMMENT_IDS + b"0:5\n\n" + wire.COMMENT_IDS + b"0:6\n\n"
+    assert client.text == b"".join(begin) + lines + added + delta
