@@ -34,7 +34,7 @@ demo: ## 60 seconds that show what the pools and the prefix cache do
 chat: ## talk to the model
 	@$(BIN)/longreach chat $(WITH_CONFIG)
 
-test: ## the tests, real Valkey, Ray and vLLM included (up to 15 minutes on 2 cores)
+test: ## the tests, real Valkey, Ray and vLLM included (up to 40 minutes on 2 cores)
 	@$(BOOTSTRAP) --own-ports
 	$(PYTEST) -m "not slow"
 

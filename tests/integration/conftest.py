@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
 
 import httpx
 import openai
@@ -15,6 +16,7 @@ from cluster.deployment import load_deployment
 from cluster.environment import read_environment
 from tests.cluster_harness import CONFIG, Cluster, longreach
 
+HERE = Path(__file__).parent
 UP_TIMEOUT_S = 600.0
 
 
@@ -57,6 +59,11 @@ def state(cluster: Cluster) -> Iterator[redis.Redis]:
         yield made
 
 
+@pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Faults come last: they replace replicas, which would cost every test after them a minute."""
+    """Whatever is here is an integration test. Faults come last: they replace replicas, which would cost every test
+    after them a minute."""
+    for item in items:
+        if item.path.is_relative_to(HERE):
+            item.add_marker(pytest.mark.integration)
     items.sort(key=lambda item: "test_cluster_z" in item.nodeid)

@@ -117,9 +117,9 @@ def changed(folder: Path, **changes: Any) -> Path:
 @pytest.mark.parametrize(
     "changes",
     [
-        {"model": lambda model: model | {"byte_fallback": True}},
-        {"model": lambda model: model | {"type": "Unigram"}},
-        {"model": lambda model: model | {"end_of_word_suffix": "</w>"}},
+        pytest.param({"model": lambda model: model | {"byte_fallback": True}}, id="byte fallback"),
+        pytest.param({"model": lambda model: model | {"type": "Unigram"}}, id="unigram"),
+        pytest.param({"model": lambda model: model | {"end_of_word_suffix": "</w>"}}, id="suffix"),
         {"decoder": {"type": "Metaspace"}},
         {"decoder": None},
         {"pre_tokenizer": None},
