@@ -200,7 +200,7 @@ async def _serve(
             parent_token=None if sockets is None else sockets.parent_token,
             traces=traces,
             sinks=sinks_of(traces, cluster),
-            rng=random.Random(),  # noqa: S311 - breaks ties, guards nothing
+            rng=random.Random(),  # noqa: S311 - ties and ids; guards nothing
         )
         parts = assemble(around)
         stack.push_async_callback(parts.close)

@@ -13,15 +13,13 @@ import signal
 import time
 from pathlib import Path
 
-from redis.asyncio import Redis
-
 from cluster.local.stores import STATE_PROCESS
 from loadtest.chaos.fault import Fault
 from loadtest.chaos.faults.gateways import restart_gateway
 from loadtest.chaos.plan import SHORT
 from loadtest.chaos.small_disk import is_small_disk, why_none
 from loadtest.chaos.supervised import Supervised
-from loadtest.chaos.target import PATIENT_S, ChaosError, Target
+from loadtest.chaos.target import ChaosError, Target, redis_at
 
 FULL_S = 10.0
 PIECE_BYTES = 2**20
@@ -107,11 +105,8 @@ async def step_clock(target: Target) -> None:
 
 
 async def _clock_of_redis(target: Target) -> float:
-    client = Redis.from_url(target.state_url, socket_timeout=PATIENT_S)
-    try:
+    async with redis_at(target.state_url) as client:
         seconds, microseconds = await client.time()
-    finally:
-        await client.aclose()
     return float(seconds) + float(microseconds) / 1e6
 
 
