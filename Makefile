@@ -7,6 +7,8 @@ BIN := .venv/bin
 BOOTSTRAP := $(PYTHON) -m cluster.bootstrap
 # Pytest's fifth exit status means that no test ran; make fails on it as on any other.
 PYTEST := $(BIN)/python -m pytest
+# Two at a time, a file to a process, what only computes; what starts real parts or measures has the machine to itself.
+TOGETHER := -n 2 --dist loadfile
 
 .DEFAULT_GOAL := help
 .PHONY: help up down status logs demo chat test test-all lint format proto chart dashboards lock image clean preflight
@@ -34,13 +36,15 @@ demo: ## 60 seconds that show what the pools and the prefix cache do
 chat: ## talk to the model
 	@$(BIN)/longreach chat $(WITH_CONFIG)
 
-test: ## the tests, real Valkey, Ray and vLLM included (up to 40 minutes on 2 cores)
+test: ## the tests, real Valkey, Ray and vLLM included (about half an hour on 2 cores)
 	@$(BOOTSTRAP) --own-ports
-	$(PYTEST) -m "not slow"
+	$(PYTEST) -m "not slow and not integration and not alone" $(TOGETHER)
+	$(PYTEST) -m "not slow and (integration or alone)"
 
 test-all: ## and the slow ones
 	@$(BOOTSTRAP) --own-ports
-	$(PYTEST)
+	$(PYTEST) -m "not integration and not alone" $(TOGETHER)
+	$(PYTEST) -m "integration or alone"
 
 lint: ## ruff, mypy, import-linter
 	@$(BOOTSTRAP) --no-cluster

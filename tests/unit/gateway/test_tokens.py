@@ -113,6 +113,7 @@ async def test_unicode_normalization_keeps_the_bound_a_bound(tmp_path: Path) -> 
     counter.close()
 
 
+@pytest.mark.alone
 async def test_a_long_prompt_leaves_the_event_loop_free(counter: PromptCounter) -> None:
     counting = asyncio.create_task(count(counter, "m", chat(SAMPLES[0] * 400), enough_tokens=0))
     longest, last = 0.0, asyncio.get_running_loop().time()

@@ -213,6 +213,7 @@ def test_shared_folders_below_shared_memory_stay(run_dir: RunDir) -> None:
         assert shared_memory_of(members(run_dir.root)) == set()
 
 
+@pytest.mark.alone
 @pytest.mark.skipif(not os.access(LAST_PID, os.W_OK), reason=f"{LAST_PID} cannot be written: it takes root")
 def test_a_process_with_the_id_of_an_ended_one_is_found(run_dir: RunDir) -> None:
     run_dir.prepare()
