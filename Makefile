@@ -39,7 +39,7 @@ chat: ## talk to the model
 test: ## the tests, real Valkey, Ray and vLLM included (about half an hour on 2 cores)
 	@$(BOOTSTRAP) --own-ports
 	$(PYTEST) -m "not slow and not integration and not alone" $(TOGETHER)
-	$(PYTEST) -m "not slow and (integration or alone)"
+	$(PYTEST) -m "not slow and (integration or alone)" --durations=40
 
 test-all: ## and the slow ones
 	@$(BOOTSTRAP) --own-ports

@@ -84,7 +84,9 @@ class Traffic:
 
 
 @pytest.mark.timeout(600)
-@pytest.mark.parametrize("fault", ["replica", "engine core", "frozen engine core"])
+@pytest.mark.parametrize(
+    "fault", ["replica", pytest.param("engine core", marks=pytest.mark.slow), "frozen engine core"]
+)
 async def test_fault_of_the_long_pool(
     cluster: Cluster, http: httpx.AsyncClient, fault: str, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -18,7 +18,7 @@ HEAL_TIMEOUT_S = 240.0
 
 
 @pytest.mark.timeout(400)
-@pytest.mark.parametrize("victim", ["replica", "warm parent"])
+@pytest.mark.parametrize("victim", [pytest.param("replica", marks=pytest.mark.slow), "warm parent"])
 async def test_nothing_outlives_it_and_another_one_serves(
     cluster: Cluster, http: httpx.AsyncClient, victim: str
 ) -> None:
