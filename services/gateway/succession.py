@@ -10,6 +10,7 @@ from collections.abc import Callable, Collection
 from contextlib import suppress
 
 from cluster.core.lease import PoolName
+from cluster.core.routing import fitting_pools
 from services.gateway.asking import Answered, Asking
 from services.gateway.attempts import Attempts
 from services.gateway.directory import Directory
@@ -58,8 +59,9 @@ class Succession:
         case.attempts.tried |= case.cut
         if case.ask.recording is not None:
             case.ask.recording.failed(cut_s, failure.kind.value)
-        await self._until_another(case, cut_s + case.catalog.config.gateway.limits.queue_s)
-        answer = await self._successor(case, served, lambda how: self._metrics.resumed(cut.endpoint.pool, how))
+        answer = None
+        if await self._has_another_by(case, cut_s + case.catalog.config.gateway.limits.queue_s):
+            answer = await self._successor(case, served, lambda how: self._metrics.resumed(cut.endpoint.pool, how))
         if answer is None:
             self._metrics.resumed(cut.endpoint.pool, Resumed.NOBODY)
             return None
@@ -92,18 +94,20 @@ class Succession:
             case.ask.recording.moved(self._clock())
         return answer
 
-    async def _until_another(self, case: Case, until_s: float) -> None:
+    async def _has_another_by(self, case: Case, until_s: float) -> bool:
         """Wait for a replica that it was not cut at: where it was the only one, Serve starts another in its place.
 
         Not in the waiting room: those of a line there can run wherever one of them can. This one cannot where it was
         cut, and would keep others from places that come free there.
         """
-        names = {pool.name for pool in case.pools if pool.context_tokens >= case.need.total_tokens}
+        names = {pool.name for pool, _ in fitting_pools(case.need, case.pools)}
         left_s = min(until_s - self._clock(), case.ask.deadline.left_s(self._clock()))
         with suppress(TimeoutError):
             async with asyncio.timeout(left_s):
                 while not self._has_another(case, names):
                     await self._directory.next_reading()
+                return True
+        return False
 
     def _has_another(self, case: Case, names: Collection[PoolName]) -> bool:
         members = (member.endpoint for member in self._directory.table.members())

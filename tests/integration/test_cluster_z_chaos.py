@@ -22,7 +22,7 @@ from tests.cluster_harness import Cluster, settled
 
 pytestmark = pytest.mark.integration
 
-NAMES = ("redis-slow", "cache-corrupted", "clients-vanish")
+NAMES = ("redis-slow", "clients-vanish")
 SHORTER_S = 5.0
 VANISHING = 60
 
@@ -44,7 +44,6 @@ class Quiet:
 async def test_faults_that_cost_nothing(cluster: Cluster, monkeypatch: pytest.MonkeyPatch) -> None:
     await settled(cluster, SHORT, LONG)
     monkeypatch.setattr(stores, "SLOW_S", SHORTER_S)
-    monkeypatch.setattr(stores, "WRONG_S", SHORTER_S)
     monkeypatch.setattr(clients, "VANISHING", VANISHING)
     run_dir = RunDir(root=cluster.run_dir)
     journal = read_journal(run_dir.journal)

@@ -199,8 +199,17 @@ async def test_a_client_that_leaves_meanwhile_aborts_whoever_goes_on() -> None:
                 await asyncio.sleep(0.01)
 
 
+AT_ONCE_S = 10.0
+"""Far less than `gateway.limits.queue_s`, for which it would wait for somebody else."""
+
+
 async def test_grpc_goes_on_too() -> None:
-    async with broken_and_spare(ONE_POOL) as (gateway, spare), AsyncClient(gateway.grpc_address) as client:
+    """At once, also where the whole output that the model may make fits into no pool."""
+    async with (
+        asyncio.timeout(AT_ONCE_S),
+        broken_and_spare(ONE_POOL) as (gateway, spare),
+        AsyncClient(gateway.grpc_address) as client,
+    ):
         stream = client.chat_stream(model="tiny", messages=[{"role": "user", "content": "hi"}])
         text = "".join([delta.content async for message in stream for delta in message.deltas])
     assert text == "".join(TOKENS)

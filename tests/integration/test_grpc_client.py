@@ -40,11 +40,15 @@ class Waits:
         await asyncio.to_thread(self, wait_s)
 
 
+IMPATIENT = TWO_POOLS + "gateway: {limits: {queue_s: 0.2}}\n"
+"""Nobody waits long for another replica: there is none."""
+
+
 @asynccontextmanager
 async def cluster(**fields: Any) -> AsyncIterator[tuple[Running, FakeEngine]]:
     """A gateway in front of one engine."""
     engine = FakeEngine(**fields)
-    async with serve(engine), running(store=leases_of(short=engine)) as gateway:
+    async with serve(engine), running(IMPATIENT, store=leases_of(short=engine)) as gateway:
         yield gateway, engine
 
 

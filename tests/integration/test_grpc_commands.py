@@ -20,7 +20,7 @@ from cluster.cli.app import app
 from cluster.local.client import ChatAnswer
 from cluster.local.grpc_client import GrpcGatewayClient
 from tests.fake_engine import FakeEngine, serve
-from tests.gateway_harness import Leases, Running, leases_of, running
+from tests.gateway_harness import TWO_POOLS, Leases, Running, leases_of, running
 
 ROOT = Path(__file__).parents[2]
 AT_ONCE_S = 5.0
@@ -33,13 +33,17 @@ async def longreach(*arguments: str) -> Result:
     return await asyncio.to_thread(CliRunner().invoke, app, arguments)
 
 
+IMPATIENT = TWO_POOLS + "gateway: {limits: {queue_s: 0.2}}\n"
+"""Nobody waits long for another replica: there is none."""
+
+
 @asynccontextmanager
 async def cluster(**fields: Any) -> AsyncIterator[tuple[Running, FakeEngine, Leases]]:
     """A gateway in front of one replica, named `short`."""
     engine = FakeEngine(**fields)
     async with serve(engine):
         store = leases_of(short=engine)
-        async with running(store=store) as gateway:
+        async with running(IMPATIENT, store=store) as gateway:
             yield gateway, engine, store
 
 
