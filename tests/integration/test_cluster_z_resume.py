@@ -27,12 +27,10 @@ NAMES = (
     "plain", "chinese", "penalties", "seeded", "json", "tool", "choices", "completion", "messages", "responses",
     "responses_json", "responses_tool",
 )  # fmt: skip
-LONGER = {
-    "plain": 200, "chinese": 200, "penalties": 200, "seeded": 200, "completion": 200, "messages": 200, "responses": 200,
-}  # fmt: skip
-"""Output tokens: the fault comes under way."""
+LONGER = ("plain", "chinese", "penalties", "seeded", "completion", "messages", "responses")
+LONGER_TOKENS = 200
+"""Of output: the fault comes under way."""
 HEAL_TIMEOUT_S = 240.0
-GRPC_TOKENS = 200
 IDS = frozenset({"id", "item_id", "call_id"})
 
 
@@ -43,7 +41,7 @@ class Reading:
         self._http = http
         self._path, body = KINDS[name]
         field = "max_output_tokens" if "max_output_tokens" in body else "max_tokens"
-        limit = {field: LONGER[name]} if name in LONGER else {}
+        limit = {field: LONGER_TOKENS} if name in LONGER else {}
         self._body = {"model": "tiny", "stream": True, **body, **limit}
         self.content = b""
         self.has_begun = asyncio.Event()
@@ -75,7 +73,7 @@ async def grpc_text(address: str, begun: asyncio.Event) -> str:
     text = ""
     async with AsyncClient(address) as client:
         messages = [{"role": "user", "content": "Tell me of the sea."}]
-        options = {"max_completion_tokens": GRPC_TOKENS, "temperature": 0.0, "ignore_eos": True}
+        options = {"max_completion_tokens": LONGER_TOKENS, "temperature": 0.0, "ignore_eos": True}
         async for message in client.chat_stream(model="tiny", messages=messages, **options):
             text += "".join(delta.content for delta in message.deltas)
             begun.set()
