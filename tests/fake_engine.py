@@ -58,6 +58,9 @@ class FakeEngine:
     name: str = "engine"
     context_tokens: int | None = None
     """Refuse prompt plus output over this, as a replica does; None takes everything."""
+    places: int | None = None
+    """Refuse what comes while it has so many, as a replica does; None: it is never full."""
+    in_flight: int = 0
     status: int = 200
     """Answer with this status instead."""
     answer_headers: dict[str, str] = field(default_factory=dict)
@@ -102,12 +105,18 @@ class FakeEngine:
         self.seen.append(Seen(path=request.path, headers=dict(request.headers), body=body))
         acting = replace(self, **self.script.popleft()) if self.script else self
         self.started.set()
+        if self.places is not None and self.in_flight >= self.places:
+            refusal = {wire.HEADER_REFUSAL: wire.REFUSAL_OVERLOAD, "retry-after": "1"}
+            return web.json_response({"error": {"message": "full"}}, status=429, headers=refusal)
+        self.in_flight += 1
         try:
             return await acting._answer(request, body)
         except (asyncio.CancelledError, ConnectionResetError):
             self.aborted_s.append(time.monotonic())
             self.aborted.set()
             raise
+        finally:
+            self.in_flight -= 1
 
     async def _answer(self, request: web.Request, body: dict[str, Any]) -> web.StreamResponse:
         if self.reset == "before-head":

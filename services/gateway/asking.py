@@ -81,6 +81,10 @@ class Asking:
                 self._passed_over(case, choice, "refused")
                 answer.close()
                 case.need = told_length(case, choice, answer, self._counter)
+            elif _is_full(choice, answer):
+                self._passed_over(case, choice, "overloaded")
+                answer.close()
+                attempts.turned_away(answer)
             elif answer.status in OVERLOAD_STATUSES:
                 self._passed_over(case, choice, "overloaded")
                 answer.close()
@@ -145,6 +149,9 @@ class Asking:
             answer = await self._upstream.send(call, limits)
             if not isinstance(answer, UpstreamFailure):
                 self._directory.answered(endpoint.replica_id)
+                if _is_full(choice, answer):
+                    # Before its place is given back: it is nobody's.
+                    self._directory.full(endpoint.replica_id)
                 is_kept = not is_passed_over(answer)
             return answer
         finally:
@@ -152,3 +159,8 @@ class Asking:
                 self._places.answered(claim)
             else:
                 self._places.give_back(claim)
+
+
+def _is_full(choice: Choice, answer: UpstreamAnswer) -> bool:
+    """Whether a replica of ours had no place for it; one that does not tell its places counts as busy."""
+    return answer.headers.get(wire.HEADER_REFUSAL) == wire.REFUSAL_OVERLOAD and choice.endpoint.capacity > 0

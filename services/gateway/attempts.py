@@ -19,6 +19,9 @@ MAX_RESETS = 2
 MAX_REFUSALS = 4
 """Pools that may refuse one request as too long for them. Each knows the exact length from then on, so the second
 choice normally holds; more means replicas and configuration disagree."""
+MAX_TURNED_AWAY = 32
+"""Times that replicas may turn one request away as full. Each is asked again after its next report, for which there is
+time within `limits.queue_s`; more means that other gateways take every place."""
 OVERLOAD_STATUSES = frozenset({429, 503})
 RETRY_AFTER_S = 1
 """Where an overloaded endpoint names no time: about one short answer."""
@@ -29,7 +32,7 @@ _NOBODY: frozenset[ReplicaId] = frozenset()
 class Attempts:
     """One request's tries."""
 
-    __slots__ = ("_avoided", "_refusals", "_refused", "_resets", "last", "sent", "tried")
+    __slots__ = ("_avoided", "_refusals", "_refused", "_resets", "_turned_away", "last", "sent", "tried", "waited_s")
 
     def __init__(self, avoided: frozenset[ReplicaId] = _NOBODY) -> None:
         """Begin.
@@ -43,6 +46,9 @@ class Attempts:
         self.sent = 0
         self._resets = 0
         self._refusals = 0
+        self._turned_away = 0
+        self.waited_s = 0.0
+        """In line, for all of them."""
         self.last: Overloaded | Failed | None = None
         """How the latest try ended, unless it was a refusal as too long."""
 
@@ -50,6 +56,11 @@ class Attempts:
     def is_retry(self) -> bool:
         """Whether the next try comes after a failed one; a larger pool after a refusal is no retry."""
         return self.tried != self._avoided
+
+    @property
+    def was_turned_away(self) -> bool:
+        """Whether a replica that should have had a place had none."""
+        return self._turned_away > 0
 
     def next(self, decision: Decision) -> Choice | None:
         """The first choice that was neither tried nor refused this request with as much output."""
@@ -67,7 +78,8 @@ class Attempts:
     def are_over(self, limits: LimitsSection) -> bool:
         """Whether there is no other try, whoever is left."""
         return (
-            self.sent - self._refusals >= limits.attempts
+            self.sent - self._refusals - self._turned_away >= limits.attempts
+            or self._turned_away >= MAX_TURNED_AWAY
             or self._resets >= MAX_RESETS
             or self._refusals >= MAX_REFUSALS
             or (isinstance(self.last, Failed) and self.last.kind is FailureKind.TIMEOUT)
@@ -84,6 +96,14 @@ class Attempts:
         self.tried |= {choice.endpoint.replica_id}
         retry_after_s = _retry_after_s(answer.headers)
         self.last = Overloaded(status=answer.status, retry_after_s=retry_after_s, attempts=self.sent)
+
+    def turned_away(self, answer: UpstreamAnswer) -> None:
+        """A replica was full before this request came: others were faster. It does not count as an attempt."""
+        self._turned_away += 1
+        if self._turned_away >= MAX_TURNED_AWAY:
+            self.last = Overloaded(
+                status=answer.status, retry_after_s=_retry_after_s(answer.headers), attempts=self.sent
+            )
 
     def refused_by(self, choice: Choice) -> None:
         """A replica found the request too long for its pool."""

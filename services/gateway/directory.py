@@ -197,6 +197,10 @@ class Directory:
         if self._breakers.has(replica_id):
             self.table.set_breaker(replica_id, is_open=self._breakers.answered(replica_id))
 
+    def full(self, replica_id: ReplicaId) -> None:
+        """It refused a request as full; told before that one counts as finished."""
+        self.table.refused(replica_id)
+
     def started(self, replica_id: ReplicaId, prefill_tokens: int) -> None:
         """A request goes to this endpoint; it counts as load at once, long before a lease tells of it."""
         self.table.started(replica_id, prefill_tokens)

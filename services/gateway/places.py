@@ -206,6 +206,7 @@ class Places:
             weight=tenant.weight,
             priority=ask.priority,
             deadline=ask.deadline,
+            is_back=_is_back(case, limits),
         )
 
         def attempt() -> _Found | None:
@@ -220,9 +221,11 @@ class Places:
             attempt=attempt,
             give_back=give_back,
             hold=self._scaling.hold(line.pools[0], limits) if line.is_hold else None,
+            waited_s=case.attempts.waited_s,
         )
         if isinstance(admitted, Admitted):
             case.waited_s += admitted.waited_s
+            case.attempts.waited_s += admitted.waited_s
             return admitted.grant.what
         if case.attempts.last is not None:
             return case.attempts.last
@@ -260,6 +263,11 @@ class Places:
         """An answer has ended: its endpoint has a place for somebody else."""
         self._directory.table.finished(choice.endpoint.replica_id)
         self._room.pump(choice.endpoint.pool, 1)
+
+
+def _is_back(case: Case, limits: LimitsSection) -> bool:
+    """Whether it had its turn before. Where nobody may wait, that is only so for a stream that has begun."""
+    return case.delivered is not None or (case.attempts.was_turned_away and limits.queued_requests > 0)
 
 
 def _line(decision: Saturated | NoEndpoint, from_zero: frozenset[PoolName]) -> Line | None:

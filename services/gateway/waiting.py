@@ -148,6 +148,7 @@ class WaitingRoom:
         attempt: Callable[[], G | None],
         give_back: Callable[[G], None],
         hold: Hold | None = None,
+        waited_s: float = 0.0,
     ) -> Admitted[G] | QueueFull | Expired:
         """Wait until `ticket` is admitted, or learn why it is not.
 
@@ -158,10 +159,11 @@ class WaitingRoom:
             give_back: undoes a claim whose request was cancelled before it could use it.
             hold: set where no replica is there at all and one is to start: its limit is then in force instead of
                 `limits.queue_s`, and the line's own speed says nothing.
+            waited_s: of the longest wait, what is over already, where it had its turn before.
         """
         now_s = self._clock()
         limits = self._limits()
-        limit_s = limits.queue_s if hold is None else hold.limit_s
+        limit_s = max((limits.queue_s if hold is None else hold.limit_s) - waited_s, 0)
         refusal = self._enqueue(ticket, now_s, _capacity(ticket, limits) if limit_s > 0 else 0, hold)
         if refusal is not None:
             return refusal

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import defaultdict
+from dataclasses import replace
 from itertools import combinations
 
 from hypothesis import given
@@ -48,7 +49,8 @@ TICKETS = st.builds(
     home=st.integers(0, 2),
     cost=st.integers(0, 200_000),
 )
-STEPS = st.lists(st.one_of(TICKETS, st.sampled_from(LADDER), st.integers(0, 1_000)), max_size=120)
+BACK = TICKETS.map(lambda one: replace(one, is_back=True))
+STEPS = st.lists(st.one_of(TICKETS, BACK, st.sampled_from(LADDER), st.integers(0, 1_000)), max_size=120)
 """Somebody comes, a place is free in a pool, somebody who waits is cancelled."""
 
 
@@ -64,9 +66,11 @@ def test_the_bound_holds_and_nobody_is_lost_or_overtaken(
             if isinstance(pushed, Accepted):
                 waiting.append(step)
                 if pushed.displaced is not None:
+                    assert not pushed.displaced.is_back
                     waiting.remove(pushed.displaced)
             else:
-                assert len(waiting) == capacity
+                assert not step.is_back
+                assert sum(not other.is_back for other in waiting) == capacity
         elif isinstance(step, int):
             if waiting:
                 cancelled = waiting.pop(step % len(waiting))
@@ -81,14 +85,17 @@ def test_the_bound_holds_and_nobody_is_lost_or_overtaken(
                 # Those who were cancelled or displaced are never served.
                 assert popped in waiting
                 line = [other for other in waiting if other.home == popped.home]
+                back = [other for other in line if other.is_back]
                 own = [other for other in line if (other.tenant, other.priority) == (popped.tenant, popped.priority)]
-                assert own[0] is popped
+                # Those that had their turn go first, whatever their class.
+                assert (back or own)[0] is popped
                 if any(other.home == step for other in able):
                     assert popped.home == step
-                if aged_after_s == NEVER_S:
+                if aged_after_s == NEVER_S and not back:
                     assert popped.priority == min(other.priority for other in line)
                 waiting.remove(popped)
-        assert len(queue) == len(waiting) <= capacity
+        assert len(queue) == len(waiting)
+        assert sum(not other.is_back for other in waiting) <= capacity
         assert {priority: queue.length(priority) for priority in Priority} == {
             priority: sum(other.priority == priority for other in waiting) for priority in Priority
         }

@@ -2,17 +2,18 @@
 
 Every request stands in the line of the smallest pool that holds it (lane.py). A place that comes free in a pool goes to
 that pool's own line first, then to lines whose requests may spill into it: a long request never waits behind a spilled
-short one, whatever their classes. Lines do not block each other. Within a line: class, aging, fairness between tenants,
-first come first served. What must not live here: who runs where (routing), how long anybody may wait
-(services/gateway/waiting.py).
+short one, whatever their classes. Lines do not block each other. Within a line: those that had their turn before, then
+class, aging, fairness between tenants, first come first served. What must not live here: who runs where (routing), how
+long anybody may wait (services/gateway/waiting.py).
 """
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Callable
+from collections import Counter, OrderedDict
+from collections.abc import Callable, Iterable
+from itertools import chain, islice
 
-from cluster.core.admission.lane import Lane
+from cluster.core.admission.lane import LOOKS_MAX, Lane
 from cluster.core.admission.share import Holdings
 from cluster.core.admission.ticket import Accepted, Full, Ticket
 from cluster.core.lease import PoolName
@@ -27,6 +28,8 @@ class FairQueue:
 
     def __init__(self) -> None:
         self._lanes: dict[PoolName, Lane] = {}
+        self._back: OrderedDict[Ticket, None] = OrderedDict()
+        """Those that had their turn, in order; in no lane and nobody's holding: their tenants were charged."""
         self._holdings = Holdings()
         self._classes: Counter[Priority] = Counter()
         self._tickets: set[Ticket] = set()
@@ -40,7 +43,8 @@ class FairQueue:
     @property
     def pools(self) -> frozenset[PoolName]:
         """The pools that may serve somebody who waits."""
-        return frozenset(pool for lane in self._lanes.values() for pool in lane.pools)
+        places = chain((lane.pools for lane in self._lanes.values()), (ticket.pools for ticket in self._back))
+        return frozenset(chain.from_iterable(places))
 
     def length(self, priority: Priority) -> int:
         """How many of a class wait."""
@@ -48,14 +52,15 @@ class FairQueue:
 
     def line(self, home: PoolName) -> int:
         """How many stand in a pool's own line."""
-        return len(self._lanes.get(home, ()))
+        return len(self._lanes.get(home, ())) + self._back_in(home)
 
     def push(self, ticket: Ticket, *, capacity: int) -> Accepted | Full:
         """Let `ticket` wait, if need be in the place of another (share.py).
 
         Args:
             ticket: what is to wait.
-            capacity: places in the whole queue, `limits.queued_requests`; it may shrink while tickets wait.
+            capacity: places in the whole queue, `limits.queued_requests`; it may shrink while tickets wait. One that
+                had its turn needs none.
 
         Raises:
             ValueError: it waits already.
@@ -63,15 +68,19 @@ class FairQueue:
         if ticket in self._tickets:
             raise ValueError("this ticket waits already")
         displaced = None
-        if len(self._tickets) >= capacity:
-            displaced = self._holdings.gives_way_to(ticket, capacity) if len(self._tickets) == capacity else None
+        if ticket.is_back:
+            self._back[ticket] = None
+            self._enter(ticket)
+            return Accepted()
+        held = len(self._tickets) - len(self._back)
+        if held >= capacity:
+            displaced = self._holdings.gives_way_to(ticket, capacity) if held == capacity else None
             if displaced is None:
                 return Full()
             self.remove(displaced)
         self._lanes.setdefault(ticket.home, Lane()).push(ticket)
         self._holdings.add(ticket)
-        self._classes[ticket.priority] += 1
-        self._tickets.add(ticket)
+        self._enter(ticket)
         return Accepted(displaced=displaced)
 
     def pop(
@@ -86,37 +95,60 @@ class FairQueue:
             now_s: monotonic seconds, on the clock of the tickets' `arrived_s`.
             aged_after_s: how long a request of a lower class waits before it counts as aged.
         """
-        for lane in self._lanes_for(pool):
-            ticket = lane.pick(
-                lambda head: pool in head.pools and can_run(head), now_s=now_s, aged_after_s=aged_after_s
-            )
-            if ticket is not None:
-                self._forget(ticket)
-                return ticket
-        return None
+
+        def pick(lane: Lane) -> Ticket | None:
+            return lane.pick(lambda head: pool in head.pools and can_run(head), now_s=now_s, aged_after_s=aged_after_s)
+
+        own = self._lanes.get(pool)
+        ticket = self._pick_back((back for back in self._back if back.home == pool), can_run)
+        if ticket is None and own is not None:
+            ticket = pick(own)
+        if ticket is None:
+            ticket = self._pick_back((b for b in self._back if b.home != pool and pool in b.pools), can_run)
+        if ticket is None:
+            ticket = next(filter(None, map(pick, self._guests_of(pool))), None)
+        if ticket is not None:
+            self._forget(ticket)
+        return ticket
 
     def remove(self, ticket: Ticket) -> bool:
         """Take out a ticket that is not served (cancelled, expired, displaced); whether it was in."""
         if ticket not in self._tickets:
             return False
-        self._lanes[ticket.home].remove(ticket)
+        if not ticket.is_back:
+            self._lanes[ticket.home].remove(ticket)
         self._forget(ticket)
         return True
 
     def ahead_of(self, ticket: Ticket) -> float:
         """How many of the waiting would go before `ticket`, if it came now and all cost the same."""
         lane = self._lanes.get(ticket.home)
-        return lane.ahead_of(ticket.tenant, ticket.weight, ticket.priority) if lane is not None else 0.0
+        back = float(self._back_in(ticket.home))
+        if ticket.is_back or lane is None:
+            return back
+        return back + lane.ahead_of(ticket.tenant, ticket.weight, ticket.priority)
 
-    def _lanes_for(self, pool: PoolName) -> list[Lane]:
+    @staticmethod
+    def _pick_back(tickets: Iterable[Ticket], can_run: Callable[[Ticket], bool]) -> Ticket | None:
+        return next((ticket for ticket in islice(tickets, LOOKS_MAX) if can_run(ticket)), None)
+
+    def _guests_of(self, pool: PoolName) -> list[Lane]:
         guests = [lane for home, lane in self._lanes.items() if home != pool and pool in lane.pools]
-        guests.sort(key=Lane.rank)
-        own = self._lanes.get(pool)
-        return guests if own is None else [own, *guests]
+        return sorted(guests, key=Lane.rank)
+
+    def _back_in(self, home: PoolName) -> int:
+        return sum(ticket.home == home for ticket in self._back)
+
+    def _enter(self, ticket: Ticket) -> None:
+        self._classes[ticket.priority] += 1
+        self._tickets.add(ticket)
 
     def _forget(self, ticket: Ticket) -> None:
-        if not self._lanes[ticket.home]:
-            del self._lanes[ticket.home]
-        self._holdings.remove(ticket)
+        if ticket.is_back:
+            del self._back[ticket]
+        else:
+            if not self._lanes[ticket.home]:
+                del self._lanes[ticket.home]
+            self._holdings.remove(ticket)
         self._classes[ticket.priority] -= 1
         self._tickets.remove(ticket)

@@ -30,6 +30,9 @@ class Ticket:
     priority: Priority = Priority.NORMAL
     deadline: Deadline | None = None
     """On the same clock; None: there is always time."""
+    is_back: bool = False
+    """It had its turn before: its stream was cut, or the replica that it went to was full. It goes before all that had
+    none, whatever their class, and nobody takes its place."""
 
     def __post_init__(self) -> None:
         if not self.pools or not self.weight > 0:

@@ -57,7 +57,7 @@ class Member:
 
     Several gateways share an endpoint, and a report counts everybody's requests. So its load is the report's count,
     plus what this gateway has there now, minus what it had there when the report was taken over; and never less than
-    what this gateway has there now.
+    what this gateway has there now. A refusal as full counts as a report, until the next one.
     """
 
     __slots__ = (
@@ -71,6 +71,7 @@ class Member:
         "place",
         "prefill_at_report_tokens",
         "prefill_tokens",
+        "reported_load",
         "shelf",
         "shelf_place",
     )
@@ -92,14 +93,21 @@ class Member:
     def report(self, endpoint: Endpoint) -> None:
         """Take over a new report."""
         self.endpoint = endpoint
+        self.reported_load = endpoint.running + endpoint.waiting
         self.own_at_report = self.own.in_flight
         self.prefill_at_report_tokens = self.own.prefill_tokens
+        self.recount()
+
+    def refused(self) -> None:
+        """It refused one of this gateway's requests as full; called while that one still counts."""
+        self.reported_load = max(self.endpoint.capacity + self.endpoint.queue_limit, self.own.in_flight - 1)
+        self.own_at_report = max(self.own.in_flight - 1, 0)
         self.recount()
 
     def recount(self) -> None:
         """Work out `load` (requests) and `prefill_tokens` again."""
         own, endpoint = self.own, self.endpoint
-        self.load = max(own.in_flight, endpoint.running + endpoint.waiting + own.in_flight - self.own_at_report)
+        self.load = max(own.in_flight, self.reported_load + own.in_flight - self.own_at_report)
         self.prefill_tokens = max(
             own.prefill_tokens, endpoint.prefill_tokens + own.prefill_tokens - self.prefill_at_report_tokens
         )

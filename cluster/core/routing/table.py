@@ -101,6 +101,16 @@ class EndpointTable:
         if own.in_flight == 0:
             self._forget(replica_id, own)
 
+    def refused(self, replica_id: ReplicaId) -> None:
+        """It refused a request as full: it has no room until it reports some, or something of ours ends there.
+
+        Told before that request is `finished`.
+        """
+        member = self._members.get(replica_id)
+        if member is not None:
+            member.refused()
+            member.index.moved(member)
+
     def set_suspect(self, replica_id: ReplicaId, *, is_suspect: bool) -> None:
         """Mark an endpoint that failed a moment ago, or whose probe fails: the last resort."""
         member = self._members.get(replica_id)

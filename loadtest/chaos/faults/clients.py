@@ -37,8 +37,8 @@ AT_ONCE = 32
 REFUSED_WITHIN_S = 0.1
 LEVEL_RATIO_MAX = 1.5
 TOO_MANY = 429
-LIMITS = {"queued_requests": 1}
-"""One waits at each worker; the rest is told at once that there is no place, so that who is let in need not wait."""
+LIMITS = {"queued_requests": 0}
+"""Nobody waits but the steady load: all others are told at once that there is no place."""
 HIGH, NORMAL = {"x-longreach-priority": "high"}, {"x-longreach-priority": "normal"}
 FLOOD = Kind(name="flood", body={**KINDS[0].body, "max_tokens": 32})
 
