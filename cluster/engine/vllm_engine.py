@@ -7,6 +7,7 @@ Redis.
 from __future__ import annotations
 
 import asyncio
+import logging
 import time
 from dataclasses import dataclass
 from functools import partial
@@ -19,6 +20,7 @@ from cluster.engine.arguments import vllm_arguments
 from cluster.engine.asgi import App
 from cluster.engine.checked import checked_engine, prefill_tokens
 from cluster.engine.plan import ReplicaPlan
+from cluster.engine.rehearsal import rehearse
 from cluster.engine.residency.seen import SeenPrompts
 from cluster.engine.residency.sockets import EventSockets
 from cluster.engine.resume.drawing import derive_ids
@@ -27,6 +29,8 @@ from cluster.engine.start_clock import StartClock
 from cluster.engine.tier.link import TierLink
 from cluster.engine.warm.handle import WarmParent
 from cluster.engine.warm.seam import install
+
+log = logging.getLogger(__name__)
 
 PROBE_TIMEOUT_S = 300.0
 """One token from a fresh engine: compilation and first touch of the weights included."""
@@ -95,7 +99,7 @@ class VllmEngine:
         return await self._engine.is_paused()
 
     async def probe(self) -> None:
-        """Make one token, which proves that the whole path from scheduler to sampler works.
+        """Make one token, which proves that the whole path from scheduler to sampler works; then rehearse.
 
         Raises:
             TimeoutError: it took longer than `PROBE_TIMEOUT_S`.
@@ -106,6 +110,13 @@ class VllmEngine:
         async with asyncio.timeout(PROBE_TIMEOUT_S):
             async for _ in self._engine.generate({"prompt_token_ids": [0]}, params, "longreach-probe"):
                 pass
+            try:
+                await rehearse(self._engine)
+            except Exception as error:
+                if self.is_dead:
+                    raise
+                # Requests that want the same will be told so; the others are served.
+                log.warning("what was rehearsed did not work, and will not for requests: %s", error)
 
     async def kv_groups(self) -> list[dict[str, Any]]:
         """The groups of its KV cache: `kind` and `block_size` of each."""

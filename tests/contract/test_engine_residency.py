@@ -24,7 +24,7 @@ from cluster.engine.hardware import detect_hardware
 from cluster.engine.plan import ReplicaPlan
 from cluster.engine.residency import service
 from cluster.engine.residency.opening import ReplicaResidency
-from cluster.engine.vllm_engine import start_engine
+from cluster.engine.vllm_engine import VllmEngine, start_engine
 from cluster.models.folder import card_from_folder
 from cluster.models.tiny import TinyFetch
 from cluster.sockets import free_port
@@ -94,11 +94,25 @@ class Gateway:
         return self.index.resident(chain, [REPLICA], facts=facts).get(REPLICA, 0)
 
 
+def count_graphs(_worker: Any) -> int:
+    """Runs in the engine."""
+    from torch._dynamo.utils import counters
+
+    return int(counters["stats"]["unique_graphs"])
+
+
+async def graphs(engine: VllmEngine) -> int:
+    """How many functions it has compiled."""
+    counted: list[int] = await engine._engine.collective_rpc(count_graphs)
+    return sum(counted)
+
+
 async def test_predictions_are_what_the_engine_finds(
     small: ReplicaPlan, state_url: str, monkeypatch: pytest.MonkeyPatch, record_property: Any
 ) -> None:
     for name, value in engine_environment(small).items():
         monkeypatch.setenv(name, value)
+    monkeypatch.setenv("VLLM_ALLOW_INSECURE_SERIALIZATION", "1")  # `graphs` sends a function
     applied: list[tuple[float, float]] = []
     apply_batch = service.apply_batch
 
@@ -115,6 +129,7 @@ async def test_predictions_are_what_the_engine_finds(
     following = asyncio.create_task(gateway.follow())
     try:
         await engine.probe()
+        rehearsed = await graphs(engine)
         await residency.start(engine.kv_groups)
         facts = PrefixFacts.from_dict(residency.facts)
         assert facts is not None
@@ -122,6 +137,10 @@ async def test_predictions_are_what_the_engine_finds(
         transport = httpx.ASGITransport(engine.app)
         async with httpx.AsyncClient(transport=transport, base_url="http://engine", timeout=120) as client:
             seen = await talk(client, gateway, facts)
+            body = {"model": "tiny", "prompt": "a", "max_tokens": 2, "logprobs": 2}
+            assert (await client.post("/v1/completions", json=body)).status_code == 200
+            # While something is compiled, every stream of the engine stands still: it was, before there were any.
+            assert await graphs(engine) == rehearsed > 0
     finally:
         await end_tasks([following])
         await residency.stop()
