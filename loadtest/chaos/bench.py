@@ -133,7 +133,8 @@ class Suite:
             self._watcher.step(f"whole again after {recovered_s:.0f} s; load")
             await asyncio.sleep(self._plan.after_s)
             self._watcher.step(f"the last of {traffic.sent} answers")
-            answers, seen = await traffic.stop(), await sight.told()
+            answers = await traffic.stop()
+            seen, late = await sight.told()
             unhurt = fault.moves and not any(line.startswith(fault.moves) for line in seen)
             return outcome_of(
                 fault.name,
@@ -142,7 +143,7 @@ class Suite:
                 broken_s=broken_s,
                 recovered_s=recovered_s,
                 seen=[*told.notes, *seen],
-                missed=[*told.missed, *([f"it hit nobody: {fault.moves} did not move"] if unhurt else [])],
+                missed=[*told.missed, *late, *([f"it hit nobody: {fault.moves} did not move"] if unhurt else [])],
             )
         finally:
             traffic.abandon()

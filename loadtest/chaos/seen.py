@@ -21,7 +21,9 @@ FAMILIES = (
     "longreach_spilled", "longreach_idempotent_requests", PAUSES,
 )  # fmt: skip
 """Counters that tell of faults."""
-ENDS = ("_count", "_sum")
+STAGES = ("place", "redo")
+PLACE_S = 3.0
+"""Longest that a cut stream should look for a place; what it then computes again comes on top."""
 QUIET = frozenset({("result", "answered")})
 """Labels of what is no news."""
 LOUD = re.compile(r" (WARNING|ERROR|CRITICAL) ")
@@ -42,14 +44,15 @@ class Sight:
         self._before = counters(await self._target.metrics())
         self._offset = self._log.stat().st_size
 
-    async def told(self) -> list[str]:
-        """What moved and what was logged, most first."""
+    async def told(self) -> tuple[list[str], list[str]]:
+        """What moved and what was logged, most first; and what of it misses a target."""
         now = counters(await self._target.metrics())
         moved = {name: value - self._before.get(name, 0.0) for name, value in now.items()}
         # A gateway that was started again counts from zero.
         moved = {name: now[name] if value < 0 else value for name, value in moved.items()}
         lines = [f"{name} +{value:g}" for name, value in sorted(moved.items()) if value and PAUSES not in name]
-        return pauses(moved) + lines[:LINES_MAX] + warnings(self._log, self._offset)
+        paused, missed = pauses(moved)
+        return paused + lines[:LINES_MAX] + warnings(self._log, self._offset), missed
 
 
 def counters(text: str) -> dict[str, float]:
@@ -59,18 +62,29 @@ def counters(text: str) -> dict[str, float]:
         if family.name not in FAMILIES:
             continue
         for sample in family.samples:
-            if sample.name.endswith(("_created", "_bucket")) or QUIET & sample.labels.items():
+            if sample.name.endswith("_created") or QUIET & sample.labels.items():
+                continue
+            if sample.name.endswith("_bucket") and float(sample.labels["le"]) != PLACE_S:
                 continue
             labels = ",".join(f"{name}={value}" for name, value in sorted(sample.labels.items()))
             found[f"{sample.name}{{{labels}}}"] = sample.value
     return found
 
 
-def pauses(moved: Mapping[str, float]) -> list[str]:
-    """How long cut streams paused, as the gateway saw it; nothing where none was."""
-    sums = {end: sum(value for name, value in moved.items() if name.startswith(f"{PAUSES}{end}")) for end in ENDS}
-    count, total_s = (sums[end] for end in ENDS)
-    return [f"{count:g} cut streams went on after {total_s / count:.2f} s in the mean"] if count else []
+def pauses(moved: Mapping[str, float]) -> tuple[list[str], list[str]]:
+    """What the gateway saw of cut streams' pauses, and whether that misses the target; nothing where none was cut."""
+
+    def total(end: str, stage: str) -> float:
+        family = f"{PAUSES}_{end}{{"
+        return sum(value for name, value in moved.items() if name.startswith(family) and f"stage={stage}" in name)
+
+    count = total("count", STAGES[0])
+    if not count:
+        return [], []
+    place_s, redo_s = (total("sum", stage) / count for stage in STAGES)
+    late = count - total("bucket", STAGES[0])
+    told = f"{count:g} cut streams had a place after {place_s:.2f} s and went on {redo_s:.2f} s later, in the mean"
+    return [told], [f"{late:g} of {count:g} cut streams had no place within {PLACE_S:g} s"] if late else []
 
 
 def warnings(log: Path, offset: int) -> list[str]:

@@ -121,7 +121,7 @@ async def soak(
             expected,
             broken_s=begun_s,
             recovered_s=took_s,
-            seen=await sight.told(),
+            seen=[line for lines in await sight.told() for line in lines],
             missed=failed,
         )
         return Soaked(outcome=outcome, faults=counts, samples=samples)

@@ -31,6 +31,8 @@ class Answered(NamedTuple):
 
     claim: Claim
     answer: UpstreamAnswer
+    sent_s: float
+    """When it was asked."""
 
 
 class Asking:
@@ -70,8 +72,9 @@ class Asking:
                 return found
             choice = found.choice
             attempts.sent += 1
+            sent_s = self._clock()
             if recording is not None:
-                recording.attempted(self._clock(), choice)
+                recording.attempted(sent_s, choice)
             answer = await self._send(case, found, limits)
             if isinstance(answer, UpstreamFailure):
                 self._passed_over(case, choice, answer.kind.value)
@@ -94,7 +97,7 @@ class Asking:
                 attempts.overloaded(choice, answer)
             else:
                 self._metrics.attempt(choice.endpoint.pool, "answered")
-                return Answered(found, answer)
+                return Answered(found, answer, sent_s)
 
     async def _place(self, case: Case, limits: LimitsSection) -> Claim | Outcome:
         """A place for the next attempt, after a wait where need be."""

@@ -31,6 +31,15 @@ class Moved(StrEnum):
     """Its pool's context is full."""
 
 
+class ResumeStage(StrEnum):
+    """What a cut stream's pause is made of."""
+
+    PLACE = "place"
+    """Until a replica with a place is asked, those that would not take it included."""
+    REDO = "redo"
+    """Until that one has computed what the client has, to its first byte."""
+
+
 class Resumed(StrEnum):
     """What became of a stream that was cut, or moves; the first two are what a replica calls its ways."""
 

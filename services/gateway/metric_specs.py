@@ -15,6 +15,8 @@ LATENCY_BUCKETS_S = (0.01, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300
 """From a cache hit's first token to the prefill of a million tokens."""
 WAIT_BUCKETS_S = (0.001, 0.005, 0.025, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60)
 """From no wait at all to beyond the default limit of a queue."""
+PAUSE_BUCKETS_S = (0.1, 0.25, 0.5, 1, 2, 3, 5, 10, 20, 30, 60, 120, 600)
+"""What readers of a stream notice; 3 s is what Longreach means to stay below while it looks for a place."""
 DECISION_BUCKETS_S = (10e-6, 25e-6, 50e-6, 100e-6, 250e-6, 500e-6, 1e-3, 2.5e-3, 5e-3, 10e-3, 25e-3)
 """Tens of microseconds are normal; what takes over 5 ms delays other streams."""
 PROMPT_BUCKETS_TOKENS = (128, 512, 2_048, 8_192, 32_768, 65_536, 131_072, 262_144, 524_288, 1_048_576)
@@ -194,10 +196,10 @@ ADMISSION_WAIT = HistogramSpec(
 )
 RESUME = HistogramSpec(
     name="longreach_resume_seconds",
-    help="From a stream's cut to the first byte of the replica that goes on with it, by the pool that lost it",
+    help="From a stream's cut to the first byte of the replica that goes on with it, by pool and stage",
     unit=Unit.SECONDS,
-    labels=("pool",),
-    buckets=LATENCY_BUCKETS_S,
+    labels=("pool", "stage"),
+    buckets=PAUSE_BUCKETS_S,
 )
 DECISION = HistogramSpec(
     name="longreach_decision_seconds",

@@ -24,7 +24,7 @@ from services.gateway.directory import EndpointState
 from services.gateway.exposition import Snapshot, SnapshotCollector
 from services.gateway.histogram import Histogram
 from services.gateway.metric_kinds import CounterSpec, GaugeSpec, Labels
-from services.gateway.metric_labels import Moved, PromptCounted, Repeated, Resumed
+from services.gateway.metric_labels import Moved, PromptCounted, Repeated, Resumed, ResumeStage
 from services.gateway.zeros import NO_POOL, zeros
 
 
@@ -100,7 +100,8 @@ class Metrics:
             counters[spec].setdefault(labels, 0)
         for pool in self._context_tokens:
             self._admission_wait.touch(pool)
-            self._resume.touch(pool)
+            for stage in ResumeStage:
+                self._resume.touch((*pool, stage.value))
         for tier in ("replica", "redis"):
             self._cached_error.touch((tier,))
 
@@ -112,9 +113,10 @@ class Metrics:
         """Count a cut stream: how it was gone on with, or why it was not."""
         self._resumes[pool, result.value] += 1
 
-    def went_on(self, pool: PoolName, pause_s: float) -> None:
+    def went_on(self, pool: PoolName, *, place_s: float, redo_s: float) -> None:
         """A cut stream goes on, after so long."""
-        self._resume.observe((pool,), pause_s)
+        self._resume.observe((pool, ResumeStage.PLACE.value), place_s)
+        self._resume.observe((pool, ResumeStage.REDO.value), redo_s)
 
     def moved(self, pool: PoolName, why: Moved, result: Resumed) -> None:
         """Count a stream that was to move: how another replica went on with it, or that none did."""

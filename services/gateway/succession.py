@@ -59,19 +59,20 @@ class Succession:
         case.attempts.tried |= case.cut
         if case.ask.recording is not None:
             case.ask.recording.failed(cut_s, failure.kind.value)
-        answer = None
+        found = None
         if await self._has_another_by(case, cut_s + case.catalog.config.gateway.limits.queue_s):
-            answer = await self._successor(case, served, lambda how: self._metrics.resumed(cut.endpoint.pool, how))
-        if answer is None:
+            found = await self._successor(case, served, lambda how: self._metrics.resumed(cut.endpoint.pool, how))
+        if found is None:
             self._metrics.resumed(cut.endpoint.pool, Resumed.NOBODY)
             return None
         # Where nobody goes on, the books count all of this.
         self._metrics.broken(cut.endpoint.pool, failure.kind.value)
-        self._metrics.went_on(cut.endpoint.pool, self._clock() - cut_s)
+        place_s, redo_s = found.sent_s - cut_s, self._clock() - found.sent_s
+        self._metrics.went_on(cut.endpoint.pool, place_s=place_s, redo_s=redo_s)
         if is_transports:
             self._directory.failed(cut.endpoint.replica_id)
         served.resumes += 1
-        return answer
+        return found.answer
 
     async def moved(self, case: Case, served: Served, why: Moved, *, waits: bool) -> UpstreamAnswer | None:
         """Let another replica go on with a stream that its own still gives; None where none does.
@@ -86,13 +87,15 @@ class Succession:
         def count(how: Resumed) -> None:
             self._metrics.moved(before.pool, why, how)
 
-        answer = await self._successor(case, served, count, waits=waits)
-        if answer is None and waits:
+        found = await self._successor(case, served, count, waits=waits)
+        if found is None and waits:
             # Where it does not wait, it will be tried again.
             count(Resumed.NOBODY)
-        if answer is not None and case.ask.recording is not None:
+        if found is None:
+            return None
+        if case.ask.recording is not None:
             case.ask.recording.moved(self._clock())
-        return answer
+        return found.answer
 
     async def _has_another_by(self, case: Case, until_s: float) -> bool:
         """Wait for a replica that it was not cut at: where it was the only one, Serve starts another in its place.
@@ -115,7 +118,7 @@ class Succession:
 
     async def _successor(
         self, case: Case, served: Served, count: Callable[[Resumed], None], *, waits: bool = True
-    ) -> UpstreamAnswer | None:
+    ) -> Answered | None:
         """The answer of whoever goes on, who has the stream's place in all books from now on."""
         before, attempts = served.choice, case.attempts
         while isinstance(found := await self._asking.answer(case, waits=waits), Answered):
@@ -128,7 +131,7 @@ class Succession:
                 self._places.freed(before)
                 served.choice = choice
                 served.attempts += attempts.sent
-                return answer
+                return found
             answer.close()
             self._places.freed(choice)
             attempts.tried |= {choice.endpoint.replica_id}

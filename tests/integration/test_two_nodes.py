@@ -146,6 +146,8 @@ def test_another_replica_count_replaces_no_replica(nodes: Nodes, render: Rendere
 def test_a_node_cut_off_loses_no_request_that_comes_after_its_lease(
     nodes: Nodes, capsys: pytest.CaptureFixture[str]
 ) -> None:
+    # Apart: a gateway that has not read the last lease yet refuses.
+    nodes.kubelet.run(_serve_some(nodes))
     before = nodes.kubelet.run(nodes.leases())
     cut, asked = nodes.kubelet.run(_cut_off(nodes))
     after = nodes.kubelet.run(nodes.leases())

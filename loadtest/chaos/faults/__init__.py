@@ -6,10 +6,11 @@ What must not live here: how they are made (the modules beside).
 from __future__ import annotations
 
 from loadtest.chaos.fault import Fault
-from loadtest.chaos.faults import changes, clients, gateways, machine, replicas, stores
+from loadtest.chaos.faults import changes, clients, gateways, machine, network, replicas, stores
 
 FAULTS: tuple[Fault, ...] = (
     *replicas.FAULTS,
+    *network.FAULTS,
     *gateways.FAULTS,
     *stores.FAULTS,
     *changes.FAULTS,

@@ -37,12 +37,24 @@ def test_structured_logs_are_read_too(tmp_path: Path) -> None:
     assert warnings(log, 0) == ["log: worker ended (1)"]
 
 
-def test_pauses_are_told_as_their_mean() -> None:
-    moved = {
-        "longreach_resume_seconds_count{pool=a}": 3.0,
-        "longreach_resume_seconds_sum{pool=a}": 1.5,
-        "longreach_resume_seconds_count{pool=b}": 1.0,
-        "longreach_resume_seconds_sum{pool=b}": 0.5,
-    }
-    assert pauses(moved) == ["4 cut streams went on after 0.50 s in the mean"]
-    assert pauses({}) == []
+def test_pauses_are_told_by_what_they_are_made_of() -> None:
+    text = """# TYPE longreach_resume_seconds histogram
+longreach_resume_seconds_bucket{pool="a",stage="place",le="2.0"} 1
+longreach_resume_seconds_bucket{pool="a",stage="place",le="3.0"} 2
+longreach_resume_seconds_bucket{pool="a",stage="place",le="+Inf"} 3
+longreach_resume_seconds_count{pool="a",stage="place"} 3
+longreach_resume_seconds_sum{pool="a",stage="place"} 7.5
+longreach_resume_seconds_bucket{pool="a",stage="redo",le="3.0"} 0
+longreach_resume_seconds_count{pool="a",stage="redo"} 3
+longreach_resume_seconds_sum{pool="a",stage="redo"} 30
+longreach_resume_seconds_bucket{pool="b",stage="place",le="3.0"} 1
+longreach_resume_seconds_count{pool="b",stage="place"} 1
+longreach_resume_seconds_sum{pool="b",stage="place"} 0.5
+longreach_resume_seconds_count{pool="b",stage="redo"} 1
+longreach_resume_seconds_sum{pool="b",stage="redo"} 2
+"""
+    assert pauses(counters(text)) == (
+        ["4 cut streams had a place after 2.00 s and went on 8.00 s later, in the mean"],
+        ["1 of 4 cut streams had no place within 3 s"],
+    )
+    assert pauses({}) == ([], [])
