@@ -32,6 +32,7 @@ READS_ENVIRONMENT = {
 }
 IMPORTS_VLLM = {
     "cluster/engine/checked.py",
+    "cluster/engine/rehearsal.py",
     "cluster/engine/replica.py",
     "cluster/engine/resume/engine.py",
     "cluster/engine/resume/forced.py",
