@@ -17,7 +17,7 @@ REPLICAS = 2
 SHORT_TOKENS, LONG_TOKENS = 4_096, 65_536
 WORKERS = 2
 ENGINE: dict[str, Any] = {
-    "dtype": "float32", "max_running": 16, "max_queued": 0, "drain_s": 120, "kv_cache_gib": 0.06,
+    "dtype": "float32", "max_running": 8, "max_queued": 0, "drain_s": 120, "kv_cache_gib": 0.06,
     # A model with random weights would fill every JSON with blanks up to its limit.
     "extra_args": {"structured_outputs_config": {"backend": "xgrammar", "disable_any_whitespace": True}},
 }  # fmt: skip
