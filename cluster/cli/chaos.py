@@ -71,7 +71,7 @@ def run(
     if table is not None:
         table.write_text(markdown(rows), encoding="utf-8")
     frame.tell({"setup": plan.as_data(), "rows": rows}, print_report)
-    if not all(outcome.is_clean for outcome in outcomes):
+    if not all(outcome.is_clean and not outcome.missed for outcome in outcomes):
         raise typer.Exit(1)
 
 

@@ -162,6 +162,8 @@ async def test_without_another_engine_the_client_gets_the_error() -> None:
             while gateway.gateway.in_flight:  # noqa: ASYNC110 - the gateway tells nobody
                 await asyncio.sleep(0.01)
         metrics = await gateway.metrics()
+        # It waited for another replica, and not in the line once more.
+        assert gateway.gateway.room.counts.queue_time == 0
     assert 'longreach_resumes_total{pool="short",result="nobody"} 1' in metrics
     assert 'longreach_broken_answers_total{kind="reset",pool="short"} 1' in metrics
 
