@@ -99,10 +99,10 @@ class VllmEngine:
         return await self._engine.is_paused()
 
     async def probe(self) -> None:
-        """Make one token, which proves that the whole path from scheduler to sampler works; then rehearse.
+        """Make one token, which proves that the whole path from scheduler to sampler works; then rehearse the rest.
 
         Raises:
-            TimeoutError: it took longer than `PROBE_TIMEOUT_S`.
+            TimeoutError: the token took longer than `PROBE_TIMEOUT_S`.
         """
         from vllm import SamplingParams
 
@@ -110,13 +110,9 @@ class VllmEngine:
         async with asyncio.timeout(PROBE_TIMEOUT_S):
             async for _ in self._engine.generate({"prompt_token_ids": [0]}, params, "longreach-probe"):
                 pass
-            try:
-                await rehearse(self._engine)
-            except Exception as error:
-                if self.is_dead:
-                    raise
-                # Requests that want the same will be told so; the others are served.
-                log.warning("what was rehearsed did not work, and will not for requests: %s", error)
+        for name, why in (await rehearse(self._engine)).items():
+            # Requests that want the same will be told so; the others are served.
+            log.warning("rehearsal of %s: %s", name, why)
 
     async def kv_groups(self) -> list[dict[str, Any]]:
         """The groups of its KV cache: `kind` and `block_size` of each."""

@@ -8,7 +8,7 @@
     scaling    cluster/core/autoscaling   PoolAutoscaler, SpeedMeter               (scaler.py, fleet.py)
 
 The wiring is services/gateway/places.py without sockets: claim an endpoint, or wait, or say no. One gateway; all
-requests of a tenant are equal. What must not live here: rules.
+requests of a tenant are equal, and a replica that is full counts as one that failed. What must not live here: rules.
 """
 
 from __future__ import annotations

@@ -10,8 +10,10 @@ import contextlib
 import os
 import shutil
 import subprocess
-from collections.abc import Iterator, Sequence
+import time
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import psutil
 
@@ -23,24 +25,10 @@ MOUNTS = Path("/proc/self/mounts")
 NAME = "longreach-chaos"
 MEMBERS = "cgroup.procs"
 LIMIT_S = 30
+GONE_S = 5.0
+"""A process that was killed leaves its group when its memory is gone."""
 NONE = f"add table inet {NAME}; delete table inet {NAME}"
 """Whether there was one or not."""
-RULES = """
-{none}
-table inet {name} {{
-  set ports {{ type inet_service; elements = {{ {ports} }} }}
-  chain sent {{
-    type filter hook output priority -500
-    socket cgroupv2 level 1 "{group}" drop
-    tcp sport @ports drop
-    tcp dport @ports drop
-  }}
-  chain received {{
-    type filter hook input priority -500
-    socket cgroupv2 level 1 "{group}" drop
-  }}
-}}
-"""
 
 
 def why_none() -> str:
@@ -65,18 +53,40 @@ def cut_off(processes: Sequence[psutil.Process]) -> Iterator[None]:
     group = root / NAME
     with contextlib.ExitStack() as stack:
         group.mkdir(exist_ok=True)
-        stack.callback(_dissolve, group, root)
+        stack.callback(_dissolve, group, {process.pid: _group_of(process.pid, root) for process in processes})
         for process in processes:
             (group / MEMBERS).write_text(str(process.pid), encoding="ascii")
         # After that: a socket made in between belongs to the group.
-        ports = sorted({port for process in processes for port in _ports(process)})
+        connections = [one for process in processes for one in process.net_connections(kind="tcp")]
         stack.callback(_nft, NONE)
-        _nft(RULES.format(none=NONE, name=NAME, ports=", ".join(map(str, ports)), group=group.relative_to(GROUPS)))
+        _nft(_rules(group.relative_to(GROUPS), connections))
         yield
 
 
-def _ports(process: psutil.Process) -> list[int]:
-    return [place.laddr.port for place in process.net_connections(kind="tcp") if place.laddr]
+def _rules(group: Path, connections: Iterable[Any]) -> str:
+    """Whose packets are dropped: the group's, those of what listens, and those of connections from both ends."""
+    listening, pairs = set(), set()
+    for one in connections:
+        if one.status == psutil.CONN_LISTEN:
+            listening.add(f"{one.laddr.port}")
+        elif one.raddr:
+            pairs |= {f"{one.laddr.port} . {one.raddr.port}", f"{one.raddr.port} . {one.laddr.port}"}
+    dropped = ["tcp sport @listening", "tcp dport @listening", "tcp sport . tcp dport @pairs"]
+    lines = [
+        NONE,
+        f"table inet {NAME} {{",
+        f"set listening {{ type inet_service; {_elements(listening)} }}",
+        f"set pairs {{ type inet_service . inet_service; {_elements(pairs)} }}",
+    ]
+    for chain in ("input", "output"):
+        lines.append(f"chain {chain} {{ type filter hook {chain} priority -500;")
+        lines += [f"{match} drop" for match in (f'meta l4proto tcp socket cgroupv2 level 1 "{group}"', *dropped)]
+        lines.append("}")
+    return "\n".join([*lines, "}"])
+
+
+def _elements(members: set[str]) -> str:
+    return f"elements = {{ {', '.join(sorted(members))} }}" if members else ""
 
 
 def _root() -> Path | None:
@@ -88,15 +98,36 @@ def _root() -> Path | None:
     return None
 
 
-def _dissolve(group: Path, root: Path) -> None:
-    """Whoever is left in the group goes back to where all others are."""
-    for pid in (group / MEMBERS).read_text(encoding="ascii").split():
-        with contextlib.suppress(ProcessLookupError):
-            (root / MEMBERS).write_text(pid, encoding="ascii")
-    group.rmdir()
+def _group_of(pid: int, root: Path) -> Path:
+    for line in Path(f"/proc/{pid}/cgroup").read_text(encoding="utf-8").splitlines():
+        if line.startswith("0::"):
+            return root / line.removeprefix("0::/")
+    return root
+
+
+def _dissolve(group: Path, homes: dict[int, Path]) -> None:
+    """Whoever is left in the group goes back to where it was."""
+    until_s = time.monotonic() + GONE_S
+    while True:
+        for pid in map(int, (group / MEMBERS).read_text(encoding="ascii").split()):
+            with contextlib.suppress(ProcessLookupError):
+                (homes.get(pid, group.parent) / MEMBERS).write_text(str(pid), encoding="ascii")
+        try:
+            group.rmdir()
+        except OSError:
+            if time.monotonic() > until_s:
+                raise
+            time.sleep(0.1)
+        else:
+            return
 
 
 def _nft(rules: str) -> None:
-    done = subprocess.run(["nft", "-f", "-"], input=rules, capture_output=True, text=True, timeout=LIMIT_S, check=False)
+    try:
+        done = subprocess.run(
+            ["nft", "-f", "-"], input=rules, capture_output=True, text=True, timeout=LIMIT_S, check=False
+        )
+    except subprocess.TimeoutExpired as error:
+        raise ChaosError(f"nft: nothing within {LIMIT_S} s") from error
     if done.returncode != 0:
         raise ChaosError(f"nft: {done.stderr.strip()}")

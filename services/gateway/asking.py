@@ -85,7 +85,7 @@ class Asking:
                 answer.close()
                 case.need = told_length(case, choice, answer, self._counter)
             elif _is_full(choice, answer):
-                self._passed_over(case, choice, "overloaded")
+                self._passed_over(case, choice, "full")
                 answer.close()
                 attempts.turned_away(answer)
             elif answer.status in OVERLOAD_STATUSES:

@@ -20,8 +20,8 @@ MAX_REFUSALS = 4
 """Pools that may refuse one request as too long for them. Each knows the exact length from then on, so the second
 choice normally holds; more means replicas and configuration disagree."""
 MAX_TURNED_AWAY = 32
-"""Times that replicas may turn one request away as full. Each is asked again after its next report, for which there is
-time within `limits.queue_s`; more means that other gateways take every place."""
+"""Replicas that may turn a request away as full one after another, without a wait between. Each counts as full then, so
+only a pool of more of them, all asked too late, ends here; what comes after a wait is bounded by `limits.queue_s`."""
 OVERLOAD_STATUSES = frozenset({429, 503})
 RETRY_AFTER_S = 1
 """Where an overloaded endpoint names no time: about one short answer."""
@@ -32,7 +32,10 @@ _NOBODY: frozenset[ReplicaId] = frozenset()
 class Attempts:
     """One request's tries."""
 
-    __slots__ = ("_avoided", "_refusals", "_refused", "_resets", "_turned_away", "last", "sent", "tried", "waited_s")
+    __slots__ = (
+        "_avoided", "_refusals", "_refused", "_resets", "_turned_away", "_turned_away_now", "last", "sent", "tried",
+        "waited_s",
+    )  # fmt: skip
 
     def __init__(self, avoided: frozenset[ReplicaId] = _NOBODY) -> None:
         """Begin.
@@ -47,15 +50,17 @@ class Attempts:
         self._resets = 0
         self._refusals = 0
         self._turned_away = 0
+        self._turned_away_now = 0
+        """Of those, since it waited or somebody failed."""
         self.waited_s = 0.0
-        """In line, for all of them."""
+        """In line, since somebody failed."""
         self.last: Overloaded | Failed | None = None
         """How the latest try ended, unless it was a refusal as too long."""
 
     @property
     def is_retry(self) -> bool:
-        """Whether the next try comes after a failed one; a larger pool after a refusal is no retry."""
-        return self.tried != self._avoided
+        """Whether the next try comes after a failed one; one after a refusal as too long, or as full, is no retry."""
+        return self.tried != self._avoided and self._turned_away_now == 0
 
     @property
     def was_turned_away(self) -> bool:
@@ -79,7 +84,7 @@ class Attempts:
         """Whether there is no other try, whoever is left."""
         return (
             self.sent - self._refusals - self._turned_away >= limits.attempts
-            or self._turned_away >= MAX_TURNED_AWAY
+            or self._turned_away_now >= MAX_TURNED_AWAY
             or self._resets >= MAX_RESETS
             or self._refusals >= MAX_REFUSALS
             or (isinstance(self.last, Failed) and self.last.kind is FailureKind.TIMEOUT)
@@ -88,6 +93,7 @@ class Attempts:
     def failed(self, choice: Choice, failure: UpstreamFailure) -> None:
         """A try ended without an answer."""
         self.tried |= {choice.endpoint.replica_id}
+        self.waited_s, self._turned_away_now = 0.0, 0
         self._resets += failure.kind is FailureKind.RESET
         self.last = Failed(kind=failure.kind, pool=choice.endpoint.pool, attempts=self.sent)
 
@@ -100,10 +106,16 @@ class Attempts:
     def turned_away(self, answer: UpstreamAnswer) -> None:
         """A replica was full before this request came: others were faster. It does not count as an attempt."""
         self._turned_away += 1
-        if self._turned_away >= MAX_TURNED_AWAY:
+        self._turned_away_now += 1
+        if self._turned_away_now >= MAX_TURNED_AWAY:
             self.last = Overloaded(
                 status=answer.status, retry_after_s=_retry_after_s(answer.headers), attempts=self.sent
             )
+
+    def waited(self, seconds: float) -> None:
+        """It stood in line."""
+        self.waited_s += seconds
+        self._turned_away_now = 0
 
     def refused_by(self, choice: Choice) -> None:
         """A replica found the request too long for its pool."""

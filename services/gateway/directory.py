@@ -26,6 +26,8 @@ POLL_S = 0.25
 """Half of a renewal: a draining replica is known here within a second of its own notice."""
 SUSPECT_S = 2.0
 """How long an endpoint that failed comes last. Bounded, because a lease says it lives: the failure may be over."""
+FULL_S = 1.0
+"""How long a replica that was full counts as full without a report: two renewals."""
 RETURN_GRACE_S = LEASE_TTL_S
 """After an outage Redis may come back empty, and it may lose everything without one: replicas get this long to write
 their leases again before an absent lease counts as a dead replica."""
@@ -66,6 +68,7 @@ class Directory:
         self._was_emptied = False
         """Whether it had no lease at the last reading, after one with several."""
         self._suspect_until_s: dict[ReplicaId, float] = {}
+        self._full_until_s: dict[ReplicaId, float] = {}
         self._down: frozenset[ReplicaId] = frozenset()
         self._statics: frozenset[ReplicaId] = frozenset()
         self._pools: dict[str, tuple[ServedModel, tuple[Pool, ...]]] = {}
@@ -158,6 +161,9 @@ class Directory:
         for replica_id in [key for key, until_s in self._suspect_until_s.items() if until_s <= now_s]:
             del self._suspect_until_s[replica_id]
             self._mark(replica_id)
+        for replica_id in [key for key, until_s in self._full_until_s.items() if until_s <= now_s]:
+            del self._full_until_s[replica_id]
+            self.table.believe_again(replica_id)
         for replica_id, state in self._breakers.states(now_s).items():
             self.table.set_breaker(replica_id, is_open=state is BreakerState.OPEN)
 
@@ -199,6 +205,7 @@ class Directory:
 
     def full(self, replica_id: ReplicaId) -> None:
         """It refused a request as full; told before that one counts as finished."""
+        self._full_until_s[replica_id] = self._clock() + FULL_S
         self.table.refused(replica_id)
 
     def started(self, replica_id: ReplicaId, prefill_tokens: int) -> None:
@@ -251,6 +258,7 @@ class Directory:
         self.table.remove(replica_id)
         self._breakers.forget(replica_id)
         self._suspect_until_s.pop(replica_id, None)
+        self._full_until_s.pop(replica_id, None)
 
     def _mark(self, replica_id: ReplicaId) -> None:
         is_suspect = replica_id in self._suspect_until_s or replica_id in self._down

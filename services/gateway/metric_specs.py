@@ -34,7 +34,7 @@ LABELS: dict[str, str] = {
     "pool": "pools of the configuration; `none` where a request reached none",
     "priority": "enum `Priority`",
     "reason": "codes of the gateway's refusals; of moves: enum `Moved`",
-    "result": "of attempts: `answered`, `refused`, `overloaded`, enum `FailureKind`; of resumes, moves: enum "
+    "result": "of attempts: `answered`, `refused`, `overloaded`, `full`, enum `FailureKind`; of resumes, moves: enum "
     "`Resumed`; of requests with a key: enum `Repeated`",
     "revision": "revisions of the configuration, and `other`",
     "route": "enum `Route`",

@@ -44,7 +44,7 @@ from services.gateway.outcome import Busy, NotStarted, Outcome, Overloaded
 from services.gateway.prefix import Expected, PromptPrefix
 from services.gateway.residency import Residency
 from services.gateway.scaling import Scaling
-from services.gateway.waiting import Admitted, Expired, Expiry, QueueFull, WaitingRoom
+from services.gateway.waiting import Admitted, Expired, Expiry, QueueFull, WaitingRoom, places_for
 
 
 @dataclass(slots=True, kw_only=True)
@@ -70,7 +70,7 @@ class Case:
     draws: str | None = None
     """What replicas derive the ids in its events from; None: no event names anything that another one has named."""
     delivered: bytes | None = None
-    """Of a cut stream, what its client has; None: nothing was cut."""
+    """Of a stream that is to go on elsewhere, what its client has."""
     cut: frozenset[ReplicaId] = frozenset()
     """Replicas that the stream was cut at."""
 
@@ -221,11 +221,11 @@ class Places:
             attempt=attempt,
             give_back=give_back,
             hold=self._scaling.hold(line.pools[0], limits) if line.is_hold else None,
-            waited_s=case.attempts.waited_s,
+            waited_s=0.0 if line.is_hold else case.attempts.waited_s,
         )
         if isinstance(admitted, Admitted):
             case.waited_s += admitted.waited_s
-            case.attempts.waited_s += admitted.waited_s
+            case.attempts.waited(0.0 if line.is_hold else admitted.waited_s)
             return admitted.grant.what
         if case.attempts.last is not None:
             return case.attempts.last
@@ -266,8 +266,8 @@ class Places:
 
 
 def _is_back(case: Case, limits: LimitsSection) -> bool:
-    """Whether it had its turn before. Where nobody may wait, that is only so for a stream that has begun."""
-    return case.delivered is not None or (case.attempts.was_turned_away and limits.queued_requests > 0)
+    """Whether it had its turn before: a stream that was cut, or a request that was turned away and may wait at all."""
+    return bool(case.cut) or (case.attempts.was_turned_away and places_for(case.ask.priority, limits) > 0)
 
 
 def _line(decision: Saturated | NoEndpoint, from_zero: frozenset[PoolName]) -> Line | None:

@@ -164,7 +164,10 @@ class WaitingRoom:
         now_s = self._clock()
         limits = self._limits()
         limit_s = max((limits.queue_s if hold is None else hold.limit_s) - waited_s, 0)
-        refusal = self._enqueue(ticket, now_s, _capacity(ticket, limits) if limit_s > 0 else 0, hold)
+        if limit_s <= 0:
+            self.counts.full += 1
+            return QueueFull(retry_after_s=self._retry_after_s(ticket, now_s))
+        refusal = self._enqueue(ticket, now_s, places_for(ticket.priority, limits), hold)
         if refusal is not None:
             return refusal
         until_s = now_s + limit_s
@@ -328,7 +331,7 @@ class WaitingRoom:
             self._arm()
 
 
-def _capacity(ticket: Ticket, limits: LimitsSection) -> int:
-    """Places of the queue that a request may use: lower classes never take those of the highest."""
-    extra = limits.queued_high_requests if ticket.priority is Priority.HIGH else 0
+def places_for(priority: Priority, limits: LimitsSection) -> int:
+    """Places of the queue that requests of a class may use: lower ones never take those of the highest."""
+    extra = limits.queued_high_requests if priority is Priority.HIGH else 0
     return limits.queued_requests + extra

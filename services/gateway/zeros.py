@@ -17,7 +17,7 @@ from services.http1.client import FailureKind
 
 ENDINGS = ("ok", "refused", "unavailable", "broken", "client_gone", "expired")
 """services/api/account.py, `Ending`: which this package must not import, and a test compares."""
-ATTEMPT_RESULTS = ("answered", "refused", "overloaded", *(kind.value for kind in FailureKind))
+ATTEMPT_RESULTS = ("answered", "refused", "overloaded", "full", *(kind.value for kind in FailureKind))
 """What services/gateway/asking.py counts."""
 WATCHED_REFUSALS = ("overloaded", "gateway_full", "no_replica_available", "requests_per_minute", "tokens_per_minute")
 """The refusals that alerts and dashboards ask for by name: of room, and of a tenant's quota."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import itertools
+import re
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
@@ -20,7 +21,9 @@ models: [{{id: tiny}}]
 pools: [{{name: short, model: tiny, context_tokens: 4000}}]
 gateway: {{limits: {{queued_requests: {queued}, queue_s: {queue_s}}}}}
 """
-STREAM = {"model": "tiny", "stream": True, "max_tokens": 5, "messages": [{"role": "user", "content": "hi"}]}
+PATH = "/v1/chat/completions"
+WHOLE = {"model": "tiny", "max_tokens": 5, "messages": [{"role": "user", "content": "hi"}]}
+STREAM = {**WHOLE, "stream": True}
 
 
 @dataclass(slots=True)
@@ -32,6 +35,8 @@ class Reports(Leases):
     readings: itertools.count[int] = field(default_factory=itertools.count)
 
     async def leases(self) -> tuple[Lease, ...]:
+        if self.is_away:
+            raise ConnectionError("taken away")
         age_s = float(next(self.readings))
         return tuple(
             replace(
@@ -60,8 +65,8 @@ async def test_gateways_that_do_not_know_of_each_other_lose_nothing() -> None:
         metrics = await one.metrics() + await two.metrics()
     assert Counter(answer.status_code for answer in answers) == {200: 60}
     # They did meet: the replicas turned some away.
-    assert 'longreach_attempts_total{pool="short",result="overloaded"}' in metrics
-    assert sum(len(engine.seen) for engine in engines) > 60
+    found = re.findall(r'longreach_attempts_total{pool="short",result="full"} (\d+)', metrics)
+    assert sum(map(int, found)) == sum(len(engine.seen) for engine in engines) - 60 > 0
 
 
 async def test_a_full_replica_is_asked_again_when_it_has_room() -> None:
@@ -71,7 +76,7 @@ async def test_a_full_replica_is_asked_again_when_it_has_room() -> None:
         running(config(), store=Reports(engines=[engine], told=0)) as gateway,
         httpx.AsyncClient() as other,
     ):
-        elsewhere = asyncio.create_task(other.post(f"{engine.url}/v1/chat/completions", json=STREAM))
+        elsewhere = asyncio.create_task(other.post(f"{engine.url}{PATH}", json=STREAM))
         await engine.started.wait()
         asked = asyncio.create_task(gateway.chat())
         await until(lambda: len(engine.seen) >= 4, timeout_s=10, what="it is asked again and again")
@@ -89,16 +94,49 @@ async def test_the_wait_ends_with_429() -> None:
     engine = FakeEngine(places=1, in_flight=1)
     async with serve(engine), running(config(queue_s=0.6), store=Reports(engines=[engine], told=0)) as gateway:
         answer = await gateway.chat()
+    # Once at first, then after each reading of its lease, four a second: every wait counts.
+    assert 2 <= len(engine.seen) <= 6
     assert (answer.status_code, answer.json()["error"]["code"]) == (429, "overloaded")
     assert int(answer.headers["retry-after"]) >= 1
 
 
-async def test_where_nobody_may_wait_a_full_replica_ends_it_at_once() -> None:
+async def test_where_nobody_may_wait_a_full_replica_ends_it_at_once_but_for_class_high() -> None:
     engine = FakeEngine(places=1, in_flight=1)
-    async with serve(engine), running(config(queued=0), store=Reports(engines=[engine], told=0)) as gateway:
-        answer = await gateway.chat()
-    assert answer.status_code == 429
-    assert len(engine.seen) == 1
+    limits = config(queued=0) + "tenants: [{name: default, priority: high}]\n"
+    async with serve(engine), running(limits, store=Reports(engines=[engine], told=0)) as gateway:
+        normal = await gateway.client.post(PATH, json=WHOLE, headers={"x-longreach-priority": "normal"})
+        assert len(engine.seen) == 1
+        high = asyncio.create_task(gateway.client.post(PATH, json=WHOLE, headers={"x-longreach-priority": "high"}))
+        await until(lambda: len(engine.seen) >= 3, timeout_s=10, what="it is asked again")
+        engine.in_flight = 0
+        assert (normal.status_code, (await high).status_code) == (429, 200)
+
+
+async def test_a_full_replica_is_asked_again_where_no_report_comes_any_more() -> None:
+    """The state store is away: what a refusal said holds for a second."""
+    engine = FakeEngine(places=1, in_flight=1)
+    store = Reports(engines=[engine], told=0)
+    async with serve(engine), running(config(), store=store) as gateway:
+        store.is_away = True
+        asked = asyncio.create_task(gateway.chat())
+        await until(lambda: engine.seen, timeout_s=10, what="it is asked")
+        engine.in_flight = 0
+        assert (await asked).status_code == 200
+
+
+async def test_the_rush_to_a_pools_first_replica_waits_on() -> None:
+    """What a request was held for the replica is not of the time that it may wait for a place."""
+    engine = FakeEngine(places=1, in_flight=1)
+    store = Reports(told=0)
+    limits = config(queue_s=1.5).replace("context_tokens: 4000", "context_tokens: 4000, replicas: {min: 0, max: 1}")
+    async with serve(engine), running(limits, store=store) as gateway:
+        asked = asyncio.create_task(gateway.chat())
+        await _in_line(gateway, 1)
+        await asyncio.sleep(2)  # longer than it may wait for a place
+        store.engines = [engine]
+        await until(lambda: len(engine.seen) >= 2, timeout_s=10, what="it is asked, and again")
+        engine.in_flight = 0
+        assert (await asked).status_code == 200
 
 
 async def test_a_cut_stream_goes_before_those_who_wait_for_their_first_place() -> None:
@@ -123,7 +161,7 @@ async def test_a_cut_stream_goes_before_those_who_wait_for_their_first_place() -
 
 
 async def _stream(gateway: Running) -> httpx.Response:
-    return await gateway.client.post("/v1/chat/completions", json=STREAM)
+    return await gateway.client.post(PATH, json=STREAM)
 
 
 async def _in_line(gateway: Running, count: int) -> None:

@@ -27,6 +27,8 @@ class Known:
     prefill_at: int
     is_suspect: bool = False
     is_open: bool = False
+    refused: tuple[int, int] | None = None
+    """Since its report: its load then, and our own in it."""
 
 
 class TableMachine(RuleBasedStateMachine):
@@ -48,6 +50,7 @@ class TableMachine(RuleBasedStateMachine):
         running=st.integers(0, 3),
         waiting=st.integers(0, 1),
         capacity=st.integers(0, 4),
+        queue_limit=st.integers(0, 2),
         prefill=st.integers(0, 1_000),
     )
     def put(
@@ -59,6 +62,7 @@ class TableMachine(RuleBasedStateMachine):
         running: int,
         waiting: int,
         capacity: int,
+        queue_limit: int,
         prefill: int,
     ) -> None:
         self.reports += 1
@@ -70,6 +74,7 @@ class TableMachine(RuleBasedStateMachine):
             running=running,
             waiting=waiting,
             capacity=capacity,
+            queue_limit=queue_limit,
             prefill_tokens=prefill,
             report=self.reports,
         )
@@ -78,7 +83,7 @@ class TableMachine(RuleBasedStateMachine):
         stays = before is not None and before.endpoint.pool == pool
         count, tokens = self.own(replica_id)
         self.known[replica_id] = (
-            replace(before, endpoint=endpoint, own_at=count, prefill_at=tokens)
+            replace(before, endpoint=endpoint, own_at=count, prefill_at=tokens, refused=None)
             if before is not None and stays
             else Known(endpoint, count, tokens)
         )
@@ -117,6 +122,27 @@ class TableMachine(RuleBasedStateMachine):
             else:
                 self.table.finished(replica_id, tokens)
 
+    @rule(data=st.data())
+    def refuse(self, data: st.DataObject) -> None:
+        unread = [place for place, request in enumerate(self.requests) if not request[2]]
+        if unread:
+            replica_id, tokens, _ = self.requests[data.draw(st.sampled_from(unread))]
+            self.table.refused(replica_id)
+            self.requests.remove((replica_id, tokens, False))
+            self.table.finished(replica_id, tokens)
+            if replica_id in self.known:
+                endpoint, (others, _) = self.known[replica_id].endpoint, self.own(replica_id)
+                self.known[replica_id].refused = max(endpoint.capacity + endpoint.queue_limit, others), others
+                member = self.table.get(replica_id)
+                assert member is not None
+                assert endpoint.capacity == 0 or not member.has_room
+
+    @rule(replica_id=IDS)
+    def believe_again(self, replica_id: ReplicaId) -> None:
+        self.table.believe_again(replica_id)
+        if replica_id in self.known:
+            self.known[replica_id].refused = None
+
     @rule(replica_id=IDS, is_suspect=st.booleans())
     def suspect(self, replica_id: ReplicaId, is_suspect: bool) -> None:
         self.table.set_suspect(replica_id, is_suspect=is_suspect)
@@ -137,7 +163,8 @@ class TableMachine(RuleBasedStateMachine):
             assert member is not None
             count, tokens = self.own(replica_id)
             endpoint = known.endpoint
-            assert member.load == max(count, endpoint.running + endpoint.waiting + count - known.own_at)
+            told, own_then = known.refused or (endpoint.running + endpoint.waiting, known.own_at)
+            assert member.load == max(count, told + count - own_then)
             assert member.prefill_tokens == max(tokens, endpoint.prefill_tokens + tokens - known.prefill_at)
 
     @invariant()

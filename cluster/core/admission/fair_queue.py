@@ -9,27 +9,33 @@ long anybody may wait (services/gateway/waiting.py).
 
 from __future__ import annotations
 
-from collections import Counter, OrderedDict
+from bisect import insort
+from collections import Counter
 from collections.abc import Callable, Iterable
 from itertools import chain, islice
 
-from cluster.core.admission.lane import LOOKS_MAX, Lane
+from cluster.core.admission.lane import Lane
 from cluster.core.admission.share import Holdings
 from cluster.core.admission.ticket import Accepted, Full, Ticket
 from cluster.core.lease import PoolName
 from cluster.core.tenant import Priority
 
+BACK_LOOKS_MAX = 16
+"""Of those that had their turn, tried for one free place: more than of a line, since a stream cannot run where it was
+cut, and must not hide the others."""
+
 
 class FairQueue:
     """Tickets in the order in which they are to be served.
 
-    Operations take O(log n) in the tenants that wait; a push into a full queue takes O(n) in them.
+    Operations take O(log n) in the tenants that wait, and O(n) in the tickets that had their turn; a push into a full
+    queue takes O(n) in the tenants.
     """
 
     def __init__(self) -> None:
         self._lanes: dict[PoolName, Lane] = {}
-        self._back: OrderedDict[Ticket, None] = OrderedDict()
-        """Those that had their turn, in order; in no lane and nobody's holding: their tenants were charged."""
+        self._back: list[Ticket] = []
+        """Those that had their turn, by arrival: in no lane and nobody's holding. There are few."""
         self._holdings = Holdings()
         self._classes: Counter[Priority] = Counter()
         self._tickets: set[Ticket] = set()
@@ -69,7 +75,7 @@ class FairQueue:
             raise ValueError("this ticket waits already")
         displaced = None
         if ticket.is_back:
-            self._back[ticket] = None
+            insort(self._back, ticket, key=lambda one: one.arrived_s)
             self._enter(ticket)
             return Accepted()
         held = len(self._tickets) - len(self._back)
@@ -130,7 +136,7 @@ class FairQueue:
 
     @staticmethod
     def _pick_back(tickets: Iterable[Ticket], can_run: Callable[[Ticket], bool]) -> Ticket | None:
-        return next((ticket for ticket in islice(tickets, LOOKS_MAX) if can_run(ticket)), None)
+        return next((ticket for ticket in islice(tickets, BACK_LOOKS_MAX) if can_run(ticket)), None)
 
     def _guests_of(self, pool: PoolName) -> list[Lane]:
         guests = [lane for home, lane in self._lanes.items() if home != pool and pool in lane.pools]
@@ -145,7 +151,7 @@ class FairQueue:
 
     def _forget(self, ticket: Ticket) -> None:
         if ticket.is_back:
-            del self._back[ticket]
+            self._back.remove(ticket)
         else:
             if not self._lanes[ticket.home]:
                 del self._lanes[ticket.home]

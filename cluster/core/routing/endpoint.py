@@ -57,10 +57,11 @@ class Member:
 
     Several gateways share an endpoint, and a report counts everybody's requests. So its load is the report's count,
     plus what this gateway has there now, minus what it had there when the report was taken over; and never less than
-    what this gateway has there now. A refusal as full counts as a report, until the next one.
+    what this gateway has there now. A refusal as full counts as a report, until the next one or `believed_again`.
     """
 
     __slots__ = (
+        "before_refusal",
         "endpoint",
         "index",
         "is_breaker_open",
@@ -93,6 +94,7 @@ class Member:
     def report(self, endpoint: Endpoint) -> None:
         """Take over a new report."""
         self.endpoint = endpoint
+        self.before_refusal: tuple[int, int] | None = None
         self.reported_load = endpoint.running + endpoint.waiting
         self.own_at_report = self.own.in_flight
         self.prefill_at_report_tokens = self.own.prefill_tokens
@@ -100,9 +102,18 @@ class Member:
 
     def refused(self) -> None:
         """It refused one of this gateway's requests as full; called while that one still counts."""
+        if self.before_refusal is None:
+            self.before_refusal = self.reported_load, self.own_at_report
         self.reported_load = max(self.endpoint.capacity + self.endpoint.queue_limit, self.own.in_flight - 1)
         self.own_at_report = max(self.own.in_flight - 1, 0)
         self.recount()
+
+    def believed_again(self) -> None:
+        """Its last report counts again, where it refused since."""
+        if self.before_refusal is not None:
+            self.reported_load, self.own_at_report = self.before_refusal
+            self.before_refusal = None
+            self.recount()
 
     def recount(self) -> None:
         """Work out `load` (requests) and `prefill_tokens` again."""

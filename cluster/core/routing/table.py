@@ -102,13 +102,20 @@ class EndpointTable:
             self._forget(replica_id, own)
 
     def refused(self, replica_id: ReplicaId) -> None:
-        """It refused a request as full: it has no room until it reports some, or something of ours ends there.
+        """It refused a request as full, and counts as full until its next report; told before that one is `finished`.
 
-        Told before that request is `finished`.
+        Of ours that end there meanwhile, each makes room for one, once it is back at what it runs and lets wait.
         """
         member = self._members.get(replica_id)
         if member is not None:
             member.refused()
+            member.index.moved(member)
+
+    def believe_again(self, replica_id: ReplicaId) -> None:
+        """There was no new report for so long that its last one says more than a refusal since."""
+        member = self._members.get(replica_id)
+        if member is not None:
+            member.believed_again()
             member.index.moved(member)
 
     def set_suspect(self, replica_id: ReplicaId, *, is_suspect: bool) -> None:

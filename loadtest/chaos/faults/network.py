@@ -42,7 +42,7 @@ async def _silent(url: str) -> None:
 FAULTS = (
     Fault(
         name="replica-cut-off",
-        does="no packet reaches a replica in the short pool any more, and none leaves it, as when its node is cut off",
+        does="no TCP packet reaches a replica in the short pool any more, or leaves it, as when its node is cut off",
         run=cut_replica_off,
         moves=RESUMES,
         is_short=False,

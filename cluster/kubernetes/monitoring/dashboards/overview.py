@@ -182,7 +182,7 @@ REPLICAS = Row(
             queries=[
                 share(
                     'longreach_attempts_total{$P, result=~"connect|reset|timeout"}',
-                    "longreach_attempts_total{$P}",
+                    'longreach_attempts_total{$P, result!="full"}',
                     "pool",
                     "{{pool}}",
                 )

@@ -96,7 +96,7 @@ ATTEMPTS_FAILING = Alert(
     sum by (namespace, release, pool) (
       rate(longreach_attempts_total{$S, result=~"connect|reset|timeout"}[10m])
     )
-    / sum by (namespace, release, pool) (rate(longreach_attempts_total{$S}[10m]))
+    / sum by (namespace, release, pool) (rate(longreach_attempts_total{$S, result!="full"}[10m]))
       > $attempts_failing_ratio
     """,
     lasts="10m",

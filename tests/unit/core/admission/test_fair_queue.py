@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import pytest
 
@@ -61,6 +62,15 @@ def test_a_line_that_cannot_move_does_not_block_another() -> None:
     queue = filled(stuck, other)
     assert pop(queue, OTHER) is other
     assert stuck in queue
+
+
+def test_those_that_had_their_turn_do_not_hide_each_other() -> None:
+    cut = [replace(ticket(), is_back=True) for _ in range(6)]
+    turned_away, fresh = replace(ticket(), is_back=True), ticket(priority=HIGH)
+    queue = filled(fresh, *cut, turned_away)
+    picked = queue.pop(SHORT, lambda each: each not in cut, now_s=0.0, aged_after_s=math.inf)
+    assert picked is turned_away
+    assert pop(queue) is cut[0]
 
 
 def test_those_behind_a_head_that_cannot_run_are_tried_and_it_keeps_its_place() -> None:
