@@ -15,9 +15,9 @@ pytestmark = [pytest.mark.integration, pytest.mark.slow, pytest.mark.timeout(540
 
 LIMIT_S = 5_000
 SOAK_S = 300
-GROWN_RATIO = 1.3
-"""In five minutes caches still fill; a leak a fault shows all the same."""
-FLAT = ("processes", "shared memory files", "gateway: descriptors", "redis: descriptors")
+MAY_GROW = {"processes": 4, "shared memory files": 8, "gateway: descriptors": 64, "redis: descriptors": 32}
+"""In five minutes connections that are kept still become more. What leaks does so for each of 500 clients that vanish, or
+for each replica that dies."""
 
 
 def suite(folder: Path, *arguments: str) -> dict[str, Any]:
@@ -41,5 +41,5 @@ def test_nothing_is_left_behind_by_faults(tmp_path: Path) -> None:
     report = suite(tmp_path, "soak", "--duration", str(SOAK_S))
     assert report["rows"][0]["is_clean"], report["rows"][0]
     for row in report["growth"]:
-        if row["value"] in FLAT:
-            assert row["last"] <= row["first"] * GROWN_RATIO, row
+        if row["value"] in MAY_GROW:
+            assert row["last"] <= row["first"] + MAY_GROW[row["value"]], row
