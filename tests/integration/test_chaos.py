@@ -16,8 +16,8 @@ pytestmark = [pytest.mark.integration, pytest.mark.slow, pytest.mark.timeout(540
 LIMIT_S = 5_000
 SOAK_S = 300
 MAY_GROW = {"processes": 4, "shared memory files": 8, "gateway: descriptors": 64, "redis: descriptors": 32}
-"""In five minutes connections that are kept still become more. What leaks does so for each of 500 clients that vanish, or
-for each replica that dies."""
+"""In five minutes connections that are kept still become more. What leaks does so for each of 500 clients that
+vanish, or for each replica that dies."""
 
 
 def suite(folder: Path, *arguments: str) -> dict[str, Any]:
