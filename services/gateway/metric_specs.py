@@ -38,6 +38,7 @@ LABELS: dict[str, str] = {
     "`Resumed`; of requests with a key: enum `Repeated`",
     "revision": "revisions of the configuration, and `other`",
     "route": "enum `Route`",
+    "stage": "enum `ResumeStage`",
     "state": "enum `EndpointState`",
     "tenant": "tenants of the configuration, `default`, and `other`",
     "tier": "`replica`, `redis`",

@@ -34,7 +34,7 @@ def _known() -> Metrics:
 @cache
 def _values() -> dict[tuple[str, str], frozenset[str]]:
     """The values that labels can have, by metric and label; only where they come from code."""
-    attempts = {"answered", "refused", "overloaded", *FailureKind}  # services/gateway/asking.py
+    attempts = {"answered", "refused", "overloaded", "full", *FailureKind}  # services/gateway/asking.py
     return {
         ("longreach_requests_total", "outcome"): frozenset(Ending),
         ("longreach_requests_total", "route"): frozenset(Route),
