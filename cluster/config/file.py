@@ -6,7 +6,7 @@ What must not live here: the schemas (schema.py, keys.py).
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, ClassVar, TypeVar
 
 import yaml
 from pydantic import ValidationError
@@ -19,6 +19,15 @@ from cluster.core.errors import ConfigError, ConfigMistake
 FileSection = TypeVar("FileSection", bound=Section)
 # Ten times as fast where libyaml is there, which a file of thousands of keys needs.
 _Loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+
+
+class _Constructor(SafeConstructor):
+    """PyYAML's own, whatever others did to it: lm-format-enforcer, which vLLM imports, makes dates strings for all."""
+
+    yaml_constructors: ClassVar[dict[str | None, Any]] = {
+        **SafeConstructor.yaml_constructors,
+        "tag:yaml.org,2002:timestamp": SafeConstructor.construct_yaml_timestamp,
+    }
 
 
 def load_config(path: Path) -> Config:
@@ -69,7 +78,7 @@ def parse_section(
     try:
         root = yaml.compose(text, Loader=_Loader)
         _refuse_duplicate_keys(root, origin)
-        data = None if root is None else SafeConstructor().construct_document(root)
+        data = None if root is None else _Constructor().construct_document(root)
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
         line = mark.line + 1 if mark is not None else 0

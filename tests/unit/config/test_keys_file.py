@@ -8,6 +8,7 @@ import stat
 from pathlib import Path
 
 import pytest
+import yaml
 
 from cluster.config.keys import KEYS_MAX, KeysFile, digest_of, load_keys, save_keys
 from cluster.core.errors import ConfigError, SetupError
@@ -41,6 +42,14 @@ def test_a_file_is_read_with_its_defaults(tmp_path: Path, caplog: pytest.LogCapt
     assert (first.id, first.tenant, first.role, first.comment) == ("key-1", "acme", "admin", "the laptop")
     assert (second.role, second.comment, second.created.isoformat()) == ("client", "", "2026-11-04")
     assert caplog.text == ""
+
+
+def test_dates_are_dates_whatever_others_do_to_pyyaml(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As lm-format-enforcer does, which vLLM imports with its grammars."""
+    timestamp = "tag:yaml.org,2002:timestamp"
+    constructors = yaml.SafeLoader.yaml_constructors
+    monkeypatch.setitem(constructors, timestamp, constructors["tag:yaml.org,2002:str"])
+    assert load_keys(write(tmp_path, GOOD)).keys[1].created.isoformat() == "2026-11-04"
 
 
 @pytest.mark.parametrize("mode", [0o640, 0o604, 0o644])
