@@ -147,7 +147,7 @@ async def filled(cluster: Cluster, http: httpx.AsyncClient, lease: Lease) -> Asy
 async def test_a_busy_engines_refusal_goes_to_another_pool_or_to_the_client(
     cluster: Cluster, http: httpx.AsyncClient
 ) -> None:
-    """429 of a real replica: one other attempt where there is another, and no breaker opens."""
+    """429 of a real replica: another one is asked where there is one, else it is waited for; and no breaker opens."""
     leases = await settled(cluster, "short", "long", "tp")
     body = {"model": "tiny", "prompt": "hello", "max_tokens": 1}
     async with filled(cluster, http, leases["short"]):
@@ -157,7 +157,8 @@ async def test_a_busy_engines_refusal_goes_to_another_pool_or_to_the_client(
     assert elsewhere.headers["x-longreach-attempts"] == "2"
 
     async with filled(cluster, http, leases["tp"]):
-        answers = [await http.post("/v1/completions", json={**body, "model": "tiny-tp"}) for _ in range(5)]
+        asked = [http.post("/v1/completions", json={**body, "model": "tiny-tp"}) for _ in range(5)]
+        answers = await asyncio.gather(*asked)
     for refused in answers:
         assert refused.status_code == 429
         assert int(refused.headers["retry-after"]) >= 1
