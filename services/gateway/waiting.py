@@ -163,7 +163,7 @@ class WaitingRoom:
         """
         now_s = self._clock()
         limits = self._limits()
-        limit_s = max((limits.queue_s if hold is None else hold.limit_s) - waited_s, 0)
+        limit_s = (limits.queue_s if hold is None else hold.limit_s) - waited_s
         if limit_s <= 0:
             self.counts.full += 1
             return QueueFull(retry_after_s=self._retry_after_s(ticket, now_s))
